@@ -1,0 +1,173 @@
+"""`prefca sample` and `prefca up`: a CA to look at, and its servers."""
+
+import json
+import random
+import secrets
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from issuer import batch, service_ca, supervision
+from issuer.cli.output import progress
+from issuer.cli.parties import AGREEMENT, bind_name, give_network, give_password, register
+from issuer.cli.root import now, run, settings_of
+from issuer.errors import RefusedError
+from issuer.installation import ActiveKey, Installation, active_key, configured_authority, opened, require_database
+from issuer.municipality import municipalities_of
+from issuer.registration import Issued, open_desk
+from issuer.registration import register as register_residents
+from issuer.revocation import RevocationOrder, revoke
+from issuer.sample import sample_notices
+from pkix.names import text
+from pkix.revocation import CRLReason
+from pkix.software import write_secret
+from pkix.validity import Validity
+from settings.load import Settings
+
+SAMPLE_PARTY: Final = "sample-verifier"
+LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+REVOKE_EVERY: Final = 5
+PASSWORD_OCTETS: Final = 16
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(2), default=70, show_default=True, help="How many residents.")
+@click.pass_context
+def sample(context: click.Context, count: int) -> None:
+    """Fill a test CA with invented residents: issue, revoke every fifth, publish, register a relying party.
+
+    What a visitor needs goes to <instance>/sample/: certificates, notices, a bind password. Run again, it does nothing.
+    """
+    settings = settings_of(context)
+    if settings.ca.hierarchy != "test":
+        raise RefusedError("samples are for the test hierarchy only")
+    if (settings.instance / "sample" / "README").exists():
+        click.echo("the samples are there already")
+        return
+    run(_sample(settings, count))
+    click.echo(f"{count} sample certificates are issued, every fifth revoked; see {settings.instance / 'sample'}")
+
+
+async def _sample(settings: Settings, count: int) -> None:
+    directory = settings.instance / "sample"
+    directory.mkdir(exist_ok=True)
+    notices = directory / "notices.jsonl"
+    if not notices.exists():
+        _write_notices(notices, settings, count)
+    async with opened(settings) as installation, active_key(installation) as key:
+        desk = await open_desk(installation, key, now, secrets.token_bytes)
+        with notices.open("rb") as lines:
+            outcomes = [outcome async for batch_ in register_residents(desk, lines) for outcome in batch_]
+        issued = [outcome for outcome in outcomes if isinstance(outcome, Issued)]
+        await _revoke_some(installation, issued)
+        await batch.run(installation, key, now())
+        await _register_party(installation, directory)
+    _export(directory, key, issued)
+
+
+def _write_notices(file: Path, settings: Settings, count: int) -> None:
+    """Invent residents and their keys. The keys' private halves are nobody's: they are forgotten here."""
+    with ThreadPoolExecutor() as pool, progress("keys") as bar:
+        keys = bar.track(pool.map(lambda _: _public_key(), range(count)), total=count, description="making key pairs")
+        invented = sample_notices(settings.ca.prefecture, count, random.Random(secrets.token_bytes(16)), keys)  # noqa: S311 - invents persons
+        text = "".join(json.dumps(notice, ensure_ascii=False) + "\n" for notice in invented)
+    write_secret(file, text.encode())
+
+
+def _public_key() -> bytes:
+    key = rsa.generate_private_key(65537, 2048)
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+async def _revoke_some(installation: Installation, issued: list[Issued]) -> None:
+    for number, outcome in enumerate(issued[1::REVOKE_EVERY]):
+        reason = list(CRLReason)[number % len(CRLReason)]
+        order = RevocationOrder([outcome.serial], reason, now().replace(microsecond=0))
+        await revoke(installation, order, now())
+
+
+async def _register_party(installation: Installation, directory: Path) -> None:
+    """A verifier that is recognised on this machine, and binds with a password."""
+    if any(party.name == SAMPLE_PARTY for party in await installation.store.relying_parties()):
+        return
+    password_file = directory / "verifier.password"
+    if not password_file.exists():
+        write_secret(password_file, secrets.token_hex(PASSWORD_OCTETS).encode())
+    async with installation.store.transaction():
+        begin = now() - timedelta(minutes=1)
+        agreed = Validity(begin, begin + 10 * AGREEMENT)
+        party = await register(installation, SAMPLE_PARTY, "テスト用署名検証者", agreed, frozenset({"ocsp", "crl"}))
+        await give_password(installation, party, SAMPLE_PARTY, password_file.read_text())
+        for network in LOOPBACK:
+            await give_network(installation, party, SAMPLE_PARTY, ip_network(network))
+
+
+def _export(directory: Path, key: ActiveKey, issued: list[Issued]) -> None:
+    """The files that the printed examples use; the README comes last and says that all is there."""
+    (directory / "ca.pem").write_bytes(key.issuer.certificate.public_bytes(Encoding.PEM))
+    for name, outcome in (("good", issued[0]), ("revoked", issued[1])):
+        certificate = x509.load_der_x509_certificate(outcome.certificate)
+        (directory / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (directory / "README").write_text("Invented residents of a test CA. Nothing here is of use anywhere else.\n")
+
+
+@click.command()
+@click.pass_context
+def up(context: click.Context) -> None:
+    """Run the OCSP responder and the LDAP repository, with the embedded PostgreSQL, until Ctrl-C."""
+    settings = settings_of(context, quiet=False)
+    require_database(settings)
+    service_ca.ensure(settings.instance / "tls", ["localhost", "127.0.0.1", "::1"], now())
+    run(supervision.supervise(settings, now, lambda: click.echo(_what_to_try(settings))))
+
+
+def _what_to_try(settings: Settings) -> str:
+    """A table of what listens where, and lines to paste: they work as they are."""
+    authority = configured_authority(settings)
+    samples, tls = settings.instance / "sample", settings.instance / "tls"
+    ldap = f"ldap://{settings.repository.listen}"
+    municipality = authority.distribution_point(municipalities_of(settings.ca.prefecture)[0])
+    listening = [
+        ("OCSP", f"http://{settings.ocsp.listen}/"),
+        ("LDAP", f"{ldap}/ (StartTLS)"),
+        *([("LDAPS", f"ldaps://{settings.repository.tls_listen}/")] if settings.repository.tls_listen else ()),
+    ]
+    ocsp_line = (
+        f"openssl ocsp -issuer {samples}/ca.pem -CAfile {samples}/ca.pem -url http://{settings.ocsp.listen}/"
+        f" -cert {samples}"
+    )
+    bound = f"LDAPTLS_CACERT={tls}/service-ca.pem ldapsearch -x -ZZ -LLL -H {ldap}"
+    sample_lines = [
+        "",
+        "A certificate that is good, and one that was revoked:",
+        f"  {ocsp_line}/good.pem",
+        f"  {ocsp_line}/revoked.pem",
+        "A municipality's CRL, for a relying party that binds:",
+        f"  {bound} -D {shlex.quote(bind_name(SAMPLE_PARTY))} -y {samples}/verifier.password"
+        f" -b {shlex.quote(text(municipality))} -s base certificateRevocationList",
+    ]
+    return "\n".join(
+        [
+            "",
+            f"{authority.hierarchy} CA of {settings.ca.prefecture} is up: {text(authority.name)}",
+            *(f"  {what:<6}{where}" for what, where in listening),
+            *(sample_lines if (samples / "README").exists() else ()),
+            "The CA certificate and the ARL, for everybody:",
+            f"  ldapsearch -x -LLL -H {ldap} -b {shlex.quote(text(authority.name))} -s base",
+            f"  curl -s '{ldap}/{quote(text(authority.name), safe='=,')}?cACertificate,authorityRevocationList?base'",
+            "",
+            "Ctrl-C stops everything.",
+        ]
+    )
+
+
+COMMANDS = (sample, up)

@@ -1,0 +1,93 @@
+"""`prefca init`: from nothing to a CA with a first publication."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+import click
+
+from issuer import batch, founding, service_ca
+from issuer.cli.output import json_option, print_json
+from issuer.cli.root import now, run, settings_of
+from issuer.configuration import Choices, check_choices, write_configuration
+from issuer.installation import active_key, configured_authority, connected, database, opened, origin
+from issuer.keys import open_keys
+from issuer.migrate import migrate
+from issuer.municipality import PREFECTURES
+from issuer.store import Store
+from pkix.software import write_secret
+from settings.load import FILE_NAME, Settings
+
+PASSPHRASE_OCTETS: Final = 24
+
+
+@click.command()
+@click.option("--prefecture", type=click.Choice(sorted(PREFECTURES)), help="Whose CA.  [default: Tokyo-to]")
+@click.option("--hierarchy", type=click.Choice(["test", "production"]), help="Which policies.  [default: test]")
+@click.option(
+    "--signer", type=click.Choice(["software", "pkcs11"]), help="Where the CA key lives.  [default: software]"
+)
+@click.option("--module", type=click.Path(path_type=Path), help="The PKCS#11 library of the token.")
+@click.option("--token", help="The label of the token.")
+@click.option("--pin-file", type=click.Path(path_type=Path), help="A file with the PIN; without it you are asked.")
+@click.option("--dsn", help="An existing PostgreSQL (15 or later) instead of the embedded one.")
+@json_option
+@click.pass_context
+def init(
+    context: click.Context,
+    prefecture: str | None,
+    hierarchy: str | None,
+    signer: str | None,
+    module: Path | None,
+    token: str | None,
+    pin_file: Path | None,
+    dsn: str | None,
+    as_json: bool,
+) -> None:
+    """Set up a CA: configuration, database, CA key and certificate, OCSP delegate, TLS certificates, first lists.
+
+    Run again, it completes what is missing and changes nothing else.
+    """
+    file = (context.find_object(Path) or Path("instance")) / FILE_NAME
+    choices = Choices(prefecture, hierarchy, signer, module, token, pin_file, dsn)
+    if not file.exists():
+        write_configuration(file, choices)
+    settings = settings_of(context)
+    check_choices(choices, settings)
+    run(_set_up(settings))
+    authority = configured_authority(settings)
+    if as_json:
+        print_json({"instance": str(settings.instance), "authority": authority.name.rfc4514_string()})
+    else:
+        click.echo(f"{authority.hierarchy} CA is set up: {authority.name.rfc4514_string()}")
+        click.echo(f"instance: {settings.instance}")
+
+
+async def _set_up(settings: Settings) -> None:
+    _make_passphrase(settings)
+    async with database(settings):
+        async with connected(settings, "owner") as connection:
+            await migrate(connection, now())
+        async with connected(settings) as connection:
+            authority = configured_authority(settings)
+            work = founding.Founding(settings, authority, Store(connection, origin()), now(), secrets.token_bytes)
+            keys = open_keys(settings)
+            try:
+                await founding.found(work, keys)
+            finally:
+                keys.close()
+        service_ca.ensure(settings.instance / "tls", ["localhost", "127.0.0.1", "::1"], now())
+        async with opened(settings) as installation:
+            if await installation.store.publication_in_force(installation.authority_id) is None:
+                async with active_key(installation) as key:
+                    await batch.run(installation, key, now())
+
+
+def _make_passphrase(settings: Settings) -> None:
+    """A software key of the test hierarchy has its passphrase beside it, so that the batch runs unattended."""
+    file = settings.signer.passphrase_file
+    if settings.signer.kind == "software" and file is not None and not settings.path(file).exists():
+        write_secret(settings.path(file), secrets.token_hex(PASSPHRASE_OCTETS).encode() + b"\n")
+
+
+COMMANDS = (init,)

@@ -1,0 +1,153 @@
+"""An installation that is set up and open: database, authority, keys. Every command works on one."""
+
+import contextlib
+import getpass
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import asyncpg
+from cryptography import x509
+
+from issuer import embedded
+from issuer.authority import Authority
+from issuer.errors import NotNowError, RefusedError
+from issuer.keys import open_keys
+from issuer.migrate import is_current
+from issuer.municipality import PREFECTURES
+from issuer.profile import Issuer
+from issuer.store import Generation, Store
+from pkix.signing import Signer
+from settings.database import Role, connect_arguments
+from settings.load import Settings
+
+CONNECT_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What every command needs."""
+
+    settings: Settings
+    authority: Authority
+    authority_id: int
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveKey:
+    """The generation that signs now, with its key."""
+
+    generation: Generation
+    issuer: Issuer
+    signer: Signer
+
+
+@contextlib.asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[None]:
+    """The configured PostgreSQL; the embedded one is started or joined, and stopped by its last user."""
+    if settings.database.dsn is not None:
+        yield
+        return
+    async with embedded.postgres(settings.instance):
+        yield
+
+
+def require_database(settings: Settings) -> None:
+    """Only `prefca init` makes a database: whoever mistypes the instance gets no empty one.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    if settings.database.dsn is None and not (settings.instance / "database" / "data").exists():
+        raise RefusedError(f"nothing is set up in {settings.instance}; run `prefca init`, or correct --instance")
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    settings: Settings, role: Role | Literal["owner"] = "prefca_issuer"
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as `role`.
+
+    Raises:
+        NotNowError: PostgreSQL does not let us in.
+    """
+    try:
+        connection = await asyncpg.connect(**connect_arguments(settings, role), timeout=CONNECT_TIMEOUT_S)
+    except asyncpg.InvalidAuthorizationSpecificationError as e:
+        raise NotNowError(f"PostgreSQL refuses us ({e}); run `prefca init` first, or correct `database.dsn`") from e
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as e:
+        raise NotNowError(f"PostgreSQL cannot be reached ({e}); start it, or correct `database.dsn`") from e
+    try:
+        yield connection
+    except (
+        asyncpg.PostgresConnectionError,
+        asyncpg.OperatorInterventionError,  # shut down by its operator
+        asyncpg.InterfaceError,
+        ConnectionError,
+    ) as e:
+        raise NotNowError(f"PostgreSQL went away ({e}); what was not reported as done is not done: run it again") from e
+    finally:
+        await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Installation]:
+    """The installation, ready to work on.
+
+    Raises:
+        NotNowError: PostgreSQL is away.
+        RefusedError: nothing is set up here yet, or the schema is of another version.
+    """
+    require_database(settings)
+    async with database(settings), connected(settings) as connection:
+        if not await is_current(connection):
+            raise RefusedError("the database has no schema of this version; run `prefca init`")
+        authority = configured_authority(settings)
+        store = Store(connection, origin())
+        authority_id = await store.authority_id(authority)
+        if authority_id is None:
+            raise RefusedError(
+                f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
+            )
+        yield Installation(settings, authority, authority_id, store)
+
+
+@contextlib.asynccontextmanager
+async def active_key(installation: Installation) -> AsyncIterator[ActiveKey]:
+    """The key that signs now.
+
+    Raises:
+        SigningError: token or key cannot be used.
+        RefusedError: there is no active key, or it does not belong to its certificate.
+    """
+    generation = await installation.store.active_generation(installation.authority_id)
+    if generation is None:
+        raise RefusedError("no key of this CA is active; run `prefca init`")
+    certificate = x509.load_der_x509_certificate(generation.certificate)
+    with _signer(installation.settings, generation.key_reference) as signer:
+        if signer.public_key != certificate.public_key():
+            raise RefusedError(
+                f"key {generation.key_reference} is not the one of the CA's certificate; restore the right key"
+            )
+        yield ActiveKey(generation, Issuer(installation.authority, certificate), signer)
+
+
+def configured_authority(settings: Settings) -> Authority:
+    """The authority that the configuration names."""
+    return Authority(PREFECTURES[settings.ca.prefecture], settings.ca.hierarchy)
+
+
+def origin() -> str:
+    """Who acts, from where: the origin of an operation record (R-4-11-2-2)."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+@contextlib.contextmanager
+def _signer(settings: Settings, label: str) -> Iterator[Signer]:
+    keys = open_keys(settings)
+    try:
+        yield keys.signer(label)
+    finally:
+        keys.close()

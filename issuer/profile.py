@@ -1,0 +1,193 @@
+"""Certificate profiles: an order in, the to-be-signed certificate out. Facts of real JPKI certificates decide.
+
+Every extension stands in the order of the real ones, with their criticality.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+
+from issuer.authority import CPS_URI, Authority, Kind
+from issuer.notice import Notice
+from pkix.certid import key_identifier
+from pkix.distribution import crl_distribution_points
+from pkix.names import directory_name, name
+from pkix.validity import JST, Validity, counting_first_day
+
+CA_YEARS: Final = 10  # R-6-3-1-2
+CA_SIGNING_YEARS: Final = 5  # R-4-13-1
+RESIDENT_YEARS: Final = 3  # R-1-3-2-1
+OPERATIONS_YEARS: Final = 1  # R-1-3-2-3, R-1-3-2-4
+
+MIN_SERIAL: Final = 1 << 62
+MAX_SERIAL: Final = (1 << 63) - 1  # so every serial number is 8 octets of DER
+
+_PERSONAL_DATA: Final = "1.2.392.200149.8.5.5"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A generation of an authority that signs: the issuer half of every certificate."""
+
+    authority: Authority
+    certificate: x509.Certificate
+
+    @property
+    def authority_key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """All three parts, as real certificates have them."""
+        key_id = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        return x509.AuthorityKeyIdentifier(
+            key_id, [directory_name(self.certificate.issuer)], self.certificate.serial_number
+        )
+
+
+def serial_number(octets: bytes) -> int:
+    """A serial number from 8 random octets: 62 of the bits count."""
+    return MIN_SERIAL | int.from_bytes(octets, "big") & (MIN_SERIAL - 1)
+
+
+def self_signed(
+    authority: Authority, key: CertificatePublicKeyTypes, serial: int, now: datetime
+) -> x509.CertificateBuilder:
+    """The Governor's certificate (R-7-1-3)."""
+    return (
+        _builder(authority.name, authority.name, key, serial, counting_first_day(now, CA_YEARS))
+        .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([directory_name(authority.japanese_name)]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(crl_distribution_points(authority.name), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+    )
+
+
+def ocsp_delegate(
+    issuer: Issuer, key: CertificatePublicKeyTypes, serial: int, now: datetime
+) -> x509.CertificateBuilder:
+    """A certificate of the OCSP responder (R-1-3-2-4; RFC 6960, section 4.2.2.2).
+
+    It has id-pkix-ocsp-nocheck and no CRLDistributionPoints (RFC 9919, section 3.2.2): the responder itself stops using
+    a delegate that was revoked.
+    """
+    subject = issuer.authority.server_name("OCSP Responder")
+    return (
+        _builder(issuer.certificate.subject, subject, key, serial, counting_first_day(now, OPERATIONS_YEARS))
+        .add_extension(key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
+        .add_extension(x509.OCSPNoCheck(), critical=False)
+        .add_extension(_policies(issuer.authority.policy(Kind.OCSP)), critical=True)
+        .add_extension(issuer.authority_key_identifier, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+    )
+
+
+def resident(
+    issuer: Issuer, notice: Notice, serial: int, subject_number: int, now: datetime
+) -> x509.CertificateBuilder:
+    """A resident's certificate (R-7-1-1, R-4-2-2-1)."""
+    authority, key = issuer.authority, _rsa_key(notice.spki)
+    return (
+        _builder(
+            issuer.certificate.subject,
+            resident_subject(notice, subject_number, now),
+            key,
+            serial,
+            counting_first_day(now, RESIDENT_YEARS),
+        )
+        .add_extension(key_usage(digital_signature=True, content_commitment=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName(personal_data(notice)), critical=False)
+        .add_extension(_policies(authority.policy(Kind.RESIDENT)), critical=True)
+        .add_extension(
+            x509.IssuerAlternativeName([directory_name(authority.japanese_name)]),
+            critical=False,
+        )
+        .add_extension(crl_distribution_points(authority.distribution_point(notice.municipality)), critical=False)
+        .add_extension(issuer.authority_key_identifier, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+    )
+
+
+def resident_subject(notice: Notice, subject_number: int, now: datetime) -> x509.Name:
+    """C, L=prefecture, L=municipality and a CN unique inside the CA (R-3-1-4): JST time, code, 9-digit number."""
+    moment = now.astimezone(JST).strftime("%Y%m%d%H%M%S")
+    municipality = notice.municipality
+    return name(
+        ("C", "JP"),
+        ("L", municipality.prefecture),
+        ("L", municipality.name_romaji),
+        ("CN", f"{moment}{municipality.code[:5]}{subject_number:09}"),
+    )
+
+
+def personal_data(notice: Notice) -> list[x509.GeneralName]:
+    """The six otherNames of 基本4情報 and substitute flags (R-3-1-2-2, R-3-1-8-3), in the order of real cards."""
+    values = (
+        (1, notice.name.value),
+        (4, notice.date_of_birth),
+        (3, notice.gender),
+        (5, notice.address.value),
+        (2, notice.name.flags),
+        (6, notice.address.flags),
+    )
+    return [
+        x509.OtherName(ObjectIdentifier(f"{_PERSONAL_DATA}.{field}"), _utf8_string(value)) for field, value in values
+    ]
+
+
+def key_usage(
+    *,
+    digital_signature: bool = False,
+    content_commitment: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
+) -> x509.KeyUsage:
+    """KeyUsage with these bits set."""
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=content_commitment,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _builder(
+    issuer: x509.Name, subject: x509.Name, key: CertificatePublicKeyTypes, serial: int, validity: Validity
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .subject_name(subject)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(validity.not_before)
+        .not_valid_after(validity.not_after)
+    )
+
+
+def _policies(policy: str) -> x509.CertificatePolicies:
+    return x509.CertificatePolicies([x509.PolicyInformation(ObjectIdentifier(policy), [CPS_URI])])
+
+
+def _rsa_key(spki: bytes) -> rsa.RSAPublicKey:
+    key = load_der_public_key(spki)
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise TypeError("residents have RSA keys (R-6-1-2-3)")
+    return key
+
+
+def _utf8_string(value: str) -> bytes:
+    return asn1.encode_der(value)

@@ -1,0 +1,32 @@
+"""What HTTP caches may do with an answer (RFC 9919, section 7.2).
+
+Only public statuses, asked for with GET and without a nonce, are for caches. What is told to one party is for nobody
+else (R-4-4-4-3), and a status is as of the query (R-4-4-4-2-1).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from email.utils import format_datetime
+from typing import Final
+
+from ocsp.response import Answer
+
+NO_STORE: Final = {"Cache-Control": "no-store"}
+PRIVATE: Final = {"Cache-Control": "private, no-store"}
+
+
+def headers(answer: Answer, method: str) -> Mapping[str, str]:
+    """The caching headers of `answer` to a request with `method`."""
+    if not answer.public:
+        return PRIVATE
+    if method == "POST" or answer.has_nonce:
+        return NO_STORE
+    interval = answer.interval
+    # Half of the interval: whoever gets it from a cache at the last moment still has the other half to use it.
+    max_age = (interval.next_update - interval.this_update) // 2
+    return {
+        "Cache-Control": f"max-age={int(max_age.total_seconds())}, public, no-transform, must-revalidate",
+        "ETag": f'"{hashlib.sha256(answer.der).hexdigest()}"',
+        "Last-Modified": format_datetime(interval.this_update, usegmt=True),
+        "Expires": format_datetime(interval.next_update, usegmt=True),
+    }

@@ -1,0 +1,109 @@
+"""The delegates whose keys are here: certificates from the database, keys from files.
+
+A delegate that does not pass every check is left out, with a reason. Another host may well have its key.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ocsp.issuers import Delegate, Generation
+from pkix import software
+from pkix.certid import key_identifier
+from pkix.signing import SigningError
+from pkix.validity import Validity
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateCertificate:
+    """A delegate as the issuer recorded it."""
+
+    serial: int
+    generation_id: int
+    der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStore:
+    """Where the keys are: one encrypted PKCS#8 file per delegate, named by its serial number."""
+
+    directory: Path
+    passphrase: bytes = field(repr=False)
+
+    def file(self, serial: int) -> Path:
+        """The key file of one delegate."""
+        return self.directory / f"{serial:016X}.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The delegates that can be used, and for each of the others a line that says why not."""
+
+    delegates: tuple[Delegate, ...]
+    refusals: tuple[str, ...]
+
+
+class _RefusedError(Exception):
+    """This delegate cannot be used; the message says why, and what to do."""
+
+
+def load(
+    certificates: Iterable[DelegateCertificate], generations: Iterable[Generation], keys: KeyStore, now: datetime
+) -> Loaded:
+    """Load every delegate whose validity has not ended. A key takes about 50 ms: call it in a thread."""
+    by_id = {generation.generation_id: generation for generation in generations}
+    delegates: list[Delegate] = []
+    refusals: list[str] = []
+    for recorded in certificates:
+        try:
+            certificate = _authorized(recorded, by_id)
+            if now <= certificate.not_valid_after_utc:
+                delegates.append(_delegate(recorded, certificate, keys))
+        except (_RefusedError, SigningError) as e:
+            refusals.append(str(e))
+    return Loaded(tuple(delegates), tuple(refusals))
+
+
+def _authorized(recorded: DelegateCertificate, generations: Mapping[int, Generation]) -> x509.Certificate:
+    """The certificate, if it makes its holder an Authorized Responder (RFC 6960, section 4.2.2.2).
+
+    Raises:
+        _RefusedError: it is not signed by the key of its generation, or not for OCSP signing.
+    """
+    certificate = x509.load_der_x509_certificate(recorded.der)
+    try:
+        certificate.verify_directly_issued_by(generations[recorded.generation_id].certificate)
+    except (KeyError, TypeError, ValueError, InvalidSignature) as e:
+        raise _RefusedError(f"delegate {recorded.serial:016X}: not signed by its CA's key; issue another one") from e
+    if not any(
+        isinstance(extension.value, x509.ExtendedKeyUsage) and ExtendedKeyUsageOID.OCSP_SIGNING in extension.value
+        for extension in certificate.extensions
+    ):
+        raise _RefusedError(f"delegate {recorded.serial:016X}: not for OCSP signing; issue another one")
+    return certificate
+
+
+def _delegate(recorded: DelegateCertificate, certificate: x509.Certificate, keys: KeyStore) -> Delegate:
+    """The delegate with its key.
+
+    Raises:
+        SigningError: the key file is missing or cannot be decrypted.
+        _RefusedError: it holds another key than the certificate.
+    """
+    file = keys.file(recorded.serial)
+    signer = software.load(file, keys.passphrase)
+    if signer.public_key != certificate.public_key():
+        raise _RefusedError(f"{file}: not the key of delegate {recorded.serial:016X}; restore it from its backup")
+    return Delegate(
+        serial=recorded.serial,
+        generation_id=recorded.generation_id,
+        validity=Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc),
+        certificate=recorded.der,
+        key_hash=key_identifier(signer.public_key),
+        signer=signer,
+    )

@@ -1,0 +1,63 @@
+"""Whose certificates are asked about, and which delegate may speak of them.
+
+A generation is one key of the CA; its certificates are spoken of by delegates that the same key signed (RFC 6960,
+section 4.2.2.2), also years after the next generation took over.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from ocsp.request import CertID
+from pkix.certid import IssuerHashes, issuer_hashes
+from pkix.signing import Signer
+from pkix.validity import Validity
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One key of the CA."""
+
+    generation_id: int
+    certificate: x509.Certificate  # self-signed
+
+
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """An Authorized Responder: certificate, checked, and its key."""
+
+    serial: int
+    generation_id: int
+    validity: Validity
+    certificate: bytes  # DER
+    key_hash: bytes  # 20 octets: ResponderID byKey
+    signer: Signer
+
+
+class Issuers:
+    """Everybody whose certificates are answered for."""
+
+    def __init__(self, generations: Iterable[Generation], delegates: Iterable[Delegate]) -> None:
+        self._generations = {
+            hashes: generation for generation in generations for hashes in issuer_hashes(generation.certificate)
+        }
+        self._newest_first = sorted(delegates, key=lambda delegate: delegate.validity.not_before, reverse=True)
+        self.delegate_serials = frozenset(delegate.serial for delegate in self._newest_first)
+
+    def generation(self, cert_id: CertID) -> Generation | None:
+        """The generation that `cert_id` names as issuer, by hashes of its name and key; None is no issuer of ours."""
+        named = IssuerHashes(cert_id.hash_algorithm, cert_id.issuer_name_hash, cert_id.issuer_key_hash)
+        return self._generations.get(named)
+
+    def delegate(self, generation: Generation, now: datetime) -> Delegate | None:
+        """Who speaks for `generation` now: of its delegates in their validity the newest."""
+        for delegate in self._newest_first:
+            if delegate.generation_id == generation.generation_id and now in delegate.validity:
+                return delegate
+        return None
+
+    def has_delegate(self, now: datetime) -> bool:
+        """Can anything at all be signed now?"""
+        return any(now in delegate.validity for delegate in self._newest_first)

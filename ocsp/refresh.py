@@ -1,0 +1,153 @@
+"""What is held in memory, the CA's keys and the access rights, and how it is kept current.
+
+A Snapshot is replaced as a whole and never changed. It is loaded at the start, and again in part when the change feed
+tells of a generation, a delegate (new or revoked) or a right. Statuses are not in it: they are read for each answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from ocsp import delegates
+from ocsp.access import AccessList, NetworkGrant
+from ocsp.delegates import DelegateCertificate, KeyStore
+from ocsp.errors import StoreUnavailableError
+from ocsp.issuers import Generation, Issuers
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the change feed."""
+
+    number: int  # strictly rising
+    kind: str  # revocation, publication, generation, access
+    key: int | None  # serial number of a revocation
+
+
+class Source(Protocol):
+    """Where all of it comes from. The queries raise StoreUnavailableError."""
+
+    async def generations(self) -> list[Generation]:
+        """Every key of the CA."""
+
+    async def delegate_certificates(self) -> list[DelegateCertificate]:
+        """Every delegate that is not revoked."""
+
+    async def network_grants(self) -> list[NetworkGrant]:
+        """Who is recognised by a network."""
+
+    async def last_change(self) -> int:
+        """The number of the newest change."""
+
+    async def changes(self, *, after: int) -> list[Change]:
+        """Changes behind a number, oldest first; not all at once if they are many."""
+
+    async def wait_for_change(self) -> None:
+        """Wait until there may be one, a second at most."""
+
+    def wake(self) -> None:
+        """End such a wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known at one moment."""
+
+    issuers: Issuers
+    access: AccessList
+
+
+class Refresh:
+    """Keeps the Snapshot current."""
+
+    def __init__(self, source: Source, keys: KeyStore, clock: Callable[[], datetime]) -> None:
+        self._source = source
+        self._keys = keys
+        self._clock = clock
+        self._snapshot: Snapshot | None = None
+        self._position = 0  # the last change that is in the snapshot
+        self._stale = True  # everything is to be loaded
+        self.refusals: tuple[str, ...] = ()  # of the last load: why which delegates cannot be used
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is known.
+
+        Raises:
+            StoreUnavailableError: nothing yet.
+        """
+        if self._snapshot is None:
+            raise StoreUnavailableError("nothing was loaded yet")
+        return self._snapshot
+
+    async def load(self) -> None:
+        """Load everything.
+
+        Raises:
+            StoreUnavailableError: what was known stays.
+        """
+        self._stale = False  # before the work, as is the position: what comes meanwhile is then loaded once more
+        try:
+            position = await self._source.last_change()
+            snapshot = Snapshot(await self._issuers(), await self._access())
+        except StoreUnavailableError:
+            self._stale = True
+            raise
+        self._adopt(snapshot, position)
+
+    def reload(self) -> None:
+        """Let `follow` load everything again: also keys that somebody put into their directory."""
+        self._stale = True
+        self._source.wake()
+
+    async def follow(self) -> None:
+        """Keep up with the change feed until cancelled."""
+        while True:
+            await self._source.wait_for_change()
+            try:
+                await self._keep_up()
+            except StoreUnavailableError:
+                continue  # logged by the store; what is known stays, and the next turn tries again
+
+    async def _keep_up(self) -> None:
+        if self._stale:
+            await self.load()
+            return
+        while changes := await self._source.changes(after=self._position):
+            snapshot = self.snapshot
+            if any(_concerns_issuers(change, snapshot.issuers) for change in changes):
+                snapshot = replace(snapshot, issuers=await self._issuers())
+            if any(change.kind == "access" for change in changes):
+                snapshot = replace(snapshot, access=await self._access())
+            self._adopt(snapshot, changes[-1].number)
+
+    def _adopt(self, snapshot: Snapshot, position: int) -> None:
+        if snapshot is not self._snapshot:
+            delegates = sorted(f"{serial:016X}" for serial in snapshot.issuers.delegate_serials)
+            self._snapshot = snapshot
+            _logger.info("loaded", extra={"position": position, "delegates": " ".join(delegates)})
+        self._position = position
+
+    async def _issuers(self) -> Issuers:
+        generations = await self._source.generations()
+        certificates = await self._source.delegate_certificates()
+        loaded = await asyncio.to_thread(delegates.load, certificates, generations, self._keys, self._clock())
+        for refusal in loaded.refusals:
+            _logger.warning("delegate_refused", extra={"reason": refusal})
+        self.refusals = loaded.refusals
+        return Issuers(generations, loaded.delegates)
+
+    async def _access(self) -> AccessList:
+        return AccessList(await self._source.network_grants())
+
+
+def _concerns_issuers(change: Change, issuers: Issuers) -> bool:
+    """New generations and delegates are told as `generation`; a revoked delegate, like any certificate, by serial."""
+    if change.kind == "revocation":
+        return change.key in issuers.delegate_serials
+    return change.kind == "generation"

@@ -1,0 +1,110 @@
+"""Statuses to an OCSPResponse (RFC 6960, section 4.2), in three steps: ResponseData, its signature, the whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from ocsp.errors import OCSPResponseStatus
+from ocsp.issuers import Delegate
+from ocsp.request import NONCE
+from ocsp.status import SingleResponse
+from pkix import der
+from pkix.revocation import CertStatus, Good, Revoked, Unknown
+from pkix.signing import algorithm_identifier
+
+ID_PKIX_OCSP_BASIC: Final = der.object_identifier("1.3.6.1.5.5.7.48.1.1")
+INVALIDITY_DATE: Final = "2.5.29.24"
+
+GOOD: Final = b"\x80\x00"  # [0] IMPLICIT NULL
+UNKNOWN: Final = b"\x82\x00"  # [2] IMPLICIT NULL
+REVOKED: Final = 0xA1  # [1] IMPLICIT RevokedInfo
+
+ERROR_RESPONSES: Final[Mapping[OCSPResponseStatus, bytes]] = {
+    status: der.sequence(der.enumerated(status))
+    for status in OCSPResponseStatus
+    if status is not OCSPResponseStatus.SUCCESSFUL
+}
+"""Unsigned and without responseBytes: section 2.3."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidityInterval:
+    """From when and until when an answer holds (section 4.2.2.1), in whole seconds."""
+
+    this_update: datetime  # also producedAt: statuses are as of the query (R-4-4-4-2-1)
+    next_update: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An OCSPResponse with a signature, and what HTTP may do with it."""
+
+    der: bytes
+    singles: tuple[SingleResponse, ...]
+    interval: ValidityInterval
+    has_nonce: bool
+
+    @property
+    def public(self) -> bool:
+        """May anybody be told all of it?"""
+        return all(single.public for single in self.singles)
+
+
+def response_data(
+    singles: Sequence[SingleResponse], delegate: Delegate, interval: ValidityInterval, nonce: bytes | None
+) -> bytes:
+    """The DER of ResponseData: what the delegate signs.
+
+    Args:
+        singles: in the order of the request.
+        delegate: who will sign; named byKey.
+        interval: the same for all of them.
+        nonce: extnValue of the request's nonce.
+    """
+    times = der.generalized_time(interval.this_update) + der.explicit(0, der.generalized_time(interval.next_update))
+    responses = [
+        der.sequence(
+            single.cert_id.der, _cert_status(single.cert_status), times, _single_extensions(single.cert_status)
+        )
+        for single in singles
+    ]
+    return der.sequence(
+        der.explicit(2, der.octet_string(delegate.key_hash)),
+        der.generalized_time(interval.this_update),
+        der.sequence(*responses),
+        b"" if nonce is None else der.explicit(1, der.sequence(der.extension(NONCE, nonce))),
+    )
+
+
+def assemble(tbs_response_data: bytes, signature: bytes, delegate: Delegate) -> bytes:
+    """The DER of a successful OCSPResponse with a BasicOCSPResponse, which brings the delegate's certificate along."""
+    basic = der.sequence(
+        tbs_response_data,
+        algorithm_identifier(delegate.signer.public_key),
+        der.bit_string(signature),
+        der.explicit(0, der.sequence(delegate.certificate)),
+    )
+    return der.sequence(
+        der.enumerated(OCSPResponseStatus.SUCCESSFUL),
+        der.explicit(0, der.sequence(ID_PKIX_OCSP_BASIC, der.octet_string(basic))),
+    )
+
+
+def _cert_status(status: CertStatus) -> bytes:
+    match status:
+        case Good():
+            return GOOD
+        case Revoked(at=at, reason=reason):
+            return der.element(REVOKED, der.generalized_time(at), der.explicit(0, der.enumerated(reason)))
+        case Unknown():
+            return UNKNOWN
+
+
+def _single_extensions(status: CertStatus) -> bytes:
+    """singleExtensions: the extensions of the entry in the list are allowed there (section 4.4.5)."""
+    match status:
+        case Revoked(invalidity_date=datetime() as moment):
+            return der.explicit(1, der.sequence(der.extension(INVALIDITY_DATE, der.generalized_time(moment))))
+        case _:
+            return b""

@@ -1,0 +1,144 @@
+"""All SQL of the responder: statuses, the CA's keys, access rights, and the change feed.
+
+Theory of operation. One connection serves everything, one query at a time; a look-up takes less time than a signature.
+It is made when it is first needed. If it fails, or does not answer within the time limit, it is cut off at once and the
+next query makes a new one: a database that comes back is used without a restart, and nobody waits longer than the
+limit. What is logged is the change from reachable to unreachable and back, not each try.
+
+The number of a change is the truth (architecture: the change feed). A notification only wakes whoever waits for
+changes; without one, as on a replica, he looks each second.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Iterator
+from typing import Final
+
+import asyncpg
+from cryptography import x509
+
+from ocsp.access import NetworkGrant
+from ocsp.delegates import DelegateCertificate
+from ocsp.errors import StoreUnavailableError
+from ocsp.issuers import Generation
+from ocsp.refresh import Change
+from ocsp.status import IssuedCertificate
+from pkix.revocation import CRLReason, Good, Revoked
+from settings.database import ConnectArguments
+
+TIME_LIMIT_S: Final = 2.0
+POLL_S: Final = 1.0
+CHANGES_AT_ONCE: Final = 10_000
+
+# What asyncpg raises when a database is away, starting, stopping, overloaded, or not set up yet.
+_FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+_logger = logging.getLogger(__name__)
+
+
+class Store:
+    """The database, as far as the responder may see it. Its methods raise StoreUnavailableError."""
+
+    def __init__(self, connect_arguments: ConnectArguments) -> None:
+        self._connect_arguments = connect_arguments
+        self._connection: asyncpg.Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._reachable: bool | None = None  # None: not tried yet
+
+    async def statuses(self, serials: Collection[int]) -> dict[int, IssuedCertificate]:
+        """What is recorded now of those of `serials` that were ever issued."""
+        rows = await self._fetch(
+            "SELECT serial, generation_id, public, revoked_at, reason, invalidity_date "
+            "FROM certificate_status_v1 WHERE serial = ANY($1::bigint[])",
+            serials,
+        )
+        return {row["serial"]: _issued_certificate(row) for row in rows}
+
+    async def generations(self) -> list[Generation]:
+        """Every key of the CA."""
+        rows = await self._fetch("SELECT generation_id, certificate FROM ca_generation_v1")
+        return [Generation(row["generation_id"], x509.load_der_x509_certificate(row["certificate"])) for row in rows]
+
+    async def delegate_certificates(self) -> list[DelegateCertificate]:
+        """Every delegate that is not revoked."""
+        rows = await self._fetch("SELECT serial, generation_id, der FROM ocsp_delegate_v1")
+        return [DelegateCertificate(row["serial"], row["generation_id"], row["der"]) for row in rows]
+
+    async def network_grants(self) -> list[NetworkGrant]:
+        """Who is recognised by a network."""
+        rows = await self._fetch(
+            "SELECT name, network, agreed_from, agreed_until FROM ocsp_access_v1 WHERE kind = 'network'"
+        )
+        return [NetworkGrant(row["name"], row["network"], row["agreed_from"], row["agreed_until"]) for row in rows]
+
+    async def last_change(self) -> int:
+        """The number of the newest change."""
+        rows = await self._fetch("SELECT coalesce(max(number), 0) AS number FROM change_v1")
+        number: int = rows[0]["number"]
+        return number
+
+    async def changes(self, *, after: int) -> list[Change]:
+        """The changes behind number `after`, oldest first; not more than CHANGES_AT_ONCE."""
+        rows = await self._fetch(
+            "SELECT number, kind, key FROM change_v1 WHERE number > $1 ORDER BY number LIMIT $2",
+            after,
+            CHANGES_AT_ONCE,
+        )
+        return [Change(row["number"], row["kind"], row["key"]) for row in rows]
+
+    async def wait_for_change(self) -> None:
+        """Wait until there may be one: for a notification, or POLL_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await self._woken.wait()
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """Let whoever waits for a change look at once."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """Cut off the connection."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        with self._noticing():
+            async with asyncio.timeout(TIME_LIMIT_S), self._one_at_a_time:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await self._connect()
+                try:
+                    return await self._connection.fetch(query, *arguments)
+                except BaseException:  # also when cancelled: the rest of the answer may still be on its way
+                    self.close()
+                    raise
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(**self._connect_arguments)
+        await connection.add_listener("prefca_change", lambda *_: self.wake())
+        return connection
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Make every failure a StoreUnavailableError, and log when the database goes and when it comes."""
+        try:
+            yield
+        except _FAILURES as e:
+            error = f"{type(e).__name__}: {e}"
+            if self._reachable is not False:
+                _logger.warning("database_unreachable", extra={"error": error})
+            self._reachable = False
+            raise StoreUnavailableError(error) from e
+        if not self._reachable:
+            _logger.info("database_reachable")
+        self._reachable = True
+
+
+def _issued_certificate(row: asyncpg.Record) -> IssuedCertificate:
+    status: Good | Revoked = Good()
+    if row["revoked_at"] is not None:
+        status = Revoked(row["revoked_at"], CRLReason(row["reason"]), row["invalidity_date"])
+    return IssuedCertificate(row["serial"], row["generation_id"], row["public"], status)

@@ -1,0 +1,83 @@
+"""A private key in an encrypted PKCS#8 file."""
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from pkix.signing import DIGEST, PublicKey, SigningError
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+class SoftwareSigner:
+    """Signs in this process. pyca releases the GIL while it signs, so threads scale over the cores."""
+
+    def __init__(self, key: PrivateKey) -> None:
+        self._key = key
+        self.public_key: PublicKey = key.public_key()
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """The signature over a SHA-256 digest of 32 octets."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(digest, padding.PKCS1v15(), DIGEST)
+        return self._key.sign(digest, ec.ECDSA(DIGEST))
+
+
+def load(file: Path, passphrase: bytes) -> SoftwareSigner:
+    """The key in `file`.
+
+    Raises:
+        SigningError: no such file, a wrong passphrase, or a kind of key that does not sign here (RSA and P-256 do).
+    """
+    try:
+        key = load_pem_private_key(file.read_bytes(), passphrase)
+    except OSError as e:
+        raise SigningError(f"{file}: {e.strerror}; restore the key file from its backup") from e
+    except (TypeError, ValueError) as e:
+        raise SigningError(f"{file}: wrong passphrase or not an encrypted PKCS#8 key; check the passphrase file") from e
+    if isinstance(key, rsa.RSAPrivateKey) or (
+        isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
+    ):
+        return SoftwareSigner(key)
+    raise SigningError(f"{file}: neither an RSA nor a P-256 key; use one of these")
+
+
+def store(file: Path, key: PrivateKey, passphrase: bytes) -> None:
+    """Write `key` encrypted, readable by its owner only, in one step: a crash leaves the whole file or none.
+
+    Raises:
+        FileExistsError: a key is never overwritten.
+    """
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
+    write_secret(file, pem)
+
+
+def write_secret(file: Path, content: bytes) -> None:
+    """Write a file that only its owner reads, whole or not at all.
+
+    Raises:
+        FileExistsError: `file` exists.
+    """
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(partial, file)  # unlike rename, this refuses to overwrite
+    finally:
+        partial.unlink()
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the name outlives a power cut: what is recorded next may rely on the key
+    finally:
+        os.close(directory)

@@ -1,0 +1,340 @@
+"""LDAPMessage octets from and to values. The only importer of ldaptor.
+
+Responses are ldaptor's PDU classes. Requests are read here, strictly: ldaptor's decoder prints and drops elements that
+it does not know, takes primitive elements for constructed ones, spends half a second on an INTEGER of 64 KiB, recurses
+as deep as a peer likes, and refuses the trailing elements that RFC 4511, section 4 wants ignored.
+
+Reading has two steps. `open_envelope` finds the message ID and the octets of the operation, which is all that an answer
+prepared earlier would need: operations are encoded without message ID, and `message` puts it in front. `read_request`
+reads the rest.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from ldaptor.protocols import pureldap
+from ldaptor.protocols.pureber import CLASS_CONTEXT, STRUCTURED, BERInteger, int2berlen
+
+from repository.ber import BOOLEAN, END, ENUMERATED, OCTET_STRING, SEQUENCE, SET, Reader
+from repository.errors import MalformedMessageError, OperationError
+from repository.messages import (
+    SASL,
+    AbandonRequest,
+    And,
+    ApproxMatch,
+    AttributeValueAssertion,
+    BindRequest,
+    CompareRequest,
+    EqualityMatch,
+    ExtendedRequest,
+    ExtensibleMatch,
+    Filter,
+    GreaterOrEqual,
+    LessOrEqual,
+    Not,
+    Or,
+    Present,
+    Request,
+    Result,
+    ResultCode,
+    SearchRequest,
+    SearchResultEntry,
+    Simple,
+    Substrings,
+    UnbindRequest,
+    UnrecognizedFilter,
+    UpdateRequest,
+)
+
+MAX_FILTER_DEPTH: Final = 50
+MAX_FILTER_ITEMS: Final = 100  # each costs time for every entry in scope
+
+Operation = tuple[bytes, ...]  # one encoded protocolOp, in pieces: a large value is the directory's own octets
+
+_LARGE_BYTES: Final = 16_384  # a value from here on is passed on as it lies, not copied
+_CONTROLS: Final = pureldap.LDAPControls.tag | STRUCTURED
+_UNSOLICITED: Final = 0  # message ID of RFC 4511, section 4.4
+_NOTICE_OF_DISCONNECTION: Final = "1.3.6.1.4.1.1466.20036"
+
+
+def _primitive(number: int) -> int:
+    return int(CLASS_CONTEXT | number)
+
+
+def _constructed(number: int) -> int:
+    return int(CLASS_CONTEXT | STRUCTURED | number)
+
+
+_SIMPLE: Final = _primitive(0)
+_SASL: Final = _constructed(3)
+_REQUEST_NAME: Final = _primitive(0)
+_INITIAL, _ANY, _FINAL = _primitive(0), _primitive(1), _primitive(2)
+_MATCHING_RULE, _TYPE, _MATCH_VALUE, _DN_ATTRIBUTES = (_primitive(number) for number in (1, 2, 3, 4))
+
+
+# ---------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An LDAPMessage of which only the outside has been read."""
+
+    message_id: int
+    tag: int  # of protocolOp; one of the requests
+    operation: bytes  # everything behind the message ID: protocolOp and controls
+    critical_control: str | None  # the first control that must be understood. None is supported yet, so it cannot be
+
+    @property
+    def kind(self) -> str:
+        """What is asked for: bind, search, modifyDN."""
+        return _OPERATIONS[self.tag].kind
+
+
+def open_envelope(octets: bytes) -> Envelope:
+    """Read the outside of a whole LDAPMessage (RFC 4511, section 4.1.1).
+
+    Raises:
+        MalformedMessageError: it cannot be read, or its operation is not a request.
+    """
+    reader = Reader(octets).constructed()
+    message_id = reader.integer()
+    start = reader.position
+    tag = reader.peek()
+    if message_id == _UNSOLICITED or tag not in _OPERATIONS:
+        raise MalformedMessageError("message ID 0, or an operation that is not a request")
+    reader.skip()
+    controls = reader.constructed(_CONTROLS) if reader.peek() == _CONTROLS else None
+    return Envelope(message_id, tag, octets[start:], _critical_control(controls) if controls else None)
+
+
+def _critical_control(controls: Reader) -> str | None:
+    found = None
+    while controls.peek() != END:
+        control = controls.constructed()
+        control_type = control.text()
+        if control.peek() == BOOLEAN and control.boolean():
+            found = found or control_type
+    return found
+
+
+def read_request(envelope: Envelope) -> Request:
+    """Read the operation. Elements behind those of RFC 4511 are ignored, as section 4 asks.
+
+    Raises:
+        MalformedMessageError: an element has the wrong type or length.
+        OperationError: adminLimitExceeded: the filter is too deep or too long.
+    """
+    return _OPERATIONS[envelope.tag].read(Reader(envelope.operation), envelope.tag)
+
+
+def _bind_request(outer: Reader, tag: int) -> BindRequest:
+    reader = outer.constructed(tag)
+    version, name = reader.integer(), reader.text()
+    choice = reader.peek()
+    if choice == _SIMPLE:
+        return BindRequest(version, name, Simple(reader.octets(choice)))
+    if choice == _SASL:
+        return BindRequest(version, name, SASL(reader.constructed(choice).text()))
+    reader.skip()
+    return BindRequest(version, name, None)
+
+
+def _unbind_request(reader: Reader, tag: int) -> UnbindRequest:
+    reader.octets(tag)
+    return UnbindRequest()
+
+
+def _search_request(outer: Reader, tag: int) -> SearchRequest:
+    reader = outer.constructed(tag)
+    base_object = reader.text()
+    scope = reader.integer(ENUMERATED)
+    reader.integer(ENUMERATED)  # derefAliases
+    size_limit = reader.integer()
+    reader.integer()  # timeLimit
+    types_only = reader.boolean()
+    search_filter = _FilterReader().read(reader)
+    attributes = reader.constructed()
+    return SearchRequest(base_object, scope, size_limit, types_only, search_filter, tuple(_texts(attributes)))
+
+
+def _texts(reader: Reader) -> Iterator[str]:
+    while reader.peek() != END:
+        yield reader.text()
+
+
+def _update_request(reader: Reader, _: int) -> UpdateRequest:
+    reader.skip()
+    return UpdateRequest()
+
+
+def _compare_request(outer: Reader, tag: int) -> CompareRequest:
+    reader = outer.constructed(tag)
+    entry, ava = reader.text(), reader.constructed()
+    return CompareRequest(entry, AttributeValueAssertion(ava.text(), ava.octets()))
+
+
+def _abandon_request(reader: Reader, tag: int) -> AbandonRequest:
+    return AbandonRequest(reader.integer(tag))
+
+
+def _extended_request(outer: Reader, tag: int) -> ExtendedRequest:
+    reader = outer.constructed(tag)
+    return ExtendedRequest(reader.text(_REQUEST_NAME))
+
+
+class _FilterReader:
+    """Reads one Filter (RFC 4511, section 4.5.1.7), counting its items."""
+
+    def __init__(self) -> None:
+        self._items = 0
+
+    def read(self, reader: Reader, depth: int = 1) -> Filter:
+        self._items += 1
+        if depth > MAX_FILTER_DEPTH or self._items > MAX_FILTER_ITEMS:
+            raise OperationError(
+                ResultCode.ADMIN_LIMIT_EXCEEDED,
+                f"a filter may have {MAX_FILTER_ITEMS} items and be nested {MAX_FILTER_DEPTH} deep",
+            )
+        tag = reader.peek()
+        if tag == _NOT:
+            return Not(self.read(reader.constructed(tag), depth + 1))
+        if tag in _SETS:
+            return _SETS[tag](tuple(self._all(reader.constructed(tag), depth + 1)))
+        if tag in _ITEMS:
+            return _ITEMS[tag](reader, tag)
+        reader.skip()
+        return UnrecognizedFilter()
+
+    def _all(self, reader: Reader, depth: int) -> Iterator[Filter]:
+        while reader.peek() != END:
+            yield self.read(reader, depth)
+
+
+def _assertion(of: Callable[[str, bytes], Filter]) -> Callable[[Reader, int], Filter]:
+    def read(outer: Reader, tag: int) -> Filter:
+        reader = outer.constructed(tag)
+        return of(reader.text(), reader.octets())
+
+    return read
+
+
+def _substrings(outer: Reader, tag: int) -> Substrings:
+    reader = outer.constructed(tag)
+    attribute = reader.text()
+    pieces = reader.constructed()
+    initial = pieces.octets(_INITIAL) if pieces.peek() == _INITIAL else None
+    between = []
+    while pieces.peek() == _ANY:
+        between.append(pieces.octets(_ANY))
+    final = pieces.octets(_FINAL) if pieces.peek() == _FINAL else None
+    if pieces.peek() != END or (initial is None and final is None and not between):
+        raise MalformedMessageError("substrings that are out of order, or none")
+    return Substrings(attribute, initial, tuple(between), final)
+
+
+def _present(reader: Reader, tag: int) -> Present:
+    return Present(reader.text(tag))
+
+
+def _extensible_match(outer: Reader, tag: int) -> ExtensibleMatch:
+    reader = outer.constructed(tag)
+    rule = reader.text(_MATCHING_RULE) if reader.peek() == _MATCHING_RULE else None
+    attribute = reader.text(_TYPE) if reader.peek() == _TYPE else None
+    value = reader.octets(_MATCH_VALUE)
+    dn_attributes = reader.peek() == _DN_ATTRIBUTES and reader.boolean(_DN_ATTRIBUTES)
+    return ExtensibleMatch(rule, attribute, value, dn_attributes)
+
+
+_NOT: Final = _constructed(2)
+_SETS: Final[Mapping[int, Callable[[tuple[Filter, ...]], Filter]]] = {_constructed(0): And, _constructed(1): Or}
+_ITEMS: Final[Mapping[int, Callable[[Reader, int], Filter]]] = {
+    _constructed(3): _assertion(EqualityMatch),
+    _constructed(4): _substrings,
+    _constructed(5): _assertion(GreaterOrEqual),
+    _constructed(6): _assertion(LessOrEqual),
+    _primitive(7): _present,
+    _constructed(8): _assertion(ApproxMatch),
+    _constructed(9): _extensible_match,
+}
+
+# ---------------------------------------------------------------- responses
+
+
+def message(message_id: int, operation: Operation) -> Operation:
+    """Make an LDAPMessage of an encoded operation; nothing but its first piece is copied."""
+    encoded_id = BERInteger(message_id).toWire()
+    size = len(encoded_id) + sum(map(len, operation))
+    return (b"".join((bytes((SEQUENCE,)), int2berlen(size), encoded_id, operation[0])), *operation[1:])
+
+
+def notice_of_disconnection(result: Result) -> Operation:
+    """The unsolicited LDAPMessage that goes before the connection is closed (RFC 4511, section 4.4.1)."""
+    return message(_UNSOLICITED, extended_response(result, name=_NOTICE_OF_DISCONNECTION))
+
+
+def response(tag: int, result: Result) -> Operation:
+    """The response to the request with this tag: BindResponse, SearchResultDone."""
+    response_class = _OPERATIONS[tag].response
+    pdu = response_class(resultCode=result.code, matchedDN=result.matched_dn, errorMessage=result.diagnostic_message)
+    return (pdu.toWire(),)
+
+
+def extended_response(result: Result, *, name: str | None = None, value: str | None = None) -> Operation:
+    """ExtendedResponse (RFC 4511, section 4.12)."""
+    pdu = pureldap.LDAPExtendedResponse(
+        resultCode=result.code, errorMessage=result.diagnostic_message, responseName=name, response=value
+    )
+    return (pdu.toWire(),)
+
+
+def search_result_entry(entry: SearchResultEntry) -> Operation:
+    """SearchResultEntry, with large values in pieces of their own (ldaptor's class would copy them five times)."""
+    attributes: list[bytes] = []
+    for description, values in entry.attributes:
+        contents = [piece for value in values for piece in _element(OCTET_STRING, [value])]
+        name = _element(OCTET_STRING, [description.encode()])
+        attributes += _element(SEQUENCE, [*name, *_element(SET, contents)])
+    object_name = _element(OCTET_STRING, [entry.object_name.encode()])
+    tag = pureldap.LDAPSearchResultEntry.tag | STRUCTURED
+    return tuple(_joined(_element(tag, [*object_name, *_element(SEQUENCE, attributes)])))
+
+
+def _element(tag: int, contents: list[bytes]) -> list[bytes]:
+    return [bytes((tag,)) + int2berlen(sum(map(len, contents))), *contents]
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < _LARGE_BYTES:
+            small.append(piece)
+            continue
+        yield b"".join(small)
+        yield piece
+        small.clear()
+    if small:
+        yield b"".join(small)
+
+
+# ---------------------------------------------------------------- which request is read how and answered with what
+
+
+class _OperationType(NamedTuple):
+    kind: str
+    read: Callable[[Reader, int], Request]
+    response: Any  # a class of ldaptor, which is not typed; None: there is no response
+
+
+_OPERATIONS: Final[Mapping[int, _OperationType]] = {
+    0x60: _OperationType("bind", _bind_request, pureldap.LDAPBindResponse),
+    0x42: _OperationType("unbind", _unbind_request, None),
+    0x63: _OperationType("search", _search_request, pureldap.LDAPSearchResultDone),
+    0x66: _OperationType("modify", _update_request, pureldap.LDAPModifyResponse),
+    0x68: _OperationType("add", _update_request, pureldap.LDAPAddResponse),
+    0x4A: _OperationType("delete", _update_request, pureldap.LDAPDelResponse),
+    0x6C: _OperationType("modifyDN", _update_request, pureldap.LDAPModifyDNResponse),
+    0x6E: _OperationType("compare", _compare_request, pureldap.LDAPCompareResponse),
+    0x50: _OperationType("abandon", _abandon_request, None),
+    0x77: _OperationType("extended", _extended_request, pureldap.LDAPExtendedResponse),
+}

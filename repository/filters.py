@@ -1,0 +1,185 @@
+"""Search filters with three-valued logic (RFC 4511, section 4.5.1.7): True, False, or None for Undefined.
+
+A filter is prepared once for a search and then tried on each entry, so that its cost for an entry is a few comparisons.
+Nothing in a filter is an error: what is not known, not visible or not of its syntax is Undefined or absent.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
+from itertools import chain
+
+from repository.dit import Attributes, Entry
+from repository.matching import EQUALITY, SUBSTRINGS, Normal, applies
+from repository.messages import (
+    And,
+    ApproxMatch,
+    EqualityMatch,
+    ExtensibleMatch,
+    Filter,
+    GreaterOrEqual,
+    LessOrEqual,
+    Not,
+    Or,
+    Present,
+    Substrings,
+    UnrecognizedFilter,
+)
+from repository.preparation import prepare, prepare_substring
+from repository.schema import AttributeType, attribute_type, described, matching_rule
+
+Truth = bool | None
+Predicate = Callable[[Entry, Attributes], Truth]  # the attributes are those of the entry that the reader may see
+
+
+def predicate(search_filter: Filter) -> Predicate:  # noqa: C901, PLR0911 - one case for each choice of Filter
+    """Prepare a filter."""
+    match search_filter:
+        case And(filters):
+            return partial(_and, [predicate(each) for each in filters])
+        case Or(filters):
+            return partial(_or, [predicate(each) for each in filters])
+        case Not(inner):
+            return partial(_not, predicate(inner))
+        case Present(attribute_desc):
+            return _present(attribute_desc)
+        case EqualityMatch(attribute_desc, value) | ApproxMatch(attribute_desc, value):
+            return _equality(attribute_desc, value)
+        case Substrings():
+            return _substrings(search_filter)
+        case ExtensibleMatch():
+            return _extensible(search_filter)
+        case GreaterOrEqual() | LessOrEqual() | UnrecognizedFilter():
+            return _undefined  # no attribute type of this directory has an ordering rule
+
+
+def _and(predicates: Iterable[Predicate], entry: Entry, attributes: Attributes) -> Truth:
+    result: Truth = True
+    for each in predicates:
+        truth = each(entry, attributes)
+        if truth is False:
+            return False
+        if truth is None:
+            result = None
+    return result
+
+
+def _or(predicates: Iterable[Predicate], entry: Entry, attributes: Attributes) -> Truth:
+    result: Truth = False
+    for each in predicates:
+        truth = each(entry, attributes)
+        if truth is True:
+            return True
+        if truth is None:
+            result = None
+    return result
+
+
+def _not(inner: Predicate, entry: Entry, attributes: Attributes) -> Truth:
+    truth = inner(entry, attributes)
+    return None if truth is None else not truth
+
+
+def _undefined(_entry: Entry, _attributes: Attributes) -> Truth:
+    return None
+
+
+def _present(attribute_desc: str) -> Predicate:
+    wanted = described(attribute_desc)
+    if wanted is None:
+        return _undefined
+    return lambda _, attributes: any(True for _ in values(attributes, wanted))
+
+
+def _equality(attribute_desc: str, assertion_value: bytes) -> Predicate:
+    wanted = described(attribute_desc)
+    normal = EQUALITY.get(wanted.equality or "") if wanted else None
+    if wanted is None or normal is None:
+        return _undefined
+    try:
+        asserted = normal(assertion_value)
+    except ValueError:
+        return _undefined
+    return lambda _, attributes: _any_equal(values(attributes, wanted), normal, asserted)
+
+
+def values(attributes: Attributes, wanted: AttributeType) -> Iterator[bytes]:
+    """The values of an attribute and of its subtypes (RFC 4512, section 2.5.1)."""
+    for held, held_values in attributes.items():
+        if held.is_a(wanted):
+            yield from held_values
+
+
+def _any_equal(candidates: Iterable[bytes], normal: Normal, asserted: Hashable) -> bool:
+    return any(normal(value) == asserted for value in candidates)
+
+
+def _substrings(search_filter: Substrings) -> Predicate:
+    wanted = described(search_filter.type)
+    if wanted is None or wanted.substr not in SUBSTRINGS:
+        return _undefined
+    try:
+        initial, between, final = _pieces(search_filter)
+    except ValueError:
+        return _undefined
+    return lambda _, attributes: any(
+        _contains(prepare(value.decode()), initial, between, final) for value in values(attributes, wanted)
+    )
+
+
+def _pieces(search_filter: Substrings) -> tuple[str, list[str], str]:
+    initial, final = search_filter.initial, search_filter.final
+    return (
+        "" if initial is None else prepare_substring(initial.decode(), first=True),
+        [prepare_substring(piece.decode()) for piece in search_filter.any],
+        "" if final is None else prepare_substring(final.decode(), last=True),
+    )
+
+
+def _contains(value: str, initial: str, between: Iterable[str], final: str) -> bool:
+    """Whether the pieces occur in this order without overlap (RFC 4517, section 4.1)."""
+    if not value.startswith(initial):
+        return False
+    position = len(initial)
+    for piece in between:
+        found = value.find(piece, position)
+        if found < 0:
+            return False
+        position = found + len(piece)
+    return len(value) - position >= len(final) and value.endswith(final)
+
+
+def _extensible(search_filter: ExtensibleMatch) -> Predicate:
+    """`(type:dn:rule:=value)`: without a rule, that of the type; without a type, all to which the rule applies."""
+    wanted = described(search_filter.type) if search_filter.type is not None else None
+    if wanted is None and search_filter.type is not None:
+        return _undefined
+    rule = _rule(search_filter.matching_rule, wanted)
+    if rule not in EQUALITY or (wanted is not None and not applies(rule, wanted)):
+        return _undefined
+    normal = EQUALITY[rule]
+    try:
+        asserted = normal(search_filter.match_value)
+    except ValueError:
+        return _undefined
+
+    def is_meant(held: AttributeType) -> bool:
+        return held.is_a(wanted) if wanted is not None else applies(rule, held)
+
+    def truth(entry: Entry, attributes: Attributes) -> Truth:
+        held_values = (value for held, held_values in attributes.items() if is_meant(held) for value in held_values)
+        named = _dn_values(entry, is_meant) if search_filter.dn_attributes else ()
+        return _any_equal(chain(held_values, named), normal, asserted)
+
+    return truth
+
+
+def _rule(name: str | None, wanted: AttributeType | None) -> str:
+    found = matching_rule(name) if name is not None else wanted and wanted.equality
+    return found or ""
+
+
+def _dn_values(entry: Entry, is_meant: Callable[[AttributeType], bool]) -> Iterator[bytes]:
+    for ava in chain.from_iterable(entry.name.rdns):
+        held = attribute_type(ava.type)
+        if held is not None and is_meant(held):
+            yield ava.value.encode()

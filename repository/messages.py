@@ -1,0 +1,239 @@
+"""LDAPMessages as values, named as RFC 4511 names them.
+
+Text that came from a peer (LDAPString) is a `str` in which octets that are not UTF-8 stand as lone surrogates: no name
+or attribute of ours contains one, so such text simply matches nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class ResultCode(IntEnum):
+    """RFC 4511, section 4.1.9: the codes that this server gives."""
+
+    SUCCESS = 0
+    OPERATIONS_ERROR = 1
+    PROTOCOL_ERROR = 2
+    SIZE_LIMIT_EXCEEDED = 4
+    COMPARE_FALSE = 5
+    COMPARE_TRUE = 6
+    AUTH_METHOD_NOT_SUPPORTED = 7
+    ADMIN_LIMIT_EXCEEDED = 11
+    UNAVAILABLE_CRITICAL_EXTENSION = 12
+    CONFIDENTIALITY_REQUIRED = 13
+    NO_SUCH_ATTRIBUTE = 16
+    UNDEFINED_ATTRIBUTE_TYPE = 17
+    INAPPROPRIATE_MATCHING = 18
+    INVALID_ATTRIBUTE_SYNTAX = 21
+    NO_SUCH_OBJECT = 32
+    INVALID_DN_SYNTAX = 34
+    INVALID_CREDENTIALS = 49
+    UNAVAILABLE = 52
+    UNWILLING_TO_PERFORM = 53
+    OTHER = 80
+
+    @property
+    def text(self) -> str:
+        """The name as RFC 4511 writes it: `invalidCredentials`, `invalidDNSyntax`."""
+        first, *rest = self.name.lower().split("_")
+        return first + "".join("DN" if word == "dn" else word.capitalize() for word in rest)
+
+
+class Scope(IntEnum):
+    """RFC 4511, section 4.5.1.2."""
+
+    BASE_OBJECT = 0
+    SINGLE_LEVEL = 1
+    WHOLE_SUBTREE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """True if all are; of none at all, too (RFC 4526)."""
+
+    filters: tuple["Filter", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """True if one is; of none at all, false (RFC 4526)."""
+
+    filters: tuple["Filter", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True if the other is false."""
+
+    filter: "Filter"
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeValueAssertion:
+    """RFC 4511, section 4.1.6."""
+
+    attribute_desc: str
+    assertion_value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EqualityMatch(AttributeValueAssertion):
+    """`(type=value)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GreaterOrEqual(AttributeValueAssertion):
+    """`(type>=value)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LessOrEqual(AttributeValueAssertion):
+    """`(type<=value)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApproxMatch(AttributeValueAssertion):
+    """`(type~=value)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """`(type=*)`."""
+
+    attribute_desc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Substrings:
+    """`(type=initial*any*final)`."""
+
+    type: str
+    initial: bytes | None
+    any: tuple[bytes, ...]
+    final: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensibleMatch:
+    """`(type:dn:rule:=value)`."""
+
+    matching_rule: str | None
+    type: str | None
+    match_value: bytes
+    dn_attributes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnrecognizedFilter:
+    """A choice that RFC 4511 does not have: Undefined."""
+
+
+Filter = (
+    And
+    | Or
+    | Not
+    | EqualityMatch
+    | Substrings
+    | GreaterOrEqual
+    | LessOrEqual
+    | Present
+    | ApproxMatch
+    | ExtensibleMatch
+    | UnrecognizedFilter
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Simple:
+    """AuthenticationChoice simple."""
+
+    password: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SASL:
+    """AuthenticationChoice sasl, without its credentials: no mechanism is offered."""
+
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
+class BindRequest:
+    """RFC 4511, section 4.2."""
+
+    version: int
+    name: str
+    authentication: Simple | SASL | None  # None: a choice that RFC 4511 does not have
+
+
+@dataclass(frozen=True, slots=True)
+class UnbindRequest:
+    """RFC 4511, section 4.3."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """RFC 4511, section 4.5.1. There are no aliases and no slow searches: derefAliases and timeLimit change nothing."""
+
+    base_object: str
+    scope: int  # a Scope, or a number that the peer made up
+    size_limit: int
+    types_only: bool
+    filter: Filter
+    attributes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequest:
+    """Any operation that would change the directory (RFC 4511, sections 4.6 to 4.9); nothing in it matters here."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """RFC 4511, section 4.10."""
+
+    entry: str
+    ava: AttributeValueAssertion
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonRequest:
+    """RFC 4511, section 4.11."""
+
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedRequest:
+    """RFC 4511, section 4.12. No operation offered here takes a value."""
+
+    request_name: str
+
+
+Request = (
+    BindRequest
+    | UnbindRequest
+    | SearchRequest
+    | UpdateRequest
+    | CompareRequest
+    | AbandonRequest
+    | ExtendedRequest
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """LDAPResult, RFC 4511, section 4.1.9. The diagnostic message is for people: one line."""
+
+    code: ResultCode
+    diagnostic_message: str = ""
+    matched_dn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResultEntry:
+    """RFC 4511, section 4.5.2. The values belong to the directory and are not copied."""
+
+    object_name: str
+    attributes: Sequence[tuple[str, Sequence[bytes]]]

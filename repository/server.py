@@ -1,0 +1,398 @@
+"""Twisted: connections, TLS, listening ports. The only module with Deferreds.
+
+A connection reads into a framer, lets its Session react, and sends from an Outbox as fast as the peer reads. It is its
+transport's push producer for all its life, so that small and large answers obey the same brake: `pauseProducing` when
+the transport's buffer is full, `resumeProducing` when it is empty. With too many answers waiting it stops reading as
+well. What a slow peer costs is one slice and the transport's copy of it.
+
+Order within a turn: receive, journal, send. An answer leaves only after the record of it is in the kernel.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar, cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IPushProducer
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.logger import ILogObserver, STDLibLogObserver, globalLogBeginner
+from twisted.python.failure import Failure
+from zope.interface import implementer  # type: ignore[import-untyped]
+
+from journal.record import Record
+from journal.segment import Journal
+from repository.directory import Directory
+from repository.errors import MalformedMessageError, StartError
+from repository.framing import MessageFramer
+from repository.messages import Result, ResultCode
+from repository.outbox import Outbox
+from repository.passwords import PasswordVerifier
+from repository.session import Abandon, Action, Close, Send, Session, StartTLS, VerifyPassword
+from settings.sections import Endpoint, RepositorySection
+
+logger = logging.getLogger(__name__)
+
+SLICE_BYTES: Final = 262_144
+MAX_WAITING_ANSWERS: Final = 16  # of one connection; beyond, it is not read from
+SWEEP_S: Final = 1.0
+GRACE_S: Final = 5.0  # for answers that are being sent when the server is told to stop
+
+T = TypeVar("T")
+Reactor = Any  # AsyncioSelectorReactor; the methods that are called here are not typed
+
+
+def deferred(work: Coroutine[Any, Any, T]) -> Deferred[T]:
+    """Cross over from asyncio: the result of a coroutine as a Deferred."""
+    return Deferred.fromFuture(asyncio.ensure_future(work))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Source(Protocol):
+    """What keeps the directory up to date."""
+
+    async def follow(self, directory: Directory) -> None:
+        """Never return."""
+
+
+@implementer(IPushProducer)
+class Connection(TwistedProtocol):
+    """One client."""
+
+    transport: Any  # Twisted's TCP transport, or its TLS over that
+
+    def __init__(self, server: "Server", peer: str, *, is_encrypted: bool) -> None:
+        self._server = server
+        self._framer = MessageFramer(server.section.max_message_bytes)
+        self._outbox = Outbox()
+        self._session = Session(
+            server.directory,
+            peer=peer,
+            is_encrypted=is_encrypted,
+            size_limit_entries=server.section.search_size_limit_entries,
+        )
+        self._is_paused = False  # the transport's buffer is full
+        self._is_reading = True
+        self._is_upgrading = False  # to TLS, once everything is sent
+        self._is_closing = False  # once everything is sent
+        self.active_at = server.reactor.seconds()
+
+    # ---------------------------------------------------------------- called by Twisted
+
+    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
+        """Begin."""
+        self._server.connections.add(self)
+        self.transport.setTcpNoDelay(True)  # else an answer waits some 40 ms for the peer's delayed ACK
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """Take octets from the peer."""
+        self.active_at = self._server.reactor.seconds()
+        if not (self._is_closing or self._is_upgrading):
+            self._framer.receive(data)
+            self._advance()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802, ARG002 - Twisted's
+        """End."""
+        self._is_closing = self._is_paused = True  # a password may still be verified; its answer goes nowhere
+        self._outbox.clear()
+        self._server.forget(self)
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """The peer reads more slowly than we write."""
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """Everything written so far is with the kernel."""
+        self.active_at = self._server.reactor.seconds()
+        self._is_paused = False
+        self._send()
+        self._advance()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """The connection is gone."""
+        self._outbox.clear()
+
+    # ---------------------------------------------------------------- called by the server
+
+    def finish(self) -> None:
+        """Receive nothing more, and close once everything is sent."""
+        self._is_closing = True
+        self._send()
+
+    def abort(self) -> None:
+        """Close now, whatever is not sent."""
+        self.transport.abortConnection()
+
+    # ---------------------------------------------------------------- inside
+
+    @property
+    def _may_receive(self) -> bool:
+        is_ending = self._is_closing or self._is_upgrading
+        return not (is_ending or self._session.is_waiting or len(self._outbox) >= MAX_WAITING_ANSWERS)
+
+    def _advance(self) -> None:
+        """Work on what has arrived, as far as answers may wait."""
+        while self._may_receive and (message := self._next_message()) is not None:
+            self._react(self._session.receive, message)
+            if len(self._outbox) >= MAX_WAITING_ANSWERS:
+                self._flush()
+        self._flush()
+        self._read_if_wanted()
+
+    def _next_message(self) -> bytes | None:
+        try:
+            return self._framer.next_message()
+        except MalformedMessageError as e:
+            self._perform(self._session.disconnect(Result(e.result, str(e)), _now()))
+            return None
+
+    def _react(self, step: Callable[[T, datetime], list[Action]], argument: T) -> None:
+        try:
+            actions = step(argument, _now())
+        except Exception as e:  # noqa: BLE001 - the boundary of errors.py: a bug of ours costs this connection only
+            self._fail(e)
+        else:
+            self._perform(actions)
+
+    def _fail(self, error: BaseException | None) -> None:
+        logger.error("internal_error", exc_info=error)
+        self._perform(self._session.disconnect(Result(ResultCode.OTHER, "internal error"), _now()))
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Record():
+                    self._server.journal.append(action)
+                case Send(message_id, messages):
+                    self._outbox.add(message_id, messages)
+                case Abandon(message_id):
+                    self._outbox.abandon(message_id)
+                case VerifyPassword(password, hashes):
+                    self._verify(password, hashes)
+                case StartTLS():
+                    self._is_upgrading = True
+                case Close():
+                    self._is_closing = True
+
+    def _verify(self, password: bytes, hashes: tuple[str, ...]) -> None:
+        def verified(matching_hash: str | None) -> None:
+            self._react(self._session.verified, matching_hash)
+
+        def failed(failure: Failure) -> None:
+            self._fail(failure.value)
+
+        def go_on(_: None) -> None:
+            self._advance()
+
+        waiting = deferred(self._server.verifier.matching(password, hashes))
+        waiting.addCallbacks(verified, failed).addCallback(go_on)
+
+    def _flush(self) -> None:
+        """Records first; if they cannot be written, nothing may leave."""
+        try:
+            self._server.journal.flush()
+        except OSError as e:
+            logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+            self._outbox.clear()
+            self.abort()
+            return
+        self._send()
+
+    def _send(self) -> None:
+        while self._outbox and not self._is_paused:
+            self.transport.write(self._outbox.take(SLICE_BYTES))
+        if self._outbox or self._is_paused:
+            return
+        if self._is_closing:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        elif self._is_upgrading:
+            self._framer.discard()
+            self.transport.startTLS(self._server.tls)
+            self._session.is_encrypted = True
+            self._is_upgrading = False
+
+    def _read_if_wanted(self) -> None:
+        is_wanted = not (self._session.is_waiting or len(self._outbox) >= MAX_WAITING_ANSWERS)
+        if is_wanted != self._is_reading:
+            self._is_reading = is_wanted
+            (self.transport.resumeProducing if is_wanted else self.transport.pauseProducing)()
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class TLSContext:
+    """The server's certificate and key; new connections use what was loaded last."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._context = self._loaded()
+
+    def reload(self) -> None:
+        """Read the files again.
+
+        Raises:
+            StartError: a file is missing or not usable; what was loaded stays in use.
+        """
+        self._context = self._loaded()
+
+    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: N802, N803, ARG002 - Twisted's
+        """Begin TLS on one connection."""
+        return SSL.Connection(self._context, None)
+
+    def _loaded(self) -> SSL.Context:
+        for path, key in ((self._certificate, "tls_certificate"), (self._key, "tls_key")):
+            if not os.access(path, os.R_OK):
+                raise StartError(f"{path} cannot be read; put it there, or set `repository.{key}` in prefca.toml")
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        try:
+            context.use_certificate_chain_file(str(self._certificate))
+            context.use_privatekey_file(str(self._key))
+        except SSL.Error as e:
+            raise StartError(
+                f"{self._certificate} and {self._key} are not a certificate and its key in PEM;"
+                " replace them, or set `repository.tls_certificate` and `repository.tls_key` in prefca.toml"
+            ) from e
+        return context
+
+
+class Listener(Factory[Connection]):
+    """Makes the connections of one listening port."""
+
+    noisy = False
+
+    def __init__(self, server: "Server", *, is_encrypted: bool) -> None:
+        self._server = server
+        self._is_encrypted = is_encrypted
+
+    def buildProtocol(self, addr: Any) -> Connection:  # noqa: N802, ANN401 - Twisted's; an address without a common type
+        """A client has come."""
+        return Connection(self._server, addr.host, is_encrypted=self._is_encrypted)
+
+
+class Server:
+    """The directory server of one process: what its connections share, and its life."""
+
+    def __init__(self, reactor: Reactor, section: RepositorySection, tls: TLSContext, journal: Journal) -> None:
+        self.reactor = reactor
+        self.section = section
+        self.tls = tls
+        self.journal = journal
+        self.directory = Directory()
+        self.verifier = PasswordVerifier()
+        self.connections: set[Connection] = set()
+        self._ports: list[Any] = []
+        self._is_stopping = False
+        self._emptied = asyncio.Event()
+
+    def listen(self) -> None:
+        """Open the ports.
+
+        Raises:
+            StartError: a port cannot be opened.
+        """
+        section = self.section
+        addresses = {"ldap": self._listen("listen", section.listen, is_encrypted=False)}
+        if section.tls_listen is not None:
+            addresses["ldaps"] = self._listen("tls_listen", section.tls_listen, is_encrypted=True)
+        logger.info("listening", extra=addresses)
+
+    def _listen(self, key: str, endpoint: Endpoint, *, is_encrypted: bool) -> str:
+        listener = Listener(self, is_encrypted=is_encrypted)
+        try:
+            if is_encrypted:
+                port = self.reactor.listenSSL(endpoint.port, listener, self.tls, interface=endpoint.host, backlog=1024)
+            else:
+                port = self.reactor.listenTCP(endpoint.port, listener, interface=endpoint.host, backlog=1024)
+        except CannotListenError as e:
+            raise StartError(
+                f"cannot listen on {endpoint} ({e.socketError});"
+                f" stop what uses it, or set `repository.{key}` in prefca.toml to another address"
+            ) from e
+        self._ports.append(port)
+        address = port.getHost()
+        return str(Endpoint(address.host, address.port))
+
+    def forget(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        if self._is_stopping and not self.connections:
+            self._emptied.set()
+
+    def run(self, loop: asyncio.AbstractEventLoop, source: Source) -> int:
+        """Serve until told to stop.
+
+        Args:
+            loop: the one under the reactor.
+            source: keeps the directory up to date.
+
+        Returns:
+            The exit status: 0, or 1 after a bug of ours.
+        """
+        logging.getLogger("twisted").setLevel(logging.WARNING)
+        globalLogBeginner.beginLoggingTo([cast("ILogObserver", STDLibLogObserver())], redirectStandardIO=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_tls)
+        work = loop.create_task(self._work(source))
+        work.add_done_callback(lambda _: self._stop())
+        self.reactor.addSystemEventTrigger("before", "shutdown", lambda: deferred(self._finish(work)))
+        self.reactor.run(installSignalHandlers=False)
+        self.verifier.close()
+        if work.cancelled():
+            return 0
+        logger.critical("internal_error", exc_info=work.exception())
+        return 1
+
+    async def _work(self, source: Source) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(source.follow(self.directory))
+            tasks.create_task(self._drop_idle())
+
+    async def _drop_idle(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            since = self.reactor.seconds() - self.section.idle_timeout_s
+            for connection in [each for each in self.connections if each.active_at < since]:
+                connection.abort()
+
+    def _stop(self) -> None:
+        if not self._is_stopping:
+            self._is_stopping = True
+            self.reactor.stop()
+
+    async def _finish(self, work: asyncio.Task[None]) -> None:
+        """Take no new work, and give what is being sent a moment to end."""
+        logger.info("stopping")
+        work.cancel()
+        await asyncio.wait([work])
+        for port in self._ports:
+            port.stopListening()
+        for connection in tuple(self.connections):
+            connection.finish()
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), GRACE_S)
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def _reload_tls(self) -> None:
+        try:
+            self.tls.reload()
+        except StartError as e:
+            logger.error("tls_reload_refused", extra={"error": str(e)})  # noqa: TRY400 - the operator's files
+        else:
+            logger.info("tls_reloaded")

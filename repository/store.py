@@ -1,0 +1,125 @@
+"""PostgreSQL: all SQL of the directory. Reads what is in force and follows the change feed.
+
+The feed number is the truth: a snapshot is read together with the last number, and then every later number is read in
+turn. A notification only wakes the reader early; on a replica, where there are none, it wakes by itself every second.
+Without a database the last snapshot stays in force.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import asyncpg
+
+from repository.access import AccessTable, Credential
+from repository.directory import Directory
+from repository.errors import CorruptPublicationError
+from repository.snapshot import PublishedObject, build
+from settings.database import ConnectArguments
+
+logger = logging.getLogger(__name__)
+
+POLL_S: Final = 1.0
+TIMEOUT_S: Final = 30.0  # of one query; the largest reads one list of some ten megabytes
+FIRST_RETRY_S: Final = 0.1
+LAST_RETRY_S: Final = 5.0
+_AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+PUBLICATION: Final = "publication"  # kinds of changes
+ACCESS: Final = "access"
+
+_CHANNEL: Final = "prefca_change"
+_LAST_CHANGE: Final = "SELECT coalesce(max(number), 0) FROM change_v1"
+_CHANGES: Final = "SELECT max(number) AS last, array_agg(DISTINCT kind) AS kinds FROM change_v1 WHERE number > $1"
+_OBJECTS: Final = """
+    SELECT publication_id, position, entry_dn, attribute, sha256, public
+    FROM published_object_v1 ORDER BY authority_id, position"""
+_VALUE: Final = "SELECT value FROM published_object_v1 WHERE publication_id = $1 AND position = $2"
+_CREDENTIALS: Final = """
+    SELECT relying_party_id, name, secret_hash, agreed_from, agreed_until
+    FROM repository_access_v1 WHERE kind = 'password'"""
+
+
+class Store:
+    """Keeps a Directory as the database has it."""
+
+    def __init__(self, arguments: ConnectArguments) -> None:
+        self._arguments = arguments
+        self._is_away = False
+        self._retry_s = FIRST_RETRY_S
+        self._objects: list[asyncpg.Record] = []  # as last read
+        self._values: Mapping[bytes, bytes] = {}  # those of `_objects` by their hash: most outlive a publication
+
+    async def follow(self, directory: Directory) -> None:
+        """Load `directory`, and whatever changes, until cancelled; connect again whenever the connection breaks."""
+        while True:
+            try:
+                connection = await asyncpg.connect(
+                    **self._arguments, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S
+                )  # fmt: skip
+                try:
+                    await self._follow(connection, directory)
+                finally:
+                    connection.terminate()
+            except _AWAY as e:
+                if not self._is_away:
+                    logger.warning("database_away", extra={"error": f"{type(e).__name__}: {e}"})
+                self._is_away = True
+            await asyncio.sleep(self._retry_s)
+            self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+
+    async def _follow(self, connection: asyncpg.Connection, directory: Directory) -> None:
+        wake = asyncio.Event()
+        # A replica cannot listen: there, polling alone has to do.
+        with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):
+            await connection.add_listener(_CHANNEL, lambda *_: wake.set())
+        last = await self._load(connection, directory, {PUBLICATION, ACCESS})
+        if self._is_away:
+            logger.info("database_back")
+        self._is_away, self._retry_s = False, FIRST_RETRY_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), POLL_S)
+            wake.clear()
+            changes = await connection.fetchrow(_CHANGES, last)
+            if changes is not None and changes["last"] is not None:
+                await self._load(connection, directory, changes["kinds"])
+                last = changes["last"]
+
+    async def _load(self, connection: asyncpg.Connection, directory: Directory, kinds: Collection[str]) -> int:
+        """Read what is in force of these kinds of changes, and the number of the last change it contains."""
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            last: int = await connection.fetchval(_LAST_CHANGE)
+            if ACCESS in kinds:  # first: a right that has ended must not wait for the lists
+                directory.access = await self._access(connection)
+            if PUBLICATION in kinds:
+                await self._load_publications(connection, directory)
+        return last
+
+    async def _access(self, connection: asyncpg.Connection) -> AccessTable:
+        return AccessTable.of(Credential(**row) for row in await connection.fetch(_CREDENTIALS))
+
+    async def _load_publications(self, connection: asyncpg.Connection, directory: Directory) -> None:
+        rows = await connection.fetch(_OBJECTS)
+        if directory.dit.is_loaded and rows == self._objects:
+            return
+        values: dict[bytes, bytes] = {}
+        for row in rows:
+            key = row["sha256"]
+            value = self._values.get(key) or values.get(key)
+            values[key] = value or await connection.fetchval(_VALUE, row["publication_id"], row["position"])
+        objects = [_published_object(row, values) for row in rows]
+        publications = sorted({row["publication_id"] for row in rows})
+        try:
+            directory.dit = await asyncio.to_thread(build, objects)  # hashing all values takes a second or more
+        except CorruptPublicationError as e:
+            logger.error("snapshot_refused", extra={"publications": publications, "error": str(e)})  # noqa: TRY400
+            return
+        self._objects, self._values = rows, values
+        logger.info("snapshot_loaded", extra={"publications": publications, "values": len(objects)})
+
+
+def _published_object(row: asyncpg.Record, values: Mapping[bytes, bytes]) -> PublishedObject:
+    return PublishedObject(row["entry_dn"], row["attribute"], values[row["sha256"]], row["sha256"], row["public"])

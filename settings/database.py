@@ -1,0 +1,51 @@
+"""How a program reaches PostgreSQL: as which role, at which address."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal, TypedDict
+from urllib.parse import quote, urlsplit
+
+from settings.load import Settings
+
+Role = Literal["prefca_issuer", "prefca_ocsp", "prefca_repository"]
+DATABASE_NAME = "prefca"
+MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un
+
+
+class ConnectArguments(TypedDict, total=False):
+    """Keyword arguments of `asyncpg.connect` and `asyncpg.create_pool`."""
+
+    dsn: str
+    user: str
+    server_settings: dict[str, str]
+
+
+def connect_arguments(settings: Settings, role: Role | Literal["owner"]) -> ConnectArguments:
+    """How to connect as `role`.
+
+    A DSN that names a user is used as it is, and the session takes the role with SET ROLE; one that does not connects
+    as the role itself (its password, if any, comes from ~/.pgpass).
+    """
+    application = {"application_name": f"prefca {role.removeprefix('prefca_')}"}
+    dsn = settings.database.dsn
+    if dsn is not None and urlsplit(dsn).username:
+        if role != "owner":
+            application["role"] = role
+        return {"dsn": dsn, "server_settings": application}
+    user = settings.database.owner if role == "owner" else role
+    if dsn is None:
+        # With the port, which PGPORT would change otherwise.
+        dsn = f"postgresql:///{DATABASE_NAME}?host={quote(bytes(socket_directory(settings.instance)))}&port=5432"
+    return {"dsn": dsn, "user": user, "server_settings": application}
+
+
+def socket_directory(instance: Path) -> Path:
+    """Where the embedded PostgreSQL has its socket: below the instance, or, if that path does not do, below /tmp.
+
+    It does not if it is too long, or has a comma, which divides a list of hosts.
+    """
+    directory = instance / "database" / "run"
+    if len(bytes(directory / ".s.PGSQL.5432")) <= MAX_SOCKET_PATH_BYTES and "," not in str(directory):
+        return directory
+    name = hashlib.sha256(bytes(instance)).hexdigest()[:16]
+    return Path("/tmp") / f"prefca-{name}"  # noqa: S108 - the same for all, whatever their TMPDIR; embedded checks the owner

@@ -1,0 +1,120 @@
+"""The sections of prefca.toml, as frozen values. An unknown key is an error."""
+
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Endpoint(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As it is written in the file: `127.0.0.1:2560`, `[::1]:2560`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _endpoint(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'{value!r} is not an address; write "host:port", such as "127.0.0.1:2560"')
+    return Endpoint(host, int(port))
+
+
+ListenAddress = Annotated[Endpoint, BeforeValidator(_endpoint)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CASection(Section):
+    """Which certification authority this is."""
+
+    prefecture: Literal["Tokyo-to", "Toyama-ken"] = "Tokyo-to"
+    hierarchy: Literal["test", "production"] = "test"  # the policy OIDs of every certificate (R-1-2-1)
+
+
+class SignerSection(Section):
+    """Where the CA's private keys live. PIN and passphrase come from a file or a prompt, never from here."""
+
+    kind: Literal["software", "pkcs11"] = "software"
+    passphrase_file: Path | None = None  # software: relative to the instance; none asks on the terminal
+    module: Path | None = None  # pkcs11: the library of the token
+    token: str | None = None  # pkcs11: its label
+    pin_file: Path | None = None  # pkcs11: relative to the instance; none asks on the terminal
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "pkcs11" and (self.module is None or self.token is None):
+            raise ValueError('kind = "pkcs11" needs `module` and `token`')
+        if self.kind == "software" and (self.module or self.token or self.pin_file):
+            raise ValueError('`module`, `token` and `pin_file` go with kind = "pkcs11"')
+        if self.kind == "pkcs11" and self.passphrase_file:
+            raise ValueError('`passphrase_file` goes with kind = "software"')
+        return self
+
+
+class DatabaseSection(Section):
+    """PostgreSQL. Without a DSN, one that `prefca` starts in the instance directory."""
+
+    dsn: str | None = None  # postgresql://host/name; with a user, every program connects as it and takes its own role
+    owner: str = "prefca"  # the role that owns the schema and runs migrations, for a DSN without a user
+
+    @model_validator(mode="after")
+    def _owner_of_a_dsn(self) -> Self:
+        if self.dsn is None and self.owner != "prefca":
+            raise ValueError("`owner` goes with `dsn`; the embedded database belongs to prefca")
+        return self
+
+
+class CRLSection(Section):
+    """Dates and form of the lists (R-4-4-9-1, R-7-2-1)."""
+
+    period_h: int = Field(24, ge=1)  # to the next regular list; relying parties read it in "next CRL publish"
+    validity_h: int = Field(72, ge=1)  # to nextUpdate; after it relying parties reject the list
+
+    @model_validator(mode="after")
+    def _no_gap(self) -> Self:
+        if self.period_h >= self.validity_h:
+            raise ValueError("`period_h` must be less than `validity_h`, or relying parties see a gap between lists")
+        return self
+
+
+class OCSPSection(Section):
+    """The responder."""
+
+    listen: ListenAddress = Endpoint("127.0.0.1", 2560)
+    response_validity_s: int = Field(300, ge=1)  # nextUpdate - thisUpdate: how long a client may trust an answer
+    max_request_bytes: int = Field(65_536, ge=1024)
+    max_request_certificates: int = Field(100, ge=1)  # CertIDs in one OCSPRequest
+    idle_timeout_s: int = Field(30, ge=1)
+    key_directory: Path = Path("keys/ocsp")  # relative to the instance: <serial in hex>.pem
+    passphrase_file: Path = Path("secrets/ocsp-key.passphrase")
+
+
+class RepositorySection(Section):
+    """The directory."""
+
+    listen: ListenAddress = Endpoint("127.0.0.1", 3890)
+    tls_listen: ListenAddress | None = Endpoint("127.0.0.1", 6360)  # LDAPS; `listen` offers StartTLS
+    tls_certificate: Path = Path("tls/ldap.pem")  # relative to the instance
+    tls_key: Path = Path("tls/ldap.key.pem")
+    max_message_bytes: int = Field(65_536, ge=1024)  # of one LDAPMessage from a client
+    search_size_limit_entries: int = Field(1000, ge=1)
+    idle_timeout_s: int = Field(300, ge=1)
+
+
+class LogSection(Section):
+    """What a process says on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"

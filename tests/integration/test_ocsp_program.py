@@ -1,0 +1,242 @@
+"""The program `prefca-ocsp` as operators run it, with a real database."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from pkix.revocation import CRLReason, Revoked
+from tests.support.database import Database
+from tests.support.ocsp import (
+    CA,
+    PASSPHRASE,
+    SERIAL,
+    Records,
+    around,
+    key_store,
+    out_of_reach,
+    refused,
+    request,
+    rsa_key,
+    verified,
+)
+
+NOW = datetime.now(UTC)
+CA_1 = CA(NOW)
+KEY = rsa_key("delegate")
+DELEGATE = CA_1.delegate(SERIAL - 1, KEY)
+
+
+@dataclass
+class Program:
+    """A running `prefca-ocsp`."""
+
+    process: asyncio.subprocess.Process
+    events: list[dict[str, str]] = field(default_factory=list)
+
+    async def event(self, name: str) -> dict[str, str]:
+        """The next event of that name in its log."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(30):
+            async for line in self.process.stderr:
+                self.events.append(json.loads(line))
+                if self.events[-1]["event"] == name:
+                    return self.events[-1]
+        raise AssertionError(f"no event {name}: {self.events}")
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal; the exit code."""
+        self.process.send_signal(number)
+        async with asyncio.timeout(30):
+            return await self.process.wait()
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Path:
+    """An instance directory with the key of one delegate."""
+    key_store(tmp_path / "keys", (DELEGATE.serial, KEY))
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "ocsp-key.passphrase").write_bytes(PASSPHRASE + b"\n")
+    return tmp_path
+
+
+@pytest.fixture
+async def records(database: Database) -> AsyncIterator[Records]:
+    """A CA with that delegate, and a certificate; the tests are a relying party."""
+    async with database.connect("owner") as connection:
+        records = Records(connection)
+        await records.add_ca(CA_1, DELEGATE)
+        await records.add(SERIAL)
+        await records.grant("verifier", "127.0.0.0/8", around(NOW))
+        yield records
+
+
+async def start(instance: Path, database: Database, **environment: str) -> Program:
+    """Start the program on a free port."""
+    settings = {
+        "PREFCA_DATABASE__DSN": database.dsn,
+        "PREFCA_OCSP__LISTEN": "127.0.0.1:0",
+        "PREFCA_LOG__FORMAT": "json",
+    }
+    return Program(
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ocsp", "--instance", str(instance)),
+            env=os.environ | settings | environment,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    )
+
+
+@asynccontextmanager
+async def running(instance: Path, database: Database) -> AsyncIterator[tuple[Program, str]]:
+    """The program, and its URL."""
+    program = await start(instance, database)
+    try:
+        endpoint = (await program.event("listening"))["endpoints"]
+        yield program, f"http://{endpoint}/"
+    finally:
+        if program.process.returncode is None:
+            program.process.kill()
+            await program.process.wait()
+
+
+async def post(url: str, octets: bytes) -> bytes:
+    headers = {"Content-Type": "application/ocsp-request"}
+    async with ClientSession() as session, session.post(url, data=octets, headers=headers) as response:
+        return await response.read()
+
+
+ASKED = request(CA_1.cert_id(SERIAL))
+
+
+@pytest.mark.req("R-4-4-4-2-1", "R-4-11-2-1")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_serves_what_is_in_the_database_until_it_is_stopped(
+    instance: Path, database: Database, records: Records, number: signal.Signals
+) -> None:
+    """Good, then revoked; each answer is in the journal; exit code 0."""
+    async with running(instance, database) as (program, url):
+        assert verified(await post(url, ASKED), CA_1).certificate_status is ocsp.OCSPCertStatus.GOOD
+        await records.revoke(SERIAL, Revoked(NOW.replace(microsecond=0), CRLReason.SUPERSEDED))
+        assert verified(await post(url, ASKED), CA_1).certificate_status is ocsp.OCSPCertStatus.REVOKED
+        (segment,) = (instance / "journal").iterdir()
+        lines = [json.loads(line) for line in segment.read_text().splitlines()]
+        assert [(line["party"], line["result"]) for line in lines] == [("verifier", "good"), ("verifier", "revoked")]
+        assert await program.stop(number) == 0
+
+
+@pytest.mark.usefixtures("records")
+async def test_it_starts_without_a_database_and_waits_for_it(instance: Path, database: Database) -> None:
+    """The order in which programs start does not matter."""
+    async with out_of_reach(database):
+        program = await start(instance, database)
+        url = f"http://{(await program.event('listening'))['endpoints']}/"
+        assert refused(await post(url, ASKED)) == "TRY_LATER"
+    await program.event("loaded")
+    verified(await post(url, ASKED), CA_1)
+    assert await program.stop() == 0
+
+
+async def test_hangup_loads_keys_that_came_later(instance: Path, database: Database, records: Records) -> None:
+    """Such as one restored from its backup."""
+    second = CA(NOW, generation_id=2)
+    await records.add_ca(second, second.delegate(SERIAL - 2, KEY))
+    async with running(instance, database) as (program, url):
+        assert [event["event"] for event in program.events].count("delegate_refused") == 1
+        assert refused(await post(url, request(second.cert_id(SERIAL)))) == "TRY_LATER"
+        key_store(instance / "keys", (SERIAL - 2, KEY))
+        program.process.send_signal(signal.SIGHUP)
+        await program.event("loaded")
+        verified(await post(url, request(second.cert_id(SERIAL))), second)
+
+
+async def failed(program: Program) -> tuple[int, str]:
+    """Exit code, and the last line on standard error."""
+    async with asyncio.timeout(30):
+        _, errors = await program.process.communicate()
+    return program.process.returncode or 0, errors.decode().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("records")
+async def test_an_address_in_use_is_named(instance: Path, database: Database) -> None:
+    """With the key of the configuration to change."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, line = await failed(await start(instance, database, PREFCA_OCSP__LISTEN=address))
+    assert code == 1
+    assert line.startswith(f"prefca-ocsp: cannot listen on {address}: ")
+    assert "`ocsp.listen`" in line
+
+
+@pytest.mark.usefixtures("records")
+async def test_without_the_passphrase_it_does_not_start(instance: Path, database: Database) -> None:
+    """Whether there is a database or not."""
+    (instance / "secrets" / "ocsp-key.passphrase").unlink()
+    code, line = await failed(await start(instance, database))
+    assert code == 1
+    assert "ocsp-key.passphrase" in line
+    assert "`ocsp.passphrase_file`" in line
+
+
+@pytest.mark.usefixtures("records")
+async def test_with_the_key_of_another_delegate_it_does_not_start(instance: Path, database: Database) -> None:
+    """It says which file to restore."""
+    file = next((instance / "keys" / "ocsp").iterdir())
+    file.unlink()
+    key_store(instance / "keys", (DELEGATE.serial, rsa_key("other")))
+    code, line = await failed(await start(instance, database))
+    assert code == 1
+    assert line.startswith("prefca-ocsp: no answer could be signed: ")
+    assert str(file) in line
+
+
+async def test_without_any_delegate_it_does_not_start(instance: Path, database: Database) -> None:
+    """The issuer has to make one."""
+    code, line = await failed(await start(instance, database))
+    assert code == 1
+    assert "issue one" in line
+
+
+async def test_a_wrong_configuration_is_named(instance: Path, database: Database) -> None:
+    """Exit code 2."""
+    code, line = await failed(await start(instance, database, PREFCA_OCSP__LISTEN="nowhere"))
+    assert code == 2
+    assert line.startswith("prefca-ocsp: ")
+    assert "`ocsp.listen`" in line
+
+
+@pytest.mark.req("R-4-4-4-1-1")
+@pytest.mark.usefixtures("records")
+@pytest.mark.parametrize(
+    "options", [[], ["-sha256"], ["-no_nonce"], ["-path", "/somewhere"]], ids=["SHA-1", "SHA-256", "no nonce", "path"]
+)
+async def test_openssl_believes_the_answers(instance: Path, database: Database, options: list[str]) -> None:
+    """It knows the CA only."""
+    ca_file = instance / "ca.pem"
+    ca_file.write_bytes(CA_1.certificate.public_bytes(Encoding.PEM))
+    async with running(instance, database) as (_, url):
+        openssl = await asyncio.create_subprocess_exec(
+            *("openssl", "ocsp", *(o for o in options if o.startswith("-sha")), "-issuer", str(ca_file)),
+            *("-serial", str(SERIAL), "-serial", str(SERIAL + 1), "-CAfile", str(ca_file), "-url", url),
+            *(o for o in options if not o.startswith("-sha")),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, judgement = await openssl.communicate()
+    assert openssl.returncode == 0, judgement
+    assert b"Response verify OK" in judgement
+    assert f"{SERIAL}: good".encode() in output
+    assert f"{SERIAL + 1}: unknown".encode() in output

@@ -1,0 +1,165 @@
+"""The responder's view of a real database."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+
+import pytest
+
+import ocsp.store
+from ocsp.access import NetworkGrant
+from ocsp.errors import StoreUnavailableError
+from ocsp.store import Store
+from pkix.revocation import CRLReason, Good, Revoked
+from tests.support.database import Database
+from tests.support.ocsp import CA, DAY, SERIAL, Records, around, out_of_reach, rsa_key
+
+NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
+CA_1 = CA(NOW)
+DELEGATE = CA_1.delegate(SERIAL - 1, rsa_key("delegate"))
+
+
+@pytest.fixture
+async def records(database: Database) -> AsyncIterator[Records]:
+    """A CA with one delegate."""
+    async with database.connect("owner") as connection:
+        records = Records(connection)
+        await records.add_ca(CA_1, DELEGATE)
+        yield records
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    """The store as the responder has it."""
+    store = Store(database.arguments("prefca_ocsp"))
+    yield store
+    store.close()
+
+
+@pytest.mark.req("R-4-4-4-2-1", "R-2-8-2")
+async def test_statuses_are_those_of_this_moment(store: Store, records: Records) -> None:
+    """All of a request in one query; what was never issued is not there."""
+    await records.add(SERIAL)
+    await records.add(SERIAL + 1)
+    revoked = Revoked(NOW, CRLReason.KEY_COMPROMISE, NOW - DAY)
+    await records.revoke(SERIAL + 1, revoked)
+    statuses = await store.statuses([SERIAL, SERIAL + 1, SERIAL + 2, SERIAL - 1])
+    assert {serial: (one.status, one.public, one.generation_id) for serial, one in statuses.items()} == {
+        SERIAL: (Good(), False, 1),
+        SERIAL + 1: (revoked, False, 1),
+        SERIAL - 1: (Good(), True, 1),
+    }
+    await records.revoke(SERIAL, Revoked(NOW, CRLReason.SUPERSEDED))
+    assert (await store.statuses([SERIAL]))[SERIAL].status == Revoked(NOW, CRLReason.SUPERSEDED)
+
+
+async def test_keys_and_delegates(store: Store, records: Records) -> None:
+    """A revoked delegate is not there."""
+    assert await store.generations() == [CA_1.generation]
+    assert await store.delegate_certificates() == [DELEGATE]
+    await records.revoke(DELEGATE.serial, Revoked(NOW, CRLReason.KEY_COMPROMISE))
+    assert await store.delegate_certificates() == []
+
+
+@pytest.mark.req("R-4-4-4-3")
+async def test_a_suspended_party_has_no_grant(store: Store, records: Records) -> None:
+    """Rights that ended are simply not there."""
+    await records.grant("verifier", "192.0.2.0/24", around(NOW))
+    assert await store.network_grants() == [NetworkGrant("verifier", ip_network("192.0.2.0/24"), *around(NOW))]
+    await records.suspend("verifier")
+    assert await store.network_grants() == []
+
+
+async def test_the_change_feed_tells_what_happened_since(store: Store, records: Records) -> None:
+    """In the order in which it happened, and it wakes whoever waits."""
+    before = await store.last_change()
+    await records.add(SERIAL)
+    await records.revoke(SERIAL, Revoked(NOW, CRLReason.SUPERSEDED))
+    await records.suspend("nobody")
+    changes = await store.changes(after=before)
+    assert [(change.kind, change.key) for change in changes] == [("revocation", SERIAL), ("access", None)]
+    assert await store.changes(after=changes[-1].number) == []
+
+
+async def test_a_notification_ends_the_wait(store: Store, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before the next poll."""
+    monkeypatch.setattr(ocsp.store, "POLL_S", 60)
+    await store.last_change()
+    waiting = asyncio.create_task(store.wait_for_change())
+    await records.suspend("nobody")
+    async with asyncio.timeout(10):
+        await waiting
+
+
+async def test_the_wait_ends_without_a_notification(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica sends none."""
+    monkeypatch.setattr(ocsp.store, "POLL_S", 0.01)
+    async with asyncio.timeout(10):
+        await store.wait_for_change()
+
+
+@pytest.mark.usefixtures("records")
+async def test_a_database_that_comes_back_is_used_again(
+    store: Store, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each change of state is logged, not each try."""
+    with caplog.at_level(logging.INFO, "ocsp.store"):
+        assert SERIAL - 1 in await store.statuses([SERIAL - 1])
+        async with out_of_reach(database):
+            for _ in range(3):
+                with pytest.raises(StoreUnavailableError):
+                    await store.statuses([SERIAL - 1])
+        assert SERIAL - 1 in await store.statuses([SERIAL - 1])
+    assert [record.getMessage() for record in caplog.records] == [
+        "database_reachable",
+        "database_unreachable",
+        "database_reachable",
+    ]
+
+
+async def test_nobody_waits_for_a_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and says nothing; also those who come second do not wait longer."""
+    monkeypatch.setattr(ocsp.store, "TIME_LIMIT_S", 0.2)
+    connected = []
+    silent = await asyncio.start_server(lambda _, writer: connected.append(writer), "127.0.0.1", 0)
+    host, port = silent.sockets[0].getsockname()
+    store = Store({"dsn": f"postgresql://somebody@{host}:{port}/prefca?sslmode=disable"})
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(*(store.statuses([n]) for n in range(5)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
+    assert connected
+    silent.close()
+    for writer in connected:
+        writer.close()
+
+
+@pytest.mark.usefixtures("records")
+async def test_a_query_that_hangs_is_cut_off(store: Store, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one is answered on a new connection."""
+    await store.statuses([SERIAL])
+    monkeypatch.setattr(ocsp.store, "TIME_LIMIT_S", 0.2)
+    async with database.connect("owner") as connection, connection.transaction():
+        await connection.execute("LOCK TABLE certificate IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailableError):
+            await store.statuses([SERIAL - 1])
+    monkeypatch.undo()
+    assert SERIAL - 1 in await store.statuses([SERIAL - 1])
+
+
+async def test_a_database_without_schema_is_not_ready(postgres_instance: object, database: Database) -> None:
+    """The issuer sets it up; until then: try later."""
+    store = Store(Database(database.instance, "postgres").arguments("prefca_ocsp"))
+    with pytest.raises(StoreUnavailableError, match="change_v1"):
+        await store.last_change()
+    store.close()
+
+
+async def test_the_clock_of_the_database_is_utc_to_us(store: Store, records: Records) -> None:
+    """Times are aware: they are compared with ours."""
+    await records.add(SERIAL)
+    await records.revoke(SERIAL, Revoked(NOW, CRLReason.SUPERSEDED))
+    status = (await store.statuses([SERIAL]))[SERIAL].status
+    assert isinstance(status, Revoked)
+    assert status.at.utcoffset() == timedelta(0)

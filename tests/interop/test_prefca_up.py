@@ -1,0 +1,124 @@
+"""`prefca up` seen from outside: what is issued, revoked or published is seen without a restart, and survives one."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.interop.clients import crl_number, fetch_list, ldap_tool, ocsp, run
+from tests.interop.test_ldap_tools import INVALID_CREDENTIALS
+from tests.support.running import RunningCA, accepts_connections, eventually
+
+
+# What the lines to paste print, in their order.
+PASTED = [
+    "good.pem: good",
+    "revoked.pem: revoked",
+    "certificateRevocationList;binary",
+    "cACertificate;binary",
+    "authorityRevocationList;binary",
+]
+
+
+def test_the_lines_to_paste_work_as_they_are(idle_ca: RunningCA) -> None:
+    """Each command that `prefca up` prints succeeds in a shell, and shows what it promises."""
+    with idle_ca.up() as up:
+        commands = re.findall(r"^  ((?:LDAP\w+=\S+ )?(?:openssl|ldapsearch|curl) .*)$", up.table, re.MULTILINE)
+        for command, promised in zip(commands, PASTED, strict=True):
+            done = run("sh", "-c", command)
+            assert done.returncode == 0, done.stderr
+            assert promised in done.stdout
+
+
+@pytest.mark.req("R-2-6-4")
+def test_a_second_prefca_up_is_refused(running_ca: RunningCA) -> None:
+    """It says "not now" (exit status 4), and the first one serves on."""
+    with pytest.raises(subprocess.CalledProcessError) as refusal:
+        running_ca.prefca("up")
+    assert refusal.value.returncode == 4
+    assert "good.pem: good" in ocsp(running_ca, "-cert", running_ca.good)
+
+
+@pytest.mark.req("R-4-4-3-1", "R-2-1-9-1", "R-2-6-2-1")
+def test_a_new_publication_is_in_the_directory_without_a_restart(running_ca: RunningCA, tmp_path: Path) -> None:
+    """`prefca batch` raises the CRLNumber that ldapsearch sees."""
+    file = tmp_path / "list.pem"
+    before = crl_number(running_ca, "Chiyoda-ku", file)
+    running_ca.prefca("batch")
+    eventually(lambda: crl_number(running_ca, "Chiyoda-ku", file) > before, "a list with a higher number")
+
+
+@pytest.mark.req("R-4-4-4-3", "R-4-4-4-5", "R-1-3-1-2")
+def test_a_right_ends_and_comes_back_without_a_restart(idle_ca: RunningCA) -> None:
+    """Suspended, a relying party is told nothing by the responder, and cannot bind to the directory."""
+
+    def is_told() -> bool:
+        return "good.pem: good" in ocsp(idle_ca, "-cert", idle_ca.good)
+
+    def is_refused() -> bool:
+        return "unauthorized (6)" in ocsp(idle_ca, "-cert", idle_ca.good)
+
+    def bind_result() -> int:
+        return ldap_tool("ldapwhoami", idle_ca, access="ldaps").returncode
+
+    with idle_ca.up():
+        assert is_told()
+        assert bind_result() == 0
+        idle_ca.prefca("relying-party", "suspend", "sample-verifier")
+        eventually(is_refused, "OCSP says unauthorized")
+        eventually(lambda: bind_result() == INVALID_CREDENTIALS, "the directory refuses the bind")
+        idle_ca.prefca("relying-party", "resume", "sample-verifier")
+        eventually(is_told, "OCSP says good again")
+        eventually(lambda: bind_result() == 0, "the directory accepts the bind again")
+
+
+@pytest.mark.req("R-2-1-2-20", "R-4-4-2-4")
+def test_a_second_start_finds_everything(idle_ca: RunningCA, tmp_path: Path) -> None:
+    """The same certificates and the same lists to the octet; what was revoked stays revoked."""
+    first, second = tmp_path / "first.pem", tmp_path / "second.pem"
+    with idle_ca.up():
+        before = idle_ca.report("status")
+        fetch_list(idle_ca, "Chuo-ku", first)
+    with idle_ca.up():
+        assert idle_ca.report("status") == before
+        assert fetch_list(idle_ca, "Chuo-ku", second).read_bytes() == first.read_bytes()
+        assert "revoked.pem: revoked" in ocsp(idle_ca, "-cert", idle_ca.revoked)
+
+
+@pytest.mark.req("R-2-6-4", "R-4-4-3-2", "R-2-1-2-21")
+def test_a_killed_server_comes_back(idle_ca: RunningCA) -> None:
+    """kill -9 of each server: `prefca up` starts it again, and it answers as before."""
+    with idle_ca.up() as up:
+        killed = up.servers()
+        assert killed.keys() == {"ocsp", "repository"}
+        for process in killed.values():
+            os.kill(process, signal.SIGKILL)
+        eventually(lambda: "good.pem: good" in ocsp(idle_ca, "-cert", idle_ca.good), "OCSP answers again")
+        eventually(lambda: ldap_tool("ldapwhoami", idle_ca, access="ldaps").returncode == 0, "the directory is back")
+        assert not set(up.servers().values()) & set(killed.values())
+
+
+@pytest.mark.req("R-4-14-1", "R-2-6-4")
+def test_a_killed_prefca_up_leaves_no_server_behind_and_loses_nothing(idle_ca: RunningCA, tmp_path: Path) -> None:
+    """kill -9 of `prefca up`: its servers end, and the next one goes on with the same data."""
+    resident = idle_ca.issue(tmp_path)
+    with idle_ca.up() as up:
+        idle_ca.prefca("revoke", resident.serial, "--reason", "superseded")
+        up.process.kill()
+        up.process.wait()
+        for endpoint in idle_ca.ocsp, idle_ca.ldap, idle_ca.ldaps:
+            eventually(lambda endpoint=endpoint: not accepts_connections(endpoint), f"nobody listens on {endpoint}")
+    with idle_ca.up():
+        assert f"{resident.certificate}: revoked" in ocsp(idle_ca, "-cert", resident.certificate)
+        idle_ca.prefca("batch")
+        revocation_list = tmp_path / "list.pem"
+        check = ["-crl_check", "-CRLfile", revocation_list, resident.certificate]
+
+        def verdict() -> str:
+            fetch_list(idle_ca, "Minato-ku", revocation_list)
+            return run("openssl", "verify", "-CAfile", idle_ca.ca, *check).stderr
+
+        eventually(lambda: "certificate revoked" in verdict(), "the list with the revocation is in the directory")

@@ -1,0 +1,215 @@
+"""An installation as its operator has it: made with `prefca`, run with `prefca up`, everything in processes of its own."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from settings.sections import Endpoint
+from tests.support.ca import notice_line
+from tests.support.database import reachable_directory
+
+T = TypeVar("T")
+
+PREFCA: Final = Path(sys.executable).with_name("prefca")
+READY_LINE: Final = "Ctrl-C stops everything.\n"
+RESIDENTS: Final = 4  # samples in as many municipalities: the first is good, the second revoked
+COMMAND_TIMEOUT_S: Final = 60
+STOP_TIMEOUT_S: Final = 30
+DEADLINE_S: Final = 20
+POLL_S: Final = 0.05
+_NUMBERS: Final = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Somebody who has a certificate; the key pair is made by OpenSSL."""
+
+    serial: str  # hexadecimal, as the commands take it
+    certificate: Path  # PEM
+    private_key: Path  # PEM
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A `prefca up` that serves."""
+
+    process: subprocess.Popen[str]
+    table: str  # what it printed
+
+    def servers(self) -> dict[str, int]:
+        """The servers that it runs: process id by module."""
+        pid = self.process.pid
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        commands = {child: Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children}
+        return {command[command.index("-m") + 1]: child for child, command in commands.items() if "-m" in command}
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCA:
+    """A test CA of Tokyo with sample residents and a relying party; whether it is up, `up` decides."""
+
+    instance: Path
+    ocsp: Endpoint
+    ldap: Endpoint
+    ldaps: Endpoint
+    bind_name: str = "uid=sample-verifier,ou=Relying Parties,o=JPKI,c=JP"
+
+    @property
+    def ca(self) -> Path:
+        """The CA certificate, PEM."""
+        return self.instance / "sample" / "ca.pem"
+
+    @property
+    def good(self) -> Path:
+        """A certificate of a resident of Chiyoda-ku, PEM."""
+        return self.instance / "sample" / "good.pem"
+
+    @property
+    def revoked(self) -> Path:
+        """A certificate of a resident of Chuo-ku, revoked for keyCompromise, PEM."""
+        return self.instance / "sample" / "revoked.pem"
+
+    @property
+    def service_ca(self) -> Path:
+        """What a client of the TLS servers trusts, PEM."""
+        return self.instance / "tls" / "service-ca.pem"
+
+    @property
+    def password_file(self) -> Path:
+        """The password of the relying party, without a line end."""
+        return self.instance / "sample" / "verifier.password"
+
+    @property
+    def ocsp_url(self) -> str:
+        """Where the responder is."""
+        return f"http://{self.ocsp}/"
+
+    def prefca(self, *arguments: str | Path) -> str:
+        """Run a command and return what it prints; it must succeed."""
+        done = subprocess.run(
+            [PREFCA, *arguments],
+            env=self._environment(),
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+        return done.stdout
+
+    def report(self, *arguments: str) -> Any:
+        """The same for a command that prints JSON."""
+        return json.loads(self.prefca(*arguments, "--json"))
+
+    def issue(self, directory: Path, municipality: str = "131032", place: str = "港区") -> Resident:
+        """Issue a certificate to a new resident, by default of Minato-ku, into an empty `directory`."""
+        number = next(_NUMBERS)
+        key, public_key, notices = (directory / name for name in ("key.pem", "public.der", "notices.jsonl"))
+        _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
+        _openssl("pkey", "-in", key, "-pubout", "-outform", "DER", "-out", public_key)
+        fields = {
+            "municipality": municipality,
+            "address": f"東京都{place}テスト町{number}－２－３",
+            "public_key": base64.b64encode(public_key.read_bytes()).decode(),
+        }
+        notices.write_bytes(notice_line(number, **fields))
+        results = directory / "results.jsonl"
+        self.prefca("issue", notices, "--results", results)
+        serial = json.loads(results.read_text(encoding="utf-8"))["serial"]
+        certificate = directory / "certificate.pem"
+        self.prefca("export", "certificate", serial, "--output", certificate)
+        return Resident(serial, certificate, key)
+
+    @contextmanager
+    def up(self) -> Iterator[Up]:
+        """`prefca up`, from its table on; at the end SIGTERM, which it must obey with exit status 0.
+
+        The test may kill it itself.
+        """
+        command = [PREFCA, "up"]
+        with subprocess.Popen(command, env=self._environment(), stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield Up(process, _table(process))
+            finally:
+                process.terminate()
+                status = _wait(process)
+        assert status in {0, -signal.SIGKILL}, f"`prefca up` ended with status {status}"
+
+    def _environment(self) -> Mapping[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFCA_")}
+        return inherited | {
+            "PREFCA_INSTANCE": str(self.instance),
+            "PREFCA_OCSP__LISTEN": str(self.ocsp),
+            "PREFCA_REPOSITORY__LISTEN": str(self.ldap),
+            "PREFCA_REPOSITORY__TLS_LISTEN": str(self.ldaps),
+        }
+
+
+@contextmanager
+def installed_ca() -> Iterator[RunningCA]:
+    """A new installation, which is not up; everything of it is gone afterwards."""
+    with reachable_directory() as directory:
+        ca = RunningCA(directory / "instance", *_free_endpoints(3))
+        ca.prefca("init")
+        ca.prefca("sample", "--count", str(RESIDENTS))
+        yield ca
+
+
+def accepts_connections(endpoint: Endpoint) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(endpoint, timeout=DEADLINE_S).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def eventually(condition: Callable[[], T], what: str) -> T:
+    """Wait until `condition` gives something that is true, and return that.
+
+    Raises:
+        AssertionError: it does not, long after it should.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"still not, after {DEADLINE_S} s: {what}"
+        time.sleep(POLL_S)
+    return found
+
+
+def _free_endpoints(number: int) -> list[Endpoint]:
+    """Ports of the loopback interface that nobody has now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [Endpoint(*each.getsockname()) for each in sockets]
+
+
+def _table(up: subprocess.Popen[str]) -> str:
+    lines = []
+    for line in up.stdout or ():
+        lines.append(line)
+        if line == READY_LINE:
+            return "".join(lines)
+    raise RuntimeError("`prefca up` ended; standard error says why")
+
+
+def _wait(process: subprocess.Popen[str]) -> int:
+    try:
+        return process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=COMMAND_TIMEOUT_S)

@@ -1,0 +1,48 @@
+"""What HTTP caches may do with an answer (RFC 9919, section 7.2)."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ocsp.caching import headers
+from ocsp.request import CertID
+from ocsp.response import Answer, ValidityInterval
+from ocsp.status import SingleResponse
+from pkix.revocation import Good
+
+NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
+INTERVAL = ValidityInterval(NOW, NOW + timedelta(seconds=300))
+
+
+def answer(*, public: tuple[bool, ...] = (True,), has_nonce: bool = False) -> Answer:
+    singles = tuple(SingleResponse(CertID("", b"", b"", 1, b""), Good(), public=one) for one in public)
+    return Answer(b"the answer", singles, INTERVAL, has_nonce)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_public_status_may_be_kept_by_caches(method: str) -> None:
+    """For less time than it holds: thisUpdate < now + max-age < nextUpdate."""
+    assert headers(answer(), method) == {
+        "Cache-Control": "max-age=150, public, no-transform, must-revalidate",
+        "ETag": f'"{hashlib.sha256(b"the answer").hexdigest()}"',
+        "Last-Modified": "Wed, 01 Apr 2026 12:00:00 GMT",
+        "Expires": "Wed, 01 Apr 2026 12:05:00 GMT",
+    }
+
+
+@pytest.mark.req("R-4-4-4-3")
+@pytest.mark.parametrize(
+    ("given", "method", "expected"),
+    [
+        (answer(public=(False,)), "GET", "private, no-store"),
+        (answer(public=(True, False)), "GET", "private, no-store"),
+        (answer(public=(False,)), "POST", "private, no-store"),
+        (answer(has_nonce=True), "GET", "no-store"),
+        (answer(), "POST", "no-store"),
+    ],
+    ids=["restricted", "partly restricted", "restricted POST", "nonce", "POST"],
+)
+def test_nothing_else_is_kept(given: Answer, method: str, expected: str) -> None:
+    """What one party may know is for nobody else; a nonce is for one request."""
+    assert headers(given, method) == {"Cache-Control": expected}

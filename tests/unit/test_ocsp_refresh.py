@@ -1,0 +1,123 @@
+"""What is held in memory follows the database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ocsp.errors import StoreUnavailableError
+from ocsp.refresh import Refresh
+from pkix.revocation import CRLReason, Revoked
+from tests.support.ocsp import CA, SERIAL, MemoryStore, around, eventually, key_store, rsa_key
+
+NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
+CA_1, CA_2 = CA(NOW), CA(NOW, generation_id=2)
+KEY = rsa_key("delegate")
+ORIGIN = "192.0.2.1"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """A CA with one delegate."""
+    store = MemoryStore()
+    store.add_ca(CA_1, CA_1.delegate(SERIAL, KEY))
+    return store
+
+
+@pytest.fixture
+async def refresh(store: MemoryStore, tmp_path: Path) -> AsyncIterator[Refresh]:
+    """Loaded, and following."""
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY), (SERIAL + 1, KEY)), lambda: NOW)
+    await refresh.load()
+    following = asyncio.create_task(refresh.follow())
+    yield refresh
+    following.cancel()
+
+
+def speaks(refresh: Refresh, ca: CA) -> bool:
+    return refresh.snapshot.issuers.delegate(ca.generation, NOW) is not None
+
+
+async def test_a_new_generation_is_taken_over(store: MemoryStore, refresh: Refresh) -> None:
+    """With its delegate, without a restart."""
+    assert not speaks(refresh, CA_2)
+    store.add_ca(CA_2, CA_2.delegate(SERIAL + 1, KEY))
+    await eventually(lambda: speaks(refresh, CA_2))
+
+
+async def test_a_revoked_delegate_stops_to_speak(store: MemoryStore, refresh: Refresh) -> None:
+    """Its certificate has id-pkix-ocsp-nocheck: nobody else would notice."""
+    store.add(SERIAL, Revoked(NOW, CRLReason.KEY_COMPROMISE), public=True)
+    await eventually(lambda: not speaks(refresh, CA_1))
+
+
+@pytest.mark.req("R-4-4-4-3")
+async def test_a_right_comes_and_goes(store: MemoryStore, refresh: Refresh) -> None:
+    """At once."""
+
+    def party() -> str | None:
+        return refresh.snapshot.access.caller(ORIGIN, NOW).party
+
+    store.grant("verifier", "192.0.2.0/24", around(NOW))
+    await eventually(lambda: party() == "verifier")
+    store.withdraw("verifier")
+    await eventually(lambda: party() is None)
+
+
+async def test_what_changed_while_the_database_was_away_is_not_missed(store: MemoryStore, refresh: Refresh) -> None:
+    """The number of a change is the truth, not the notification."""
+    store.away = True
+    store.add_ca(CA_2, CA_2.delegate(SERIAL + 1, KEY))
+    await asyncio.sleep(0)
+    assert speaks(refresh, CA_1)
+    store.away = False
+    store.wake()
+    await eventually(lambda: speaks(refresh, CA_2))
+
+
+@pytest.mark.req("R-4-4-4-3")
+async def test_a_change_behind_many_others_is_not_late(store: MemoryStore, refresh: Refresh) -> None:
+    """A batch of revocations comes in several pieces, with one notification."""
+    for serial in range(SERIAL + 10, SERIAL + 20):
+        store.add(serial, Revoked(NOW, CRLReason.SUPERSEDED))
+    store.grant("verifier", "192.0.2.0/24", around(NOW))
+    await eventually(lambda: refresh.snapshot.access.caller(ORIGIN, NOW).party == "verifier")
+
+
+async def test_nothing_is_known_before_the_first_load(store: MemoryStore, tmp_path: Path) -> None:
+    """And a load that failed is tried again."""
+    store.away = True
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: NOW)
+    with pytest.raises(StoreUnavailableError):
+        await refresh.load()
+    with pytest.raises(StoreUnavailableError):
+        _ = refresh.snapshot
+    following = asyncio.create_task(refresh.follow())
+    store.away = False
+    store.wake()
+    await eventually(lambda: not following.done() and _loaded(refresh))
+    assert speaks(refresh, CA_1)
+    following.cancel()
+
+
+async def test_reload_finds_a_key_that_was_put_there(store: MemoryStore, tmp_path: Path) -> None:
+    """What SIGHUP does."""
+    keys = key_store(tmp_path)
+    refresh = Refresh(store, keys, lambda: NOW)
+    await refresh.load()
+    assert not speaks(refresh, CA_1)
+    assert len(refresh.refusals) == 1
+    following = asyncio.create_task(refresh.follow())
+    key_store(tmp_path, (SERIAL, KEY))
+    refresh.reload()
+    await eventually(lambda: speaks(refresh, CA_1))
+    following.cancel()
+
+
+def _loaded(refresh: Refresh) -> bool:
+    try:
+        return refresh.snapshot is not None
+    except StoreUnavailableError:
+        return False

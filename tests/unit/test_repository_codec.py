@@ -1,0 +1,251 @@
+"""LDAPMessages from and to octets; ldaptor's encoder and decoder are the other side."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ldaptor.protocols import pureber, pureldap
+
+from repository import codec
+from repository.errors import MalformedMessageError, OperationError
+from repository.messages import (
+    SASL,
+    AbandonRequest,
+    And,
+    ApproxMatch,
+    AttributeValueAssertion,
+    BindRequest,
+    CompareRequest,
+    EqualityMatch,
+    ExtendedRequest,
+    ExtensibleMatch,
+    GreaterOrEqual,
+    LessOrEqual,
+    Not,
+    Or,
+    Present,
+    Request,
+    Result,
+    ResultCode,
+    SearchRequest,
+    SearchResultEntry,
+    Simple,
+    Substrings,
+    UnbindRequest,
+    UnrecognizedFilter,
+    UpdateRequest,
+)
+from tests.support.repository import bind_request, message, read_answers, search_request
+
+
+def read(octets: bytes) -> Request:
+    return codec.read_request(codec.open_envelope(octets))
+
+
+def assertion(of: Any) -> Any:
+    return of(attributeDesc=pureldap.LDAPAttributeDescription("cn"), assertionValue=pureldap.LDAPAssertionValue("x"))
+
+
+FILTERS = {
+    "present": (pureldap.LDAPFilter_present("cn"), Present("cn")),
+    "equality": (assertion(pureldap.LDAPFilter_equalityMatch), EqualityMatch("cn", b"x")),
+    "greater": (assertion(pureldap.LDAPFilter_greaterOrEqual), GreaterOrEqual("cn", b"x")),
+    "less": (assertion(pureldap.LDAPFilter_lessOrEqual), LessOrEqual("cn", b"x")),
+    "approx": (assertion(pureldap.LDAPFilter_approxMatch), ApproxMatch("cn", b"x")),
+    "and": (pureldap.LDAPFilter_and([pureldap.LDAPFilter_present("cn")]), And((Present("cn"),))),
+    "or": (pureldap.LDAPFilter_or([]), Or(())),
+    "not": (pureldap.LDAPFilter_not(pureldap.LDAPFilter_present("cn")), Not(Present("cn"))),
+    "substrings": (
+        pureldap.LDAPFilter_substrings(
+            type="cn",
+            substrings=[
+                pureldap.LDAPFilter_substrings_initial("a"),
+                pureldap.LDAPFilter_substrings_any("b"),
+                pureldap.LDAPFilter_substrings_any("c"),
+                pureldap.LDAPFilter_substrings_final("d"),
+            ],
+        ),
+        Substrings("cn", b"a", (b"b", b"c"), b"d"),
+    ),
+    "extensible": (
+        pureldap.LDAPFilter_extensibleMatch(matchingRule="r", type="cn", matchValue="x", dnAttributes=True),
+        ExtensibleMatch("r", "cn", b"x", dn_attributes=True),
+    ),
+    "extensible-short": (
+        pureldap.LDAPFilter_extensibleMatch(matchValue="x"),
+        ExtensibleMatch(None, None, b"x", dn_attributes=False),
+    ),
+    "unknown": (pureber.BEROctetString("x", tag=0x8F), UnrecognizedFilter()),
+}
+
+
+@pytest.mark.parametrize(("wire", "expected"), FILTERS.values(), ids=FILTERS)
+def test_a_filter_is_read_as_it_was_written(wire: Any, expected: Any) -> None:
+    """Every choice of Filter."""
+    request = read(message(search_request("c=JP", 2, wire, "cn", size_limit=7, types_only=True)))
+    assert request == SearchRequest("c=JP", 2, 7, True, expected, ("cn",))
+
+
+REQUESTS = {
+    "bind": (bind_request("c=JP", b"pw"), BindRequest(3, "c=JP", Simple(b"pw"))),
+    "sasl": (
+        pureldap.LDAPBindRequest(dn="", auth=("EXTERNAL", "x"), sasl=True),
+        BindRequest(3, "", SASL("EXTERNAL")),
+    ),
+    "unbind": (pureldap.LDAPUnbindRequest(), UnbindRequest()),
+    "compare": (
+        pureldap.LDAPCompareRequest("c=JP", assertion(pureldap.LDAPAttributeValueAssertion)),
+        CompareRequest("c=JP", AttributeValueAssertion("cn", b"x")),
+    ),
+    "abandon": (pureldap.LDAPAbandonRequest(id=300), AbandonRequest(300)),
+    "extended": (pureldap.LDAPExtendedRequest("1.2.3", "value"), ExtendedRequest("1.2.3")),
+    "delete": (pureldap.LDAPDelRequest("c=JP"), UpdateRequest()),
+    "modifyDN": (pureldap.LDAPModifyDNRequest("c=JP", "c=FR", False), UpdateRequest()),
+}
+
+
+@pytest.mark.parametrize(("wire", "expected"), REQUESTS.values(), ids=REQUESTS)
+def test_a_request_is_read_as_it_was_written(wire: Any, expected: Request) -> None:
+    """Every request besides search."""
+    assert read(message(wire, 2**31 - 1)) == expected
+
+
+def test_a_password_is_not_shown_by_repr() -> None:
+    """It must not reach a log by accident."""
+    assert "secret" not in repr(read(message(bind_request("c=JP", b"secret"))))
+
+
+def element(tag: int, *contents: bytes) -> bytes:
+    body = b"".join(contents)
+    return bytes((tag, 0x84)) + len(body).to_bytes(4, "big") + body
+
+
+ID = b"\x02\x01\x01"
+SEARCH_HEAD = b"\x04\x00" + b"\x0a\x01\x00" + b"\x0a\x01\x00" + b"\x02\x01\x00" + b"\x02\x01\x00" + b"\x01\x01\x00"
+PRESENT = b"\x87\x02cn"
+
+
+def test_unknown_trailing_elements_are_ignored() -> None:
+    """RFC 4511, section 4, and lengths in a longer form than needed."""
+    more = b"\x81\x01x"
+    attributes = element(0x30)
+    octets = element(0x30, ID, element(0x63, SEARCH_HEAD, PRESENT, attributes, more), more)
+    assert read(octets) == SearchRequest("", 0, 0, False, Present("cn"), ())
+
+
+MALFORMED = {
+    "no-message": b"\x30\x00",
+    "message-id-0": element(0x30, b"\x02\x01\x00", b"\x42\x00"),
+    "message-id-negative": element(0x30, b"\x02\x01\xff", b"\x42\x00"),
+    "message-id-long": element(0x30, element(2, bytes(5)), b"\x42\x00"),
+    "message-id-empty": element(0x30, b"\x02\x00", b"\x42\x00"),
+    "no-operation": element(0x30, ID),
+    "response": element(0x30, ID, b"\x61\x07\x0a\x01\x00\x04\x00\x04\x00"),
+    "primitive-search": element(0x30, ID, b"\x43\x00"),
+    "inner-length-lies": element(0x30, ID, b"\x63\x20" + SEARCH_HEAD),
+    "indefinite-inside": element(0x30, ID, b"\x63\x80" + SEARCH_HEAD + PRESENT + b"\x30\x00\x00\x00"),
+    "search-ends-early": element(0x30, ID, element(0x63, SEARCH_HEAD)),
+    "filter-cut-off-inside": element(0x30, ID, element(0x63, SEARCH_HEAD, element(0xA0, b"\x30"), b"\x30\x00")),
+    "not-without-filter": element(0x30, ID, element(0x63, SEARCH_HEAD, b"\xa2\x00", b"\x30\x00")),
+    "substrings-none": element(0x30, ID, element(0x63, SEARCH_HEAD, b"\xa4\x06\x04\x02cn\x30\x00", b"\x30\x00")),
+    "substrings-order": element(
+        0x30, ID, element(0x63, SEARCH_HEAD, b"\xa4\x0c\x04\x02cn\x30\x06\x82\x01a\x80\x01b", b"\x30\x00")
+    ),
+    "constructed-string": element(0x30, ID, element(0x60, b"\x02\x01\x03", b"\x24\x02\x04\x00", b"\x80\x00")),
+    "bind-without-choice": element(0x30, ID, element(0x60, b"\x02\x01\x03", b"\x04\x00")),
+    "boolean-of-two": element(0x30, ID, element(0x63, SEARCH_HEAD[:-3], b"\x01\x02\x00\x00", PRESENT, b"\x30\x00")),
+    "control-is-no-sequence": element(0x30, ID, b"\x42\x00", b"\xa0\x02\x04\x00"),
+    "long-tag": element(0x30, ID, b"\x7f\x81\x00\x00"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("octets", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_messages_are_told_apart_from_everything_else(octets: bytes) -> None:
+    """Each leads to a Notice of Disconnection, none to an error of ours."""
+    with pytest.raises(MalformedMessageError):
+        read(octets)
+
+
+@given(st.binary(max_size=60))
+def test_no_octets_raise_anything_else(contents: bytes) -> None:
+    """Whatever is inside a message, reading it ends in a request or a refusal."""
+    for tag in (0x60, 0x63, 0x6E, 0x77, 0x50, 0x42, 0x66):
+        for octets in (element(0x30, ID, element(tag, contents)), element(0x30, contents)):
+            with contextlib.suppress(MalformedMessageError, OperationError):
+                read(octets)
+
+
+def nested(depth: int) -> bytes:
+    found = PRESENT
+    for _ in range(depth - 1):
+        found = element(0xA2, found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("wire", "is_allowed"),
+    [
+        (nested(codec.MAX_FILTER_DEPTH), True),
+        (nested(codec.MAX_FILTER_DEPTH + 1), False),
+        (nested(9000), False),
+        (element(0xA0, PRESENT * (codec.MAX_FILTER_ITEMS - 1)), True),
+        (element(0xA0, PRESENT * codec.MAX_FILTER_ITEMS), False),
+    ],
+    ids=["deep", "too-deep", "far-too-deep", "long", "too-long"],
+)
+def test_a_filter_has_a_bound(wire: bytes, is_allowed: bool) -> None:
+    """A filter that would cost too much is refused with a result, not with a disconnection."""
+    octets = element(0x30, ID, element(0x63, SEARCH_HEAD, wire, b"\x30\x00"))
+    if is_allowed:
+        read(octets)
+    else:
+        with pytest.raises(OperationError) as caught:
+            read(octets)
+        assert caught.value.result.code == ResultCode.ADMIN_LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    ("controls", "expected"),
+    [
+        (None, None),
+        ([("1.2.3", False, b"x"), ("1.2.4", None, None)], None),
+        ([("1.2.3", False, None), ("1.2.4", True, b"x")], "1.2.4"),
+    ],
+    ids=["none", "not-critical", "critical"],
+)
+def test_the_critical_control_is_found(controls: Any, expected: str | None) -> None:
+    """Controls that need not be understood are passed over."""
+    assert codec.open_envelope(message(search_request(), controls=controls)).critical_control == expected
+
+
+def test_an_entry_is_what_ldaptor_reads() -> None:
+    """Names in UTF-8, several values, none, and long lengths."""
+    attributes = [("cn", [b"a", b"b"]), ("certificateRevocationList;binary", [bytes(300)]), ("ou", [])]
+    operation = codec.search_result_entry(SearchResultEntry("CN=富山市", attributes))
+    (answer,) = read_answers(b"".join(codec.message(70_000, operation)))
+    assert (answer.message_id, answer.dn, answer.attributes) == (70_000, "CN=富山市", dict(attributes))
+
+
+def test_a_large_value_is_passed_on_as_it_lies() -> None:
+    """Ten megabytes are not copied for each client."""
+    value = bytes(10_000_000)
+    pieces = codec.message(1, codec.search_result_entry(SearchResultEntry("C=JP", [("x", [value, b"small"])])))
+    assert any(piece is value for piece in pieces)
+    assert sum(len(piece) for piece in pieces if piece is not value) < 100
+
+
+def test_a_result_tells_code_name_and_reason() -> None:
+    """As ldaptor reads it, in the response that belongs to the request."""
+    tag = codec.open_envelope(message(search_request())).tag
+    operation = codec.response(tag, Result(ResultCode.NO_SUCH_OBJECT, "why", "C=JP"))
+    (answer,) = read_answers(b"".join(codec.message(5, operation)))
+    assert isinstance(answer.operation, pureldap.LDAPSearchResultDone)
+    assert (answer.code, answer.operation.matchedDN, answer.operation.errorMessage) == (32, b"C=JP", b"why")
+
+
+def test_the_notice_of_disconnection_is_unsolicited() -> None:
+    """Message ID 0 and its OID: RFC 4511, section 4.4.1."""
+    (answer,) = read_answers(b"".join(codec.notice_of_disconnection(Result(ResultCode.PROTOCOL_ERROR))))
+    assert (answer.message_id, answer.operation.responseName) == (0, b"1.3.6.1.4.1.1466.20036")

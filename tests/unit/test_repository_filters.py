@@ -1,0 +1,118 @@
+"""Filters with three-valued logic."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repository.filters import predicate
+from repository.messages import (
+    And,
+    ApproxMatch,
+    EqualityMatch,
+    ExtensibleMatch,
+    Filter,
+    GreaterOrEqual,
+    LessOrEqual,
+    Not,
+    Or,
+    Present,
+    Substrings,
+    UnrecognizedFilter,
+)
+from repository.names import parse
+from repository.snapshot import build
+from tests.support.repository import CHIYODA, OBJECTS
+
+ENTRY = build(OBJECTS).find(parse(CHIYODA).key)
+TRUE, FALSE, UNDEFINED = Present("cn"), Present("o"), Present("noSuchType")
+
+
+def truth(search_filter: Filter, *, may_read_restricted: bool = True) -> bool | None:
+    return predicate(search_filter)(ENTRY, ENTRY.attributes(may_read_restricted=may_read_restricted))
+
+
+ITEMS = {
+    "present": (Present("cn"), True),
+    "present-by-oid": (Present("2.5.4.3"), True),
+    "present-in-capitals": (Present("OBJECTCLASS"), True),
+    "present-supertype": (Present("name"), True),
+    "present-binary": (Present("certificateRevocationList;binary"), True),
+    "present-without-binary": (Present("certificateRevocationList"), True),
+    "present-not-held": (Present("cACertificate"), False),
+    "present-binary-of-a-string": (Present("cn;binary"), None),
+    "present-language": (Present("cn;lang-ja"), None),
+    "equal": (EqualityMatch("cn", b" chiyoda-KU   crldp"), True),
+    "equal-other": (EqualityMatch("cn", b"Minato-ku CRLDP"), False),
+    "equal-by-supertype": (EqualityMatch("name", b"chiyoda-ku crldp"), True),
+    "equal-object-class": (EqualityMatch("objectClass", b"crldistributionpoint"), True),
+    "equal-object-class-by-oid": (EqualityMatch("objectClass", b"2.5.6.19"), True),
+    "equal-unknown-object-class": (EqualityMatch("objectClass", b"person"), None),
+    "equal-dn": (EqualityMatch("subschemaSubentry", b"CN = subschema"), True),
+    "equal-no-dn": (EqualityMatch("subschemaSubentry", b"x"), None),
+    "equal-not-utf8": (EqualityMatch("cn", b"\xff"), None),
+    "equal-no-rule": (EqualityMatch("certificateRevocationList", b"x"), None),
+    "equal-unknown": (EqualityMatch("x", b"x"), None),
+    "approx": (ApproxMatch("cn", b"chiyoda-ku crldp"), True),
+    "greater": (GreaterOrEqual("cn", b"a"), None),
+    "less": (LessOrEqual("cn", b"z"), None),
+    "substrings-initial": (Substrings("cn", b"CHIYODA", (), None), True),
+    "substrings-any": (Substrings("cn", None, (b"yo", b"crl"), None), True),
+    "substrings-final": (Substrings("cn", None, (), b" CRLDP"), True),
+    "substrings-all": (Substrings("cn", b"chi", (b"-ku ",), b"dp"), True),
+    "substrings-out-of-order": (Substrings("cn", None, (b"crl", b"yo"), None), False),
+    "substrings-overlap": (Substrings("cn", b"chiyoda-ku crldp", (), b"crldp"), False),
+    "substrings-any-overlap": (Substrings("cn", None, (b"crldp",), b"dp"), False),
+    "substrings-not-utf8": (Substrings("cn", b"\xff", (), None), None),
+    "substrings-no-rule": (Substrings("objectClass", b"t", (), None), None),
+    "extensible-type": (ExtensibleMatch(None, "cn", b"chiyoda-ku crldp", dn_attributes=False), True),
+    "extensible-rule": (ExtensibleMatch("caseExactMatch", "cn", b"chiyoda-ku crldp", dn_attributes=False), False),
+    "extensible-rule-by-oid": (ExtensibleMatch("2.5.13.5", "cn", b"Chiyoda-ku CRLDP", dn_attributes=False), True),
+    "extensible-any-attribute": (ExtensibleMatch("caseIgnoreMatch", None, b"CHIYODA-KU CRLDP", False), True),
+    "extensible-dn": (ExtensibleMatch(None, "ou", b"tokyo-to", dn_attributes=True), True),
+    "extensible-not-dn": (ExtensibleMatch(None, "ou", b"tokyo-to", dn_attributes=False), False),
+    "extensible-unknown-rule": (ExtensibleMatch("1.2.3", "cn", b"x", dn_attributes=False), None),
+    "extensible-unknown-type": (ExtensibleMatch("caseIgnoreMatch", "x", b"x", dn_attributes=False), None),
+    "extensible-wrong-rule": (ExtensibleMatch("objectIdentifierMatch", "cn", b"top", dn_attributes=False), None),
+    "extensible-nothing": (ExtensibleMatch(None, None, b"x", dn_attributes=False), None),
+    "extensible-bad-value": (ExtensibleMatch(None, "cn", b"\xff", dn_attributes=False), None),
+    "unrecognized": (UnrecognizedFilter(), None),
+}
+
+
+@pytest.mark.parametrize(("search_filter", "expected"), ITEMS.values(), ids=ITEMS)
+def test_a_filter_item_is_true_false_or_undefined(search_filter: Filter, expected: bool | None) -> None:
+    """Nothing in a filter is an error: RFC 4511, section 4.5.1.7."""
+    assert truth(search_filter) is expected
+
+
+COMBINATIONS = {
+    "and-none": (And(()), True),
+    "or-none": (Or(()), False),
+    "and-undefined": (And((TRUE, UNDEFINED)), None),
+    "and-false-wins": (And((UNDEFINED, FALSE)), False),
+    "or-undefined": (Or((FALSE, UNDEFINED)), None),
+    "or-true-wins": (Or((UNDEFINED, TRUE)), True),
+    "not-true": (Not(TRUE), False),
+    "not-false": (Not(FALSE), True),
+    "not-undefined": (Not(UNDEFINED), None),
+}
+
+
+@pytest.mark.parametrize(("search_filter", "expected"), COMBINATIONS.values(), ids=COMBINATIONS)
+def test_undefined_is_a_third_value(search_filter: Filter, expected: bool | None) -> None:
+    """Neither an item nor its negation selects what is Undefined."""
+    assert truth(search_filter) is expected
+
+
+@given(st.lists(st.sampled_from([TRUE, FALSE, UNDEFINED])))
+def test_and_and_or_are_duals(filters: list[Filter]) -> None:
+    """De Morgan holds with three values, too."""
+    assert truth(Not(And(tuple(filters)))) is truth(Or(tuple(map(Not, filters))))
+
+
+@pytest.mark.req("R-4-4-4-5", "R-2-6-3-2")
+@pytest.mark.parametrize("attribute", ["certificateRevocationList", "certificateRevocationList;binary", "2.5.4.39"])
+def test_a_filter_cannot_probe_for_what_the_reader_may_not_see(attribute: str) -> None:
+    """Without the right the list is as if not there."""
+    assert truth(Present(attribute), may_read_restricted=False) is False
+    assert truth(Not(Present(attribute)), may_read_restricted=False) is True

@@ -1,0 +1,291 @@
+"""Search and compare on the published directory."""
+
+from typing import Any
+
+import pytest
+
+from repository import codec, definitions
+from repository.dit import DIT
+from repository.errors import CorruptPublicationError, OperationError
+from repository.messages import (
+    And,
+    AttributeValueAssertion,
+    CompareRequest,
+    EqualityMatch,
+    Filter,
+    Present,
+    ResultCode,
+    Scope,
+    SearchRequest,
+)
+from repository.search import Outcome, compare, search
+from repository.snapshot import PublishedObject, build, not_loaded
+from tests.support.repository import CA, CHIYODA, LIST, MINATO, OBJECTS, TOYAMA, published, read_answers
+
+DIRECTORY = build(OBJECTS)
+ALL = Present("objectClass")
+POINTS = "OU=CRL Distribution Points,OU=Tokyo-to,O=JPKI,C=JP"
+
+
+def find(
+    base: str = "", scope: int = Scope.BASE_OBJECT, search_filter: Filter = ALL, *attributes: str, **more: Any
+) -> Outcome:
+    request = SearchRequest(
+        base, scope, more.get("size_limit", 0), more.get("types_only", False), search_filter, attributes
+    )
+    return search(
+        more.get("dit", DIRECTORY),
+        request,
+        may_read_restricted=more.get("may_read_restricted", False),
+        size_limit_entries=more.get("limit", 1000),
+    )
+
+
+def names(outcome: Outcome) -> list[str]:
+    return [answer.dn for answer in entries(outcome)]
+
+
+def entries(outcome: Outcome) -> list[Any]:
+    octets = b"".join(piece for entry in outcome.entries for piece in codec.message(1, entry))
+    return read_answers(octets)
+
+
+def shown(*attributes: str, base: str = CA, **more: Any) -> dict[str, list[bytes]]:
+    (entry,) = entries(find(base, Scope.BASE_OBJECT, ALL, *attributes, **more))
+    found: dict[str, list[bytes]] = entry.attributes
+    return found
+
+
+@pytest.mark.req("R-2-6-1-2", "R-2-6-3-1", "R-4-4-4-1-2")
+def test_everybody_reads_the_certificates_and_public_lists_of_a_ca() -> None:
+    """In the order of publication, with the naming attribute and the object classes of RFC 4523."""
+    assert shown() == {
+        "objectClass": [b"top", b"organizationalUnit", b"pkiCA"],
+        "ou": [b"The Governor of Tokyo-to"],
+        "cACertificate;binary": [b"new self-signed", b"old with new"],
+        "authorityRevocationList;binary": [b"arl"],
+        "certificateRevocationList;binary": [b"operations crl"],
+    }
+
+
+@pytest.mark.req("R-4-4-4-5", "R-2-6-3-2", "R-2-8-3-2")
+@pytest.mark.parametrize("attributes", [(), ("*",), (LIST,), (f"{LIST};binary",), ("*", "+", LIST)])
+def test_a_municipal_list_is_shown_to_a_party_with_the_right_only(attributes: tuple[str, ...]) -> None:
+    """To others the attribute is absent, however they ask."""
+    shown_to_party = shown(*attributes, base=CHIYODA, may_read_restricted=True)
+    shown_to_others = shown(*attributes, base=CHIYODA)
+    assert shown_to_party[f"{LIST};binary"] == [b"chiyoda crl"]
+    assert shown_to_others == {k: v for k, v in shown_to_party.items() if k != f"{LIST};binary"}
+
+
+SELECTIONS = {
+    "one": (("cACertificate",), {"cACertificate;binary"}),
+    "with-option": (("cacertificate;BINARY",), {"cACertificate;binary"}),
+    "both-forms": (("cACertificate", "cACertificate;binary"), {"cACertificate;binary"}),
+    "by-oid": (("2.5.4.38",), {"authorityRevocationList;binary"}),
+    "supertype": (("name",), {"ou"}),
+    "none": (("1.1",), set()),
+    "unknown": (("nothing",), set()),
+    "binary-of-a-string": (("ou;binary",), set()),
+    "operational": (("+",), {"structuralObjectClass", "subschemaSubentry"}),
+    "operational-by-name": (("subschemasubentry", "ou"), {"subschemaSubentry", "ou"}),
+    "none-and-one": (("1.1", "ou"), {"ou"}),
+}
+
+
+@pytest.mark.parametrize(("attributes", "expected"), SELECTIONS.values(), ids=SELECTIONS)
+def test_only_what_is_asked_for_is_returned(attributes: tuple[str, ...], expected: set[str]) -> None:
+    """RFC 4511, section 4.5.1.8; certificates and lists always as ;binary (RFC 4522, section 5)."""
+    assert set(shown(*attributes)) == expected
+
+
+def test_types_only_leaves_the_values_out() -> None:
+    """And nothing counts as delivered."""
+    assert shown("cACertificate", LIST, types_only=True) == {"cACertificate;binary": [], f"{LIST};binary": []}
+    assert find(CA, Scope.BASE_OBJECT, ALL, types_only=True).lists == ()
+
+
+SCOPES = {
+    "base": (POINTS, Scope.BASE_OBJECT, [POINTS]),
+    "one": (POINTS, Scope.SINGLE_LEVEL, [CHIYODA, MINATO]),
+    "sub": (POINTS, Scope.WHOLE_SUBTREE, [POINTS, CHIYODA, MINATO]),
+    "one-of-leaf": (CHIYODA, Scope.SINGLE_LEVEL, []),
+    "one-of-the-top": ("", Scope.SINGLE_LEVEL, ["C=JP"]),
+    "root-dse": ("", Scope.BASE_OBJECT, [""]),
+}
+
+
+@pytest.mark.parametrize(("base", "scope", "expected"), SCOPES.values(), ids=SCOPES)
+def test_a_scope_is_what_rfc_4511_says(base: str, scope: Scope, expected: list[str]) -> None:
+    """Section 4.5.1.2; made-up entries between the top and a published one are there, too."""
+    assert names(find(base, scope)) == expected
+
+
+def test_several_prefectures_share_one_tree() -> None:
+    """And neither the root DSE nor the subschema is in it (RFC 4512, section 5.1)."""
+    found = names(find("", Scope.WHOLE_SUBTREE))
+    assert found[:2] == ["C=JP", "O=JPKI,C=JP"]
+    assert {CA, CHIYODA, MINATO, TOYAMA} < set(found)
+    assert len(found) == len(set(found)) == 10
+
+
+@pytest.mark.parametrize(
+    ("size_limit", "limit", "code", "number"),
+    [
+        (0, 1000, ResultCode.SUCCESS, 2),
+        (2, 1000, ResultCode.SUCCESS, 2),
+        (1, 1000, ResultCode.SIZE_LIMIT_EXCEEDED, 1),
+        (0, 1, ResultCode.ADMIN_LIMIT_EXCEEDED, 1),
+        (5, 1, ResultCode.ADMIN_LIMIT_EXCEEDED, 1),
+    ],
+)
+def test_the_number_of_entries_has_a_limit(size_limit: int, limit: int, code: ResultCode, number: int) -> None:
+    """What was found until then is returned, and whose limit it was is told."""
+    outcome = find(POINTS, Scope.SINGLE_LEVEL, size_limit=size_limit, limit=limit)
+    assert (outcome.result.code, len(outcome.entries)) == (code, number)
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], ResultCode, str]] = {
+    "nothing-above": ({"base": "C=FR"}, ResultCode.NO_SUCH_OBJECT, ""),
+    "something-above": ({"base": f"CN=x,{POINTS.lower()}"}, ResultCode.NO_SUCH_OBJECT, POINTS),
+    "not-a-dn": ({"base": "JP"}, ResultCode.INVALID_DN_SYNTAX, ""),
+    "children-scope": ({"base": "C=JP", "scope": 3}, ResultCode.PROTOCOL_ERROR, ""),
+    "not-loaded": ({"base": CA, "dit": not_loaded()}, ResultCode.UNAVAILABLE, ""),
+    "not-loaded-top": ({"base": "", "scope": 2, "dit": not_loaded()}, ResultCode.UNAVAILABLE, ""),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "matched_dn"), REFUSALS.values(), ids=REFUSALS)
+def test_a_search_that_cannot_begin_tells_why(arguments: dict[str, Any], code: ResultCode, matched_dn: str) -> None:
+    """With the nearest entry above a missing one, as it is spelt here."""
+    with pytest.raises(OperationError) as caught:
+        find(**arguments)
+    assert (caught.value.result.code, caught.value.result.matched_dn) == (code, matched_dn)
+
+
+@pytest.mark.req("R-4-4-4-5")
+def test_a_filter_on_a_restricted_list_finds_it_for_a_party_only() -> None:
+    """With and without the option."""
+    for attribute in (LIST, f"{LIST};binary"):
+        wanted = And((Present(attribute), EqualityMatch("objectClass", b"cRLDistributionPoint")))
+        assert names(find("", Scope.WHOLE_SUBTREE, wanted)) == []
+        found = names(find("", Scope.WHOLE_SUBTREE, wanted, may_read_restricted=True))
+        assert found == [CHIYODA, MINATO, TOYAMA]
+
+
+@pytest.mark.req("R-4-11-2-1", "R-2-1-4-10")
+def test_an_outcome_tells_which_lists_it_delivers_and_whether_it_withholds_one() -> None:
+    """What the journal keeps."""
+    assert find(CHIYODA, Scope.BASE_OBJECT, ALL, LIST, may_read_restricted=True).lists == ((CHIYODA, LIST, 11),)
+    assert find(CHIYODA, Scope.BASE_OBJECT, ALL, LIST).is_withheld
+    assert not find(CHIYODA, Scope.BASE_OBJECT, ALL, "cn").is_withheld
+    assert not find(CA).is_withheld
+    assert [each.attribute for each in find(CA).lists] == ["authorityRevocationList", LIST]
+
+
+def test_the_root_dse_tells_what_the_server_can() -> None:
+    """RFC 4512, section 5.1: operational attributes only when asked for; also before anything is loaded."""
+    assert shown(base="") == {"objectClass": [b"top"]}
+    everything = shown("*", "+", base="")
+    assert everything["namingContexts"] == [b"C=JP"]
+    assert everything["subschemaSubentry"] == [b"cn=Subschema"]
+    assert everything["supportedLDAPVersion"] == [b"3"]
+    assert b"1.3.6.1.4.1.1466.20037" in everything["supportedExtension"]
+    assert shown("vendorName", base="", dit=not_loaded()) == {"vendorName": [b"prefca"]}
+
+
+def test_the_subschema_is_read_where_the_root_dse_says() -> None:
+    """RFC 4512, section 4.4: a base search for (objectClass=subschema), attributes by name."""
+    (entry,) = entries(
+        find(
+            "cn=subschema",
+            Scope.BASE_OBJECT,
+            EqualityMatch("objectClass", b"subschema"),
+            "attributeTypes",
+            "objectClasses",
+        )
+    )
+    assert set(entry.attributes) == {"attributeTypes", "objectClasses"}
+    assert any(b"'certificateRevocationList'" in each for each in entry.attributes["attributeTypes"])
+
+
+def test_the_subschema_defines_all_that_it_uses() -> None:
+    """No class names an unknown attribute, no attribute an unknown rule or syntax."""
+    text = {name: getattr(definitions, name) for name in ("ATTRIBUTE_TYPES", "MATCHING_RULES", "LDAP_SYNTAXES")}
+    for line in definitions.lines(definitions.OBJECT_CLASSES):
+        for part in line.replace("(", "").replace(")", "").split(" MUST ")[-1].split(" MAY "):
+            if "NAME" not in part:
+                for name in part.split(" $ "):
+                    assert f"'{name.strip()}'" in text["ATTRIBUTE_TYPES"]
+    for line in definitions.lines(definitions.ATTRIBUTE_TYPES) + definitions.lines(definitions.MATCHING_RULES):
+        words = line.split()
+        for keyword, where, pattern in (
+            ("EQUALITY", "MATCHING_RULES", "'{}'"),
+            ("SUBSTR", "MATCHING_RULES", "'{}'"),
+            ("SYNTAX", "LDAP_SYNTAXES", "( {} DESC"),
+        ):
+            if keyword in words:
+                assert pattern.format(words[words.index(keyword) + 1]) in text[where]
+
+
+COMPARES: dict[str, tuple[tuple[str, str, bytes], bool, ResultCode]] = {
+    "true": ((CHIYODA, "cn", b"chiyoda-ku CRLDP"), False, ResultCode.COMPARE_TRUE),
+    "false": ((CHIYODA, "cn", b"x"), False, ResultCode.COMPARE_FALSE),
+    "absent": ((CHIYODA, "o", b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
+    "restricted": ((CHIYODA, LIST, b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
+    "no-rule": ((CHIYODA, LIST, b"x"), True, ResultCode.INAPPROPRIATE_MATCHING),
+    "unknown-type": ((CHIYODA, "x", b"x"), False, ResultCode.UNDEFINED_ATTRIBUTE_TYPE),
+    "bad-value": ((CHIYODA, "cn", b"\xff"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
+    "no-entry": (("C=FR", "c", b"FR"), False, ResultCode.NO_SUCH_OBJECT),
+}
+
+
+@pytest.mark.parametrize(("asked", "may_read", "code"), COMPARES.values(), ids=COMPARES)
+def test_compare_tells_what_a_search_would(asked: tuple[str, str, bytes], may_read: bool, code: ResultCode) -> None:
+    """And no more: a restricted attribute is absent here, too."""
+    entry, attribute, value = asked
+    request = CompareRequest(entry, AttributeValueAssertion(attribute, value))
+    try:
+        result = compare(DIRECTORY, request, may_read_restricted=may_read)
+    except OperationError as e:
+        result = e.result
+    assert result.code == code
+
+
+DAMAGED = {
+    "hash": PublishedObject(CA, "cACertificate", b"x", bytes(32), public=True),
+    "dn": published("JP", "cACertificate", b"x"),
+    "root": published("", "cACertificate", b"x"),
+    "type": published(CA, "photo", b"x"),
+    "rdn-type": published("uid=x,C=JP", "cACertificate", b"x"),
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_publication_makes_no_directory(damaged: PublishedObject) -> None:
+    """One bad row refuses them all."""
+    with pytest.raises(CorruptPublicationError):
+        build([*OBJECTS, damaged])
+
+
+def test_spellings_of_one_name_make_one_entry() -> None:
+    """What two prefectures write differently is still the same entry above them."""
+    dit: DIT = build([published("OU=A,O=JPKI,C=JP", LIST, b"a"), published("ou=B, o=jpki, c=jp", LIST, b"b")])
+    assert names(find("o=JPKI,c=JP", Scope.SINGLE_LEVEL, dit=dit)) == ["OU=A,O=JPKI,C=JP", "ou=B, o=jpki, c=jp"]
+
+
+def test_a_list_at_an_entry_without_a_class_for_it_makes_it_a_ca() -> None:
+    """A distribution point holds lists by itself; with certificates it is a CA as well (RFC 4523, section 5)."""
+    dit = build(
+        [
+            published("OU=A,C=JP", LIST, b"a"),
+            published("CN=B,C=JP", LIST, b"b"),
+            published("CN=C,C=JP", "cACertificate", b"c"),
+        ]
+    )
+    classes = {entry.dn: entry.attributes["objectClass"] for entry in entries(find("C=JP", 1, dit=dit))}
+    assert classes == {
+        "OU=A,C=JP": [b"top", b"organizationalUnit", b"pkiCA"],
+        "CN=B,C=JP": [b"top", b"cRLDistributionPoint"],
+        "CN=C,C=JP": [b"top", b"cRLDistributionPoint", b"pkiCA"],
+    }
