@@ -95,9 +95,12 @@ def open_keys(settings: Settings) -> CAKeys:
 def _secret(settings: Settings, file: Path | None, prompt: str, key: str) -> str:
     if file is not None:
         try:
-            return settings.path(file).read_text().rstrip("\n")
+            secret = settings.path(file).read_text().rstrip("\n")
         except (OSError, UnicodeDecodeError) as e:
             raise SigningError(f"{settings.path(file)}: {e}; put the secret there, or correct `{key}`") from e
+        if not secret:
+            raise SigningError(f"{settings.path(file)}: is empty; put the secret there, or correct `{key}`")
+        return secret
     if not sys.stdin.isatty():
         raise ConfigurationError(f"{prompt}: set `{key}`, or run the command on a terminal to be asked")
     return getpass.getpass(f"{prompt}: ")

@@ -9,6 +9,7 @@ from typing import Final
 from issuer.authority import Kind
 from issuer.errors import RefusedError
 from issuer.installation import Installation
+from issuer.profile import MAX_SERIAL
 from issuer.store import CertificateRow, NewRevocation
 from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.validity import whole_second
@@ -92,8 +93,9 @@ async def revoke(installation: Installation, order: RevocationOrder, now: dateti
         raise RefusedError("the invalidity date lies in the future; correct it")
     store = installation.store
     async with store.transaction():
-        await store.lock_certificates(set(order.serials))
-        found = await store.certificates(installation.authority_id, [s for s in order.serials if s < 1 << 63])
+        possible = [serial for serial in order.serials if serial <= MAX_SERIAL]
+        await store.lock_certificates(possible)
+        found = await store.certificates(installation.authority_id, possible)
         refusals = {serial: _refusal(found.get(serial), now) for serial in order.serials}
         new = [
             entry_for(

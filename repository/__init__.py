@@ -4,5 +4,5 @@ Reading order. What a client says: `messages` (values), `ber`, `framing` and `co
 `definitions` and `schema`, `preparation`, `names` and `matching` (when two values are equal), `dit`, and `snapshot`,
 which makes a tree of what the issuer published. How a question is answered: `filters`, `search`, `access`, and
 `session`, which is one connection without I/O. The shell: `directory` (what is in force now), `store` (PostgreSQL),
-`passwords`, `outbox`, `server` (Twisted), `__main__`.
+`passwords`, `outbox`, `tls`, `server` (Twisted), `__main__`.
 """

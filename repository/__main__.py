@@ -13,8 +13,9 @@ from twisted.internet.main import installReactor
 
 from journal.segment import Journal
 from repository.errors import StartError
-from repository.server import Server, TLSContext
+from repository.server import Server
 from repository.store import Store
+from repository.tls import TLSContext
 from settings import log
 from settings.database import connect_arguments
 from settings.load import INSTANCE_VARIABLE, ConfigurationError, Settings, load

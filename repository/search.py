@@ -20,7 +20,6 @@ from repository.schema import AttributeType, described
 # What a relying party is given to check validity with: every delivery is recorded (R-4-11-2-1).
 _LIST_NAMES: Final = frozenset({"certificateRevocationList", "authorityRevocationList"})
 
-
 _Selected = Sequence[tuple[AttributeType, tuple[bytes, ...]]]
 
 
@@ -38,8 +37,8 @@ class Outcome:
 
     entries: tuple[codec.Operation, ...]
     result: Result
-    lists: tuple[DeliveredList, ...] = ()
-    is_withheld: bool = False  # something that was asked for is restricted, and the reader has no right to it
+    lists: tuple[DeliveredList, ...]
+    is_withheld: bool  # something that was asked for is restricted, and the reader has no right to it
 
 
 def search(dit: DIT, request: SearchRequest, *, may_read_restricted: bool, size_limit_entries: int) -> Outcome:
@@ -58,19 +57,16 @@ def search(dit: DIT, request: SearchRequest, *, may_read_restricted: bool, size_
     else:
         result = Result(ResultCode.ADMIN_LIMIT_EXCEEDED, f"a search returns at most {limit} entries; narrow it")
     selection = _Selection.of(request.attributes)
-    entries = []
-    lists: list[DeliveredList] = []
-    for entry, visible in found[:limit]:
-        selected = selection.attributes(visible)
-        if request.types_only:
-            selected = [(held, ()) for held, _ in selected]
-        entries.append(_encoded(entry, selected))
-        lists += _lists(entry, selected)
-    is_withheld = any(
-        len(selection.attributes(entry.complete)) > len(selection.attributes(visible))
-        for entry, visible in found[:limit]
+    shown = [(entry, selection.attributes(visible)) for entry, visible in found[:limit]]
+    is_withheld = any(selection.attributes(entry.complete) != selected for entry, selected in shown)
+    if request.types_only:
+        shown = [(entry, [(held, ()) for held, _ in selected]) for entry, selected in shown]
+    return Outcome(
+        entries=tuple(_encoded(entry, selected) for entry, selected in shown),
+        result=result,
+        lists=tuple(each for entry, selected in shown for each in _lists(entry, selected)),
+        is_withheld=is_withheld,
     )
-    return Outcome(tuple(entries), result, tuple(lists), is_withheld)
 
 
 def compare(dit: DIT, request: CompareRequest, *, may_read_restricted: bool) -> Result:

@@ -1,4 +1,4 @@
-"""Twisted: connections, TLS, listening ports. The only module with Deferreds.
+"""Twisted: connections and listening ports. The only module with Deferreds.
 
 A connection reads into a framer, lets its Session react, and sends from an Outbox as fast as the peer reads. It is its
 transport's push producer for all its life, so that small and large answers obey the same brake: `pauseProducing` when
@@ -11,22 +11,19 @@ Order within a turn: receive, journal, send. An answer leaves only after the rec
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import ILogObserver, STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer
 
 from journal.record import Record
 from journal.segment import Journal
@@ -37,6 +34,7 @@ from repository.messages import Result, ResultCode
 from repository.outbox import Outbox
 from repository.passwords import PasswordVerifier
 from repository.session import Abandon, Action, Close, Send, Session, StartTLS, VerifyPassword
+from repository.tls import TLSContext
 from settings.sections import Endpoint, RepositorySection
 
 logger = logging.getLogger(__name__)
@@ -200,15 +198,11 @@ class Connection(TwistedProtocol):
         waiting.addCallbacks(verified, failed).addCallback(go_on)
 
     def _flush(self) -> None:
-        """Records first; if they cannot be written, nothing may leave."""
-        try:
-            self._server.journal.flush()
-        except OSError as e:
-            logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+        if self._server.has_recorded():
+            self._send()
+        else:
             self._outbox.clear()
             self.abort()
-            return
-        self._send()
 
     def _send(self) -> None:
         while self._outbox and not self._is_paused:
@@ -231,44 +225,6 @@ class Connection(TwistedProtocol):
             (self.transport.resumeProducing if is_wanted else self.transport.pauseProducing)()
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class TLSContext:
-    """The server's certificate and key; new connections use what was loaded last."""
-
-    def __init__(self, certificate: Path, key: Path) -> None:
-        self._certificate = certificate
-        self._key = key
-        self._context = self._loaded()
-
-    def reload(self) -> None:
-        """Read the files again.
-
-        Raises:
-            StartError: a file is missing or not usable; what was loaded stays in use.
-        """
-        self._context = self._loaded()
-
-    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: N802, N803, ARG002 - Twisted's
-        """Begin TLS on one connection."""
-        return SSL.Connection(self._context, None)
-
-    def _loaded(self) -> SSL.Context:
-        for path, key in ((self._certificate, "tls_certificate"), (self._key, "tls_key")):
-            if not os.access(path, os.R_OK):
-                raise StartError(f"{path} cannot be read; put it there, or set `repository.{key}` in prefca.toml")
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        try:
-            context.use_certificate_chain_file(str(self._certificate))
-            context.use_privatekey_file(str(self._key))
-        except SSL.Error as e:
-            raise StartError(
-                f"{self._certificate} and {self._key} are not a certificate and its key in PEM;"
-                " replace them, or set `repository.tls_certificate` and `repository.tls_key` in prefca.toml"
-            ) from e
-        return context
-
-
 class Listener(Factory[Connection]):
     """Makes the connections of one listening port."""
 
@@ -278,8 +234,10 @@ class Listener(Factory[Connection]):
         self._server = server
         self._is_encrypted = is_encrypted
 
-    def buildProtocol(self, addr: Any) -> Connection:  # noqa: N802, ANN401 - Twisted's; an address without a common type
-        """A client has come."""
+    def buildProtocol(self, addr: Any) -> Connection | None:  # noqa: N802, ANN401 - Twisted's; its addresses differ
+        """A client has come; None turns it away."""
+        if not self._server.has_recorded():
+            return None
         return Connection(self._server, addr.host, is_encrypted=self._is_encrypted)
 
 
@@ -295,6 +253,7 @@ class Server:
         self.verifier = PasswordVerifier()
         self.connections: set[Connection] = set()
         self._ports: list[Any] = []
+        self._is_recording = True
         self._is_stopping = False
         self._emptied = asyncio.Event()
 
@@ -325,6 +284,18 @@ class Server:
         self._ports.append(port)
         address = port.getHost()
         return str(Endpoint(address.host, address.port))
+
+    def has_recorded(self) -> bool:
+        """Write the records that wait; False if they cannot be written: then nobody is answered, until they can."""
+        try:
+            self.journal.flush()
+        except OSError as e:
+            if self._is_recording:
+                logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+            self._is_recording = False
+        else:
+            self._is_recording = True
+        return self._is_recording
 
     def forget(self, connection: Connection) -> None:
         """A connection has ended."""

@@ -82,6 +82,7 @@ _REFUSALS: Final = frozenset({
 
 
 _VERSION: Final = 3
+_MAX_OBJECT_CHARACTERS: Final = 512  # of a record: a peer may write names as long as a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,8 @@ class Session:
 
     def _record(self, kind: str, result: str, about: str, now: datetime, size: int = 0) -> Record:
         party = self._party(now)
-        return Record(now, f"ldap_{kind}", result, party.name if party else None, self._peer, about, size)
+        name = party.name if party else None
+        return Record(now, f"ldap_{kind}", result, name, self._peer, about[:_MAX_OBJECT_CHARACTERS], size)
 
 
 def _answer(envelope: Envelope, result: Result) -> Send:

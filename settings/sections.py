@@ -27,7 +27,12 @@ def _endpoint(value: object) -> object:
     return Endpoint(host, int(port))
 
 
+def _optional_endpoint(value: object) -> object:
+    return None if value == "" else _endpoint(value)
+
+
 ListenAddress = Annotated[Endpoint, BeforeValidator(_endpoint)]
+OptionalListenAddress = Annotated[Endpoint | None, BeforeValidator(_optional_endpoint)]
 
 
 class Section(BaseModel):
@@ -105,7 +110,7 @@ class RepositorySection(Section):
     """The directory."""
 
     listen: ListenAddress = Endpoint("127.0.0.1", 3890)
-    tls_listen: ListenAddress | None = Endpoint("127.0.0.1", 6360)  # LDAPS; `listen` offers StartTLS
+    tls_listen: OptionalListenAddress = Endpoint("127.0.0.1", 6360)  # LDAPS; `listen` offers StartTLS. "" is off
     tls_certificate: Path = Path("tls/ldap.pem")  # relative to the instance
     tls_key: Path = Path("tls/ldap.key.pem")
     max_message_bytes: int = Field(65_536, ge=1024)  # of one LDAPMessage from a client

@@ -38,7 +38,8 @@ def issue(context: click.Context, notices: BinaryIO, results: Path | None, as_js
     issued already gives the same certificate. Exit status 3 if any line was refused.
     """
     results = results or Path(f"{Path(notices.name).name if notices.name != '<stdin>' else 'notices'}.results.jsonl")
-    with results.open("w", encoding="utf-8") as stream:
+    results.touch(mode=0o600)  # certificates are personal data
+    with results.open("a", encoding="utf-8") as stream:
         counts = run(_issue(settings_of(context), notices, stream))
     if as_json:
         print_json(counts | {"results": str(results)})
@@ -55,6 +56,7 @@ async def _issue(settings: Settings, notices: BinaryIO, results: TextIO) -> dict
     counts = {"issued": 0, "issued_before": 0, "refused": 0}
     async with opened(settings) as installation, active_key(installation) as key:
         desk = await open_desk(installation, key, now, secrets.token_bytes)
+        results.truncate(0)  # only now: a run that cannot begin leaves what the last one wrote
         with ExitStack() as stack:
             bar = stack.enter_context(progress("lines"))
             task = bar.add_task("issuing", total=_count_lines(notices))

@@ -87,16 +87,9 @@ def now() -> datetime:
 def main() -> None:
     """Run `prefca`. What a person can mend is one line on standard error, with its exit status."""
     try:
-        prefca(standalone_mode=False)
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
-    except click.exceptions.NoArgsIsHelpError as e:
-        e.show()
-        sys.exit(e.exit_code)
-    except click.UsageError as e:
-        _fail(f"{e.format_message()} (`{e.ctx.command_path if e.ctx else 'prefca'} --help` tells more)", e.exit_code)
+        sys.exit(prefca(standalone_mode=False))  # the status of context.exit(), or None
     except click.ClickException as e:
-        _fail(e.format_message(), e.exit_code)
+        _misused(e)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; what was not reported as done is not done", INTERRUPTED_STATUS)
     except IssuerError as e:
@@ -108,6 +101,16 @@ def main() -> None:
     except Exception:
         logging.getLogger("prefca").exception("unexpected_error")
         _fail("a fault of prefca itself; please report it with the lines above", BUG_STATUS)
+
+
+def _misused(error: click.ClickException) -> None:
+    """What click complains of, in one line; a group without a command shows its help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        sys.exit(error.exit_code)
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f" (`{context.command_path} --help` tells more)" if context else ""
+    _fail(error.format_message().rstrip(".") + hint, error.exit_code)
 
 
 def _fail(message: str, status: int) -> None:

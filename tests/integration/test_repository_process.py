@@ -1,6 +1,8 @@
 """`prefca-repository` as a process: over sockets, on a real database."""
 
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -330,6 +332,26 @@ async def test_what_is_being_sent_when_the_server_stops_is_completed(
     assert done is not None
     assert end is None
     assert server.process.wait(10) == 0
+
+
+@pytest.mark.req("R-4-11-2-1")
+def test_what_cannot_be_recorded_is_not_given(server: RepositoryProcess) -> None:
+    """While the disk takes no record, nobody gets an answer; afterwards everything goes on by itself."""
+    (segment,) = (server.instance / "journal").iterdir()
+    with server.connect() as client:
+        while segment.stat().st_size < 10_000:  # beyond the log, which the limit holds for, too
+            assert len(client.ask(search_request(CA))) == 2
+        _, unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (segment.stat().st_size, unlimited))
+        with pytest.raises(ConnectionResetError):
+            client.ask(search_request(CA))
+    with server.connect() as client, contextlib.suppress(ConnectionResetError):
+        assert client.ask(search_request()) == []
+    assert server.event("journal_failed")["level"] == "error"
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+    with server.connect() as client:
+        assert len(client.ask(search_request(CA))) == 2
+    assert {each["kind"] for each in server.records()} == {"ldap_search"}
 
 
 FAILURES = {

@@ -21,10 +21,11 @@ def list_entry(municipality: str) -> str:
     return f"CN={municipality} CRLDP,OU=CRL Distribution Points,OU=Tokyo-to,O=JPKI Test,C=JP"
 
 
-def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a foreign program, whatever becomes of it."""
+def run(*command: object, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a foreign program, whatever becomes of it; each argument as its text."""
     return subprocess.run(
-        command,
+        list(map(str, command)),
+        check=False,
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
@@ -32,14 +33,14 @@ def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> s
     )
 
 
-def ocsp(ca: RunningCA, *arguments: str | Path) -> str:
+def ocsp(ca: RunningCA, *arguments: object) -> str:
     """`openssl ocsp` asks the responder and verifies the answer; what it prints on both streams."""
     done = run("openssl", "ocsp", "-issuer", ca.ca, "-CAfile", ca.ca, "-url", ca.ocsp_url, *arguments)
     return done.stderr + done.stdout
 
 
 def ldap_tool(
-    program: str, ca: RunningCA, *arguments: str | Path, access: Access = "anonymous", password: Path | None = None
+    program: str, ca: RunningCA, *arguments: object, access: Access = "anonymous", password: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the LDAP tools; its exit status is the result code of the operation."""
     address = f"ldaps://{ca.ldaps}" if access == "ldaps" else f"ldap://{ca.ldap}"

@@ -23,7 +23,7 @@ def test_ocsptool_verifies_an_answer(running_ca: RunningCA, which: str, nonce: l
 @pytest.mark.req("R-4-4-4-4-1")
 @pytest.mark.parametrize("municipality", ["Chiyoda-ku", "Chuo-ku"], ids=["empty", "with an entry"])
 def test_certtool_verifies_a_municipal_list(running_ca: RunningCA, tmp_path: Path, municipality: str) -> None:
-    """`certtool --verify-crl`. (GnuTLS does not know IssuingDistributionPoint: it must not decide about revocation.)"""
+    """Its signature, that is: GnuTLS does not know IssuingDistributionPoint, so it cannot decide about revocation."""
     fetched = fetch_list(running_ca, municipality, tmp_path / "list.pem")
     verify = ["--verify-crl", "--load-ca-certificate", running_ca.ca, "--infile", fetched]
     assert "Verified. The certificate is trusted." in run("certtool", *verify).stdout

@@ -114,7 +114,7 @@ def _validate(
     classes: Path,
     ca: RunningCA,
     certificate: Path,
-    *lists: str | Path,
+    *lists: object,
     class_path: Path | None = None,
     options: list[str] | None = None,
 ) -> str:

@@ -84,11 +84,10 @@ def test_a_login_that_is_not_safe_or_not_right_is_refused(
     running_ca: RunningCA, tmp_path: Path, access: Access, password: str | None, result: int
 ) -> None:
     """With the result code by which a client tells what to do."""
-    credentials = ["-D", running_ca.bind_name, "-w", running_ca.password_file.read_text()]
-    arguments: list[str | Path] = credentials if password is None else []
-    wrong = tmp_path / "password"
-    wrong.write_text(password or "")
-    done = ldap_tool("ldapwhoami", running_ca, *arguments, access=access, password=wrong)
+    file = tmp_path / "password"
+    file.write_text(running_ca.password_file.read_text() if password is None else password)
+    unsafe = ["-D", running_ca.bind_name, "-y", file] if access == "anonymous" else []
+    done = ldap_tool("ldapwhoami", running_ca, *unsafe, access=access, password=file)
     assert done.returncode == result, done.stderr
 
 
@@ -145,7 +144,7 @@ def test_a_client_that_asks_for_pages_gets_everything(running_ca: RunningCA) -> 
 
 @pytest.mark.req("R-2-6-3-1", "R-4-4-4-1-2")
 def test_an_ldap_url_gives_certificate_and_arl(running_ca: RunningCA) -> None:
-    """curl prints them in base64 (RFC 4516)."""
+    """As curl reads the URL (RFC 4516); it prints them in base64."""
     url = f"ldap://{running_ca.ldap}/{quote(CA_ENTRY)}?cACertificate,authorityRevocationList?base"
     values = dict(re.findall(r"^\s*(\S+):: (\S+)$", run("curl", "-sS", url).stdout, re.MULTILINE))
     authority = x509.load_pem_x509_certificate(running_ca.ca.read_bytes())

@@ -61,7 +61,7 @@ def test_the_certificates_of_the_ca_itself_have_a_status(running_ca: RunningCA, 
 @pytest.mark.req("R-4-4-4-1-1")
 @pytest.mark.parametrize("method", ["POST", "GET", "GET, not escaped"])
 def test_http_clients_get_the_same_answer_by_each_method(running_ca: RunningCA, tmp_path: Path, method: str) -> None:
-    """curl sends a request that OpenSSL made, and OpenSSL reads the answer."""
+    """OpenSSL makes the request, curl sends it, and OpenSSL verifies the answer."""
     request, answer = tmp_path / "request.der", tmp_path / "answer.der"
     run("openssl", "ocsp", "-issuer", running_ca.ca, "-cert", running_ca.good, "-no_nonce", "-reqout", request)
     path = base64.b64encode(request.read_bytes()).decode()

@@ -1,4 +1,4 @@
-"""OpenSSL validates residents' certificates with the municipal lists that a relying party fetches from the directory."""
+"""OpenSSL validates residents' certificates with the municipal lists that a relying party fetches by LDAP."""
 
 from pathlib import Path
 

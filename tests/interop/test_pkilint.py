@@ -89,7 +89,7 @@ def test_every_accepted_finding_names_objects_that_are_linted() -> None:
     assert {kind for finding in ACCEPTED for kind in finding["objects"]} <= OBJECTS.keys()
 
 
-def findings(linter: str, *arguments: str | Path) -> set[str]:
+def findings(linter: str, *arguments: object) -> set[str]:
     """The codes of what a linter finds."""
     program = Path(sys.executable).with_name(linter)
     done = run(program, "lint", "--severity", "NOTICE", "--format", "JSON", *arguments)

@@ -12,7 +12,6 @@ from tests.interop.clients import crl_number, fetch_list, ldap_tool, ocsp, run
 from tests.interop.test_ldap_tools import INVALID_CREDENTIALS
 from tests.support.running import RunningCA, accepts_connections, eventually
 
-
 # What the lines to paste print, in their order.
 PASTED = [
     "good.pem: good",
@@ -90,7 +89,7 @@ def test_a_second_start_finds_everything(idle_ca: RunningCA, tmp_path: Path) -> 
 
 @pytest.mark.req("R-2-6-4", "R-4-4-3-2", "R-2-1-2-21")
 def test_a_killed_server_comes_back(idle_ca: RunningCA) -> None:
-    """kill -9 of each server: `prefca up` starts it again, and it answers as before."""
+    """After kill -9 of each server `prefca up` starts it again, and it answers as before."""
     with idle_ca.up() as up:
         killed = up.servers()
         assert killed.keys() == {"ocsp", "repository"}
@@ -103,14 +102,14 @@ def test_a_killed_server_comes_back(idle_ca: RunningCA) -> None:
 
 @pytest.mark.req("R-4-14-1", "R-2-6-4")
 def test_a_killed_prefca_up_leaves_no_server_behind_and_loses_nothing(idle_ca: RunningCA, tmp_path: Path) -> None:
-    """kill -9 of `prefca up`: its servers end, and the next one goes on with the same data."""
+    """After kill -9 of `prefca up` its servers end, and the next one goes on with the same data."""
     resident = idle_ca.issue(tmp_path)
     with idle_ca.up() as up:
         idle_ca.prefca("revoke", resident.serial, "--reason", "superseded")
         up.process.kill()
         up.process.wait()
-        for endpoint in idle_ca.ocsp, idle_ca.ldap, idle_ca.ldaps:
-            eventually(lambda endpoint=endpoint: not accepts_connections(endpoint), f"nobody listens on {endpoint}")
+        endpoints = [idle_ca.ocsp, idle_ca.ldap, idle_ca.ldaps]
+        eventually(lambda: not any(map(accepts_connections, endpoints)), "nobody listens any more")
     with idle_ca.up():
         assert f"{resident.certificate}: revoked" in ocsp(idle_ca, "-cert", resident.certificate)
         idle_ca.prefca("batch")

@@ -1,4 +1,4 @@
-"""An installation as its operator has it: made with `prefca`, run with `prefca up`, everything in processes of its own."""
+"""An installation as its operator has it: made with `prefca`, run with `prefca up`, in processes of its own."""
 
 import base64
 import json
@@ -95,10 +95,10 @@ class RunningCA:
         """Where the responder is."""
         return f"http://{self.ocsp}/"
 
-    def prefca(self, *arguments: str | Path) -> str:
+    def prefca(self, *arguments: object) -> str:
         """Run a command and return what it prints; it must succeed."""
         done = subprocess.run(
-            [PREFCA, *arguments],
+            [PREFCA, *map(str, arguments)],
             env=self._environment(),
             check=True,
             stdout=subprocess.PIPE,
@@ -111,15 +111,15 @@ class RunningCA:
         """The same for a command that prints JSON."""
         return json.loads(self.prefca(*arguments, "--json"))
 
-    def issue(self, directory: Path, municipality: str = "131032", place: str = "港区") -> Resident:
-        """Issue a certificate to a new resident, by default of Minato-ku, into an empty `directory`."""
+    def issue(self, directory: Path) -> Resident:
+        """Issue a certificate to a new resident of Minato-ku, into an empty `directory`."""
         number = next(_NUMBERS)
         key, public_key, notices = (directory / name for name in ("key.pem", "public.der", "notices.jsonl"))
         _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
         _openssl("pkey", "-in", key, "-pubout", "-outform", "DER", "-out", public_key)
         fields = {
-            "municipality": municipality,
-            "address": f"東京都{place}テスト町{number}－２－３",
+            "municipality": "131032",
+            "address": f"東京都港区テスト町{number}－２－３",
             "public_key": base64.b64encode(public_key.read_bytes()).decode(),
         }
         notices.write_bytes(notice_line(number, **fields))
@@ -136,8 +136,7 @@ class RunningCA:
 
         The test may kill it itself.
         """
-        command = [PREFCA, "up"]
-        with subprocess.Popen(command, env=self._environment(), stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen((PREFCA, "up"), env=self._environment(), stdout=subprocess.PIPE, text=True) as process:
             try:
                 yield Up(process, _table(process))
             finally:
@@ -159,9 +158,10 @@ class RunningCA:
 def installed_ca() -> Iterator[RunningCA]:
     """A new installation, which is not up; everything of it is gone afterwards."""
     with reachable_directory() as directory:
-        ca = RunningCA(directory / "instance", *_free_endpoints(3))
+        ocsp, ldap, ldaps = _free_endpoints(3)
+        ca = RunningCA(directory / "instance", ocsp, ldap, ldaps)
         ca.prefca("init")
-        ca.prefca("sample", "--count", str(RESIDENTS))
+        ca.prefca("sample", "--count", RESIDENTS)
         yield ca
 
 
