@@ -61,14 +61,10 @@ class _Plan:
 
 async def _run(installation: Installation, key: ActiveKey, now: datetime) -> Published:
     store, authority_id = installation.store, installation.authority_id
-    plan = _Plan(
-        key,
-        now,
-        _window(installation, now),
-        await store.publication_in_force(authority_id),
-        await store.reserve_crl_numbers(authority_id),
-    )
-    _refuse_backward_clock(plan)
+    window = _window(installation, now)
+    previous = await store.publication_in_force(authority_id)
+    _refuse_backward_clock(window, previous)
+    plan = _Plan(key, now, window, previous, await store.reserve_crl_numbers(authority_id))
     async with store.snapshot():
         lists = [await _list(store, plan, partition) for partition in await store.partitions(authority_id)]
     entries = sum(made.entries or 0 for made in lists)
@@ -113,9 +109,9 @@ def _window(installation: Installation, now: datetime) -> UpdateWindow:
     )
 
 
-def _refuse_backward_clock(plan: _Plan) -> None:
-    if plan.previous is not None and plan.window.this_update < plan.previous.window.this_update:
+def _refuse_backward_clock(window: UpdateWindow, previous: Publication | None) -> None:
+    if previous is not None and window.this_update < previous.window.this_update:
         raise RefusedError(
-            f"the publication in force is of {plan.previous.window.this_update:%Y-%m-%dT%H:%M:%SZ}, later than now;"
+            f"the publication in force is of {previous.window.this_update:%Y-%m-%dT%H:%M:%SZ}, later than now;"
             " set the clock of this machine"
         )

@@ -88,7 +88,8 @@ def _require_free_addresses(settings: Settings) -> None:
         try:
             socket.create_server(address, family=socket.AF_INET6 if ":" in address.host else socket.AF_INET).close()
         except OSError as e:
-            raise NotNowError(f"{address}: {e.strerror}; stop what listens there, or change `{key}`") from e
+            reason = str(e.strerror).partition(" (")[0]  # without Python's own way to write the address
+            raise NotNowError(f"{address}: {reason}; stop what listens there, or change `{key}`") from e
 
 
 @contextlib.contextmanager

@@ -40,6 +40,10 @@ class Journal:
         """Add a record to the batch; it is safe only after `flush`."""
         self._batch.append(record.line())
 
+    def append_line(self, line: bytes) -> None:
+        """The same for a record that is a line already, joined from the fragments of `journal.record`."""
+        self._batch.append(line)
+
     def flush(self) -> None:
         """Hand the batch to the kernel.
 

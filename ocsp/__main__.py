@@ -1,4 +1,4 @@
-"""The program `prefca-ocsp`: assemble, run until told to stop, exit code.
+"""The program `prefca-ocsp`: bind, run workers until told to stop, exit code.
 
 SIGTERM and SIGINT stop it after the requests in progress are answered; SIGHUP loads keys and rights again. Exit code 0:
 stopped; 1: it could not start; 2: the configuration cannot be used.
@@ -11,23 +11,15 @@ import logging
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-import uvloop
-
-from journal.segment import Journal
-from ocsp.delegates import KeyStore
-from ocsp.errors import StartError, StoreUnavailableError
-from ocsp.refresh import Refresh
-from ocsp.responder import Responder
-from ocsp.server import OCSPService, listening
-from ocsp.store import Store
+from ocsp.admin import Admin, administering
+from ocsp.errors import StartError
+from ocsp.workers import Worker, WorkerFailedError, bind
 from settings import log
-from settings.database import connect_arguments
 from settings.load import INSTANCE_VARIABLE, ConfigurationError, Settings, load
+from settings.sections import Endpoint
 
 CANNOT_START: Final = 1
 BAD_CONFIGURATION: Final = 2
@@ -44,92 +36,85 @@ def main() -> int:
         default=Path(os.environ.get(INSTANCE_VARIABLE, "instance")),
         help=f"directory of the installation (default: ${INSTANCE_VARIABLE}, else ./instance)",
     )
+    parser.add_argument(
+        "--workers", type=int, help="processes that answer; 0 is one per core (default: `ocsp.workers` of prefca.toml)"
+    )
+    given = parser.parse_args()
     try:
-        settings = load(parser.parse_args().instance)
+        settings = load(given.instance)
         log.set_up(settings.log)
-        uvloop.run(_serve(settings))
+        asyncio.run(_run(settings, settings.ocsp.workers if given.workers is None else given.workers))
     except ConfigurationError as e:
         print(f"prefca-ocsp: {e}", file=sys.stderr)
         return BAD_CONFIGURATION
     except StartError as e:
         print(f"prefca-ocsp: {e}", file=sys.stderr)
         return CANNOT_START
+    except WorkerFailedError:
+        return CANNOT_START
     return 0
 
 
-async def _serve(settings: Settings) -> None:
-    """Serve until a signal says stop.
+async def _run(settings: Settings, number: int) -> None:
+    """Keep workers running until a signal says stop.
 
     Raises:
-        StartError: keys, journal or address cannot be used.
+        StartError: an address cannot be used.
+        WorkerFailedError: a worker cannot start.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    store = Store(connect_arguments(settings, "prefca_ocsp"))
-    refresh = Refresh(store, _key_store(settings), _now)
-    loop.add_signal_handler(signal.SIGHUP, refresh.reload)
-    validity = timedelta(seconds=settings.ocsp.response_validity_s)
-    with contextlib.closing(store), ThreadPoolExecutor(os.cpu_count(), "signing") as signing:
-        await _first_load(refresh)
-        with contextlib.closing(_journal(settings)) as journal:
-            service = OCSPService(settings.ocsp, refresh, Responder(store, validity, signing), journal)
-            async with listening(service, settings.ocsp) as endpoints, asyncio.TaskGroup() as tasks:
-                following = tasks.create_task(refresh.follow())
-                _logger.info("listening", extra={"endpoints": ", ".join(map(str, endpoints))})
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    section = settings.ocsp
+    with contextlib.ExitStack() as bound:
+        sockets = bind("ocsp.listen", section.listen, number or len(os.sched_getaffinity(0)))
+        for one in sockets:
+            bound.enter_context(one)
+        (admin,) = map(bound.enter_context, bind("ocsp.admin_listen", section.admin_listen, 1))
+        endpoints = {"endpoints": sockets[0], "admin": admin}
+        workers = [Worker(each, settings.instance, [one]) for each, one in enumerate(sockets)]
+        loop.add_signal_handler(signal.SIGHUP, lambda: [worker.signal(signal.SIGHUP) for worker in workers])
+        try:
+            if not await _started(workers, stop):
+                return
+            async with administering(Admin(workers, section.max_staleness_s), admin), asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(worker.keep_running()) for worker in workers]
+                names = {name: str(Endpoint(*one.getsockname()[:2])) for name, one in endpoints.items()}
+                _logger.info("listening", extra=names | {"workers": len(workers)})
                 await stop.wait()
                 _logger.info("stopping")
-                following.cancel()
+                for task in running:
+                    task.cancel()
+        finally:
+            bound.close()  # or connections would wait for nobody
+            await asyncio.gather(*(worker.stop() for worker in workers))
 
 
-async def _first_load(refresh: Refresh) -> None:
-    """Load what is served from; without a database that waits until it is there.
+async def _started(workers: list[Worker], stop: asyncio.Event) -> bool:
+    """Start all workers, the first one alone: what keeps it from starting would keep them all.
 
-    Raises:
-        StartError: nothing could be signed.
-    """
-    try:
-        await refresh.load()
-    except StoreUnavailableError:
-        return
-    if not refresh.snapshot.issuers.has_delegate(_now()):
-        reasons = "; ".join(refresh.refusals) or "the CA has issued no delegate that is valid now; issue one"
-        raise StartError(f"no answer could be signed: {reasons}")
-
-
-def _key_store(settings: Settings) -> KeyStore:
-    """Where the delegates' keys are.
+    Returns:
+        False: told to stop meanwhile.
 
     Raises:
-        StartError: the passphrase cannot be read.
+        WorkerFailedError: one could not start.
     """
-    file = settings.path(settings.ocsp.passphrase_file)
-    try:
-        passphrase = file.read_bytes().rstrip(b"\r\n")
-    except OSError as e:
-        raise StartError(
-            f"{file}: {e.strerror}; put the passphrase of the responder's keys there, "
-            "or change `ocsp.passphrase_file` in prefca.toml"
-        ) from e
-    return KeyStore(settings.path(settings.ocsp.key_directory), passphrase)
+    starting = asyncio.create_task(_start(workers))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if starting.done():
+        await starting
+        return True
+    starting.cancel()
+    return False
 
 
-def _journal(settings: Settings) -> Journal:
-    """The journal of this process.
-
-    Raises:
-        StartError: it cannot be written.
-    """
-    directory = settings.instance / "journal"
-    try:
-        return Journal.open(directory, "ocsp", _now())
-    except OSError as e:
-        raise StartError(f"{directory}: {e.strerror}; let this account write there") from e
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+async def _start(workers: list[Worker]) -> None:
+    first, *others = workers
+    await first.start()
+    await asyncio.gather(*(worker.start() for worker in others))
 
 
 if __name__ == "__main__":

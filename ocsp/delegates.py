@@ -1,4 +1,4 @@
-"""The delegates whose keys are here: certificates from the database, keys from files.
+"""The delegates whose keys are here: certificates from the database, keys from files or a token.
 
 A delegate that does not pass every check is left out, with a reason. Another host may well have its key.
 """
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -15,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ocsp.issuers import Delegate, Generation
 from pkix import software
 from pkix.certid import key_identifier
-from pkix.signing import SigningError
+from pkix.signing import Signer, SigningError
 from pkix.validity import Validity
 
 
@@ -28,16 +29,32 @@ class DelegateCertificate:
     der: bytes
 
 
+class Keys(Protocol):
+    """Where the keys of delegates are."""
+
+    def signer(self, serial: int) -> Signer:
+        """The key of one delegate; raises SigningError: it is not there, or cannot be used."""
+
+
+def key_name(serial: int) -> str:
+    """What the key of a delegate is called, wherever it is."""
+    return f"{serial:016X}"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """Where the keys are: one encrypted PKCS#8 file per delegate, named by its serial number."""
+    """One encrypted PKCS#8 file per delegate."""
 
     directory: Path
     passphrase: bytes = field(repr=False)
 
     def file(self, serial: int) -> Path:
         """The key file of one delegate."""
-        return self.directory / f"{serial:016X}.pem"
+        return self.directory / f"{key_name(serial)}.pem"
+
+    def signer(self, serial: int) -> Signer:
+        """The key in that file. Decrypting it takes about 50 ms."""
+        return software.load(self.file(serial), self.passphrase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +70,9 @@ class _RefusedError(Exception):
 
 
 def load(
-    certificates: Iterable[DelegateCertificate], generations: Iterable[Generation], keys: KeyStore, now: datetime
+    certificates: Iterable[DelegateCertificate], generations: Iterable[Generation], keys: Keys, now: datetime
 ) -> Loaded:
-    """Load every delegate whose validity has not ended. A key takes about 50 ms: call it in a thread."""
+    """Load every delegate whose validity has not ended. Keys take their time: call it in a thread."""
     by_id = {generation.generation_id: generation for generation in generations}
     delegates: list[Delegate] = []
     refusals: list[str] = []
@@ -88,22 +105,23 @@ def _authorized(recorded: DelegateCertificate, generations: Mapping[int, Generat
     return certificate
 
 
-def _delegate(recorded: DelegateCertificate, certificate: x509.Certificate, keys: KeyStore) -> Delegate:
+def _delegate(recorded: DelegateCertificate, certificate: x509.Certificate, keys: Keys) -> Delegate:
     """The delegate with its key.
 
     Raises:
-        SigningError: the key file is missing or cannot be decrypted.
-        _RefusedError: it holds another key than the certificate.
+        SigningError: the key is missing or cannot be used.
+        _RefusedError: it is another key than the certificate's.
     """
-    file = keys.file(recorded.serial)
-    signer = software.load(file, keys.passphrase)
+    signer = keys.signer(recorded.serial)
     if signer.public_key != certificate.public_key():
-        raise _RefusedError(f"{file}: not the key of delegate {recorded.serial:016X}; restore it from its backup")
+        name = key_name(recorded.serial)
+        raise _RefusedError(f"key {name}: not the key of delegate {name}; restore it from its backup")
     return Delegate(
         serial=recorded.serial,
         generation_id=recorded.generation_id,
         validity=Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc),
         certificate=recorded.der,
+        name=certificate.subject.public_bytes(),
         key_hash=key_identifier(signer.public_key),
         signer=signer,
     )

@@ -5,6 +5,8 @@
     ├── NotOurIssuerError           unauthorized       no certificate asked about was issued here
     ├── SeveralIssuersError         unauthorized       no delegate may speak for two keys of the CA
     ├── AccessDeniedError           unauthorized       the right `ocsp` is missing (R-4-4-4-3)
+    ├── SignatureRequiredError      sigRequired        the same, of somebody who might have it and does not say who he is
+    ├── TooManyRequestsError        tryLater           more of them than this party or address may send
     ├── StoreUnavailableError       tryLater           the database is out of reach
     └── NoDelegateError             tryLater           no usable key for this generation
     StartError                                         the program cannot start; a line for the operator
@@ -65,6 +67,18 @@ class AccessDeniedError(OCSPError):
     """The caller has no right to one of the statuses (R-4-4-4-3)."""
 
     status = OCSPResponseStatus.UNAUTHORIZED
+
+
+class SignatureRequiredError(OCSPError):
+    """Nobody knows who asks, and a signed request could tell: RFC 6960, section 2.3."""
+
+    status = OCSPResponseStatus.SIG_REQUIRED
+
+
+class TooManyRequestsError(OCSPError):
+    """Sooner than `ocsp.address_requests_per_s` and the like allow."""
+
+    status = OCSPResponseStatus.TRY_LATER
 
 
 class StoreUnavailableError(OCSPError):

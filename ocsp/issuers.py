@@ -4,7 +4,7 @@ A generation is one key of the CA; its certificates are spoken of by delegates t
 section 4.2.2.2), also years after the next generation took over.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from cryptography import x509
 
 from ocsp.request import CertID
 from pkix.certid import IssuerHashes, issuer_hashes
-from pkix.signing import Signer
+from pkix.signing import Signer, algorithm_oid
 from pkix.validity import Validity
 
 
@@ -32,6 +32,7 @@ class Delegate:
     generation_id: int
     validity: Validity
     certificate: bytes  # DER
+    name: bytes  # DER of its subject: ResponderID byName
     key_hash: bytes  # 20 octets: ResponderID byKey
     signer: Signer
 
@@ -44,6 +45,7 @@ class Issuers:
             hashes: generation for generation in generations for hashes in issuer_hashes(generation.certificate)
         }
         self._newest_first = sorted(delegates, key=lambda delegate: delegate.validity.not_before, reverse=True)
+        self.delegates = tuple(self._newest_first)
         self.delegate_serials = frozenset(delegate.serial for delegate in self._newest_first)
 
     def generation(self, cert_id: CertID) -> Generation | None:
@@ -51,12 +53,22 @@ class Issuers:
         named = IssuerHashes(cert_id.hash_algorithm, cert_id.issuer_name_hash, cert_id.issuer_key_hash)
         return self._generations.get(named)
 
-    def delegate(self, generation: Generation, now: datetime) -> Delegate | None:
-        """Who speaks for `generation` now: of its delegates in their validity the newest."""
+    def delegate(self, generation: Generation, now: datetime, preferred: Sequence[str] = ()) -> Delegate | None:
+        """Who speaks for `generation` now.
+
+        Of its delegates in their validity the one whose signatures the client prefers, else the newest: the operator's
+        choice (RFC 6960, section 4.4.7.2).
+
+        Args:
+            generation: one key of the CA.
+            now: the moment.
+            preferred: dotted OIDs of signature algorithms, the dearest first.
+        """
+        able: dict[str, Delegate] = {}
         for delegate in self._newest_first:
             if delegate.generation_id == generation.generation_id and now in delegate.validity:
-                return delegate
-        return None
+                able.setdefault(algorithm_oid(delegate.signer.public_key), delegate)
+        return next((able[oid] for oid in preferred if oid in able), next(iter(able.values()), None))
 
     def has_delegate(self, now: datetime) -> bool:
         """Can anything at all be signed now?"""

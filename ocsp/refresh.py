@@ -1,18 +1,19 @@
 """What is held in memory, the CA's keys and the access rights, and how it is kept current.
 
 A Snapshot is replaced as a whole and never changed. It is loaded at the start, and again in part when the change feed
-tells of a generation, a delegate (new or revoked) or a right. Statuses are not in it: they are read for each answer.
+tells of a generation, a delegate (new or revoked) or a right. Statuses are not in it: they are read for each answer,
+and what was kept of earlier answers is dropped when the feed tells of a revocation.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from ocsp import delegates
-from ocsp.access import AccessList, NetworkGrant
+from ocsp.access import ALL_WAYS, AccessList, Grant, Recognition
 from ocsp.delegates import DelegateCertificate, KeyStore
 from ocsp.errors import StoreUnavailableError
 from ocsp.issuers import Generation, Issuers
@@ -27,6 +28,7 @@ class Change:
     number: int  # strictly rising
     kind: str  # revocation, publication, generation, access
     key: int | None  # serial number of a revocation
+    changed_at: datetime
 
 
 class Source(Protocol):
@@ -38,8 +40,8 @@ class Source(Protocol):
     async def delegate_certificates(self) -> list[DelegateCertificate]:
         """Every delegate that is not revoked."""
 
-    async def network_grants(self) -> list[NetworkGrant]:
-        """Who is recognised by a network."""
+    async def grants(self) -> list[Grant]:
+        """Who may ask, and what he is recognised by."""
 
     async def last_change(self) -> int:
         """The number of the newest change."""
@@ -54,6 +56,19 @@ class Source(Protocol):
         """End such a wait."""
 
 
+class Kept(Protocol):
+    """What was remembered of earlier answers."""
+
+    def forget(self, serials: Iterable[int]) -> None:
+        """These were revoked."""
+
+    def clear(self) -> None:
+        """Keys or delegates have changed."""
+
+    def confirm(self, at: float) -> None:
+        """All changes up to that moment have been heard of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is known at one moment."""
@@ -65,12 +80,23 @@ class Snapshot:
 class Refresh:
     """Keeps the Snapshot current."""
 
-    def __init__(self, source: Source, keys: KeyStore, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        keys: KeyStore,
+        clock: Callable[[], datetime],
+        kept: Kept,
+        ways: Collection[Recognition] = ALL_WAYS,  # how callers are recognised
+    ) -> None:
         self._source = source
         self._keys = keys
         self._clock = clock
+        self._kept = kept
+        self._ways = ways
         self._snapshot: Snapshot | None = None
-        self._position = 0  # the last change that is in the snapshot
+        self.position = 0  # the last change that is in the snapshot
+        self.lag_s = 0.0  # how old it was when it was heard of
+        self.confirmed_at: datetime | None = None  # all changes until then are in the snapshot
         self._stale = True  # everything is to be loaded
         self.refusals: tuple[str, ...] = ()  # of the last load: why which delegates cannot be used
 
@@ -92,6 +118,7 @@ class Refresh:
             StoreUnavailableError: what was known stays.
         """
         self._stale = False  # before the work, as is the position: what comes meanwhile is then loaded once more
+        begun = self._clock()
         try:
             position = await self._source.last_change()
             snapshot = Snapshot(await self._issuers(), await self._access())
@@ -99,6 +126,7 @@ class Refresh:
             self._stale = True
             raise
         self._adopt(snapshot, position)
+        self._confirm(begun)
 
     def reload(self) -> None:
         """Let `follow` load everything again: also keys that somebody put into their directory."""
@@ -118,20 +146,38 @@ class Refresh:
         if self._stale:
             await self.load()
             return
-        while changes := await self._source.changes(after=self._position):
-            snapshot = self.snapshot
-            if any(_concerns_issuers(change, snapshot.issuers) for change in changes):
-                snapshot = replace(snapshot, issuers=await self._issuers())
-            if any(change.kind == "access" for change in changes):
-                snapshot = replace(snapshot, access=await self._access())
-            self._adopt(snapshot, changes[-1].number)
+        while True:
+            begun = self._clock()
+            changes = await self._source.changes(after=self.position)
+            if not changes:
+                self._confirm(begun)
+                return
+            await self._follow(changes)
+            self.lag_s = (begun - changes[-1].changed_at).total_seconds()
+
+    async def _follow(self, changes: Sequence[Change]) -> None:
+        # Before anything that takes time: a revocation is to be seen at once.
+        self._kept.forget(change.key for change in changes if change.kind == "revocation" and change.key is not None)
+        snapshot = self.snapshot
+        if any(_concerns_issuers(change, snapshot.issuers) for change in changes):
+            snapshot = replace(snapshot, issuers=await self._issuers())
+        if any(change.kind == "access" for change in changes):
+            snapshot = replace(snapshot, access=await self._access())
+        self._adopt(snapshot, changes[-1].number)
 
     def _adopt(self, snapshot: Snapshot, position: int) -> None:
-        if snapshot is not self._snapshot:
+        before = self._snapshot
+        if snapshot is not before:
             delegates = sorted(f"{serial:016X}" for serial in snapshot.issuers.delegate_serials)
             self._snapshot = snapshot
             _logger.info("loaded", extra={"position": position, "delegates": " ".join(delegates)})
-        self._position = position
+        if before is None or snapshot.issuers is not before.issuers:
+            self._kept.clear()
+        self.position = position
+
+    def _confirm(self, at: datetime) -> None:
+        self.confirmed_at = at
+        self._kept.confirm(at.timestamp())
 
     async def _issuers(self) -> Issuers:
         generations = await self._source.generations()
@@ -143,7 +189,7 @@ class Refresh:
         return Issuers(generations, loaded.delegates)
 
     async def _access(self) -> AccessList:
-        return AccessList(await self._source.network_grants())
+        return AccessList(await self._source.grants(), self._ways)
 
 
 def _concerns_issuers(change: Change, issuers: Issuers) -> bool:

@@ -13,14 +13,15 @@ from cryptography.hazmat import asn1
 from cryptography.x509 import ObjectIdentifier
 
 from ocsp.errors import MalformedRequestError
+from pkix import der
 
 NONCE: Final = "1.3.6.1.5.5.7.48.1.2"
 ACCEPTABLE_RESPONSES: Final = "1.3.6.1.5.5.7.48.1.4"
 SERVICE_LOCATOR: Final = "1.3.6.1.5.5.7.48.1.7"
 PREFERRED_SIGNATURE_ALGORITHMS: Final = "1.3.6.1.5.5.7.48.1.8"
 
-# All but the nonce are hints (RFC 6960, sections 4.4.3, 4.4.6, 4.4.7): to answer with the basic type, from this server,
-# with the delegate's own algorithm meets each of them.
+# Acceptable responses and service locator are hints (RFC 6960, sections 4.4.3, 4.4.6): to answer with the basic type,
+# from this server, meets them.
 UNDERSTOOD: Final = frozenset({NONCE, ACCEPTABLE_RESPONSES, SERVICE_LOCATOR, PREFERRED_SIGNATURE_ALGORITHMS})
 
 MAX_NONCE_OCTETS: Final = 128  # RFC 9654, section 2.1
@@ -43,22 +44,35 @@ class CertID:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestSignature:
+    """optionalSignature (RFC 6960, section 4.1.1), which is still to be verified, and what it is about."""
+
+    tbs_request: bytes  # the DER that is signed
+    requestor_name: bytes  # DER of a GeneralName
+    algorithm: str  # dotted OID
+    signature: bytes
+    certificates: tuple[bytes, ...]  # DER of each
+
+
+@dataclass(frozen=True, slots=True)
 class OCSPRequest:
-    """What is asked. requestorName and optionalSignature are read over: callers are not recognised by them."""
+    """What is asked."""
 
     cert_ids: tuple[CertID, ...]  # at least one, in the order of requestList
     nonce: bytes | None = None  # extnValue as received: the answer repeats it
+    preferred_algorithms: tuple[str, ...] = ()  # of signatures, dotted OIDs, the dearest first
+    signature: RequestSignature | None = None
 
 
 @asn1.sequence
-class _AlgorithmIdentifier:
+class _HashAlgorithm:
     algorithm: ObjectIdentifier
-    parameters: asn1.Null | None  # of a hash algorithm: NULL or absent
+    parameters: asn1.Null | None
 
 
 @asn1.sequence
 class _CertID:
-    hash_algorithm: _AlgorithmIdentifier
+    hash_algorithm: _HashAlgorithm
     issuer_name_hash: bytes
     issuer_key_hash: bytes
     serial_number: int
@@ -138,8 +152,8 @@ def parse_request(octets: bytes, *, max_certificates: int) -> OCSPRequest:
 
     Raises:
         MalformedRequestError: it is not one in version v1, names no certificate or more than `max_certificates`, has a
-            nonce of an unlawful length, or a critical extension that is not understood here (for which RFC 6960 defines
-            no status of its own).
+            nonce of an unlawful length, a critical extension that is not understood here (for which RFC 6960 defines
+            no status of its own), or is signed by somebody without a name.
     """
     try:
         request = asn1.decode_der(_OCSPRequest, octets)
@@ -156,6 +170,8 @@ def parse_request(octets: bytes, *, max_certificates: int) -> OCSPRequest:
     return OCSPRequest(
         cert_ids=tuple(_cert_id(single) for single in tbs.request_list),
         nonce=_nonce(extensions[NONCE]) if NONCE in extensions else None,
+        preferred_algorithms=_preferred_algorithms(extensions.get(PREFERRED_SIGNATURE_ALGORITHMS)),
+        signature=_signature(request, octets),
     )
 
 
@@ -202,3 +218,44 @@ def _nonce(extn_value: bytes) -> bytes:
     if not 1 <= len(nonce) <= MAX_NONCE_OCTETS:
         raise MalformedRequestError(f"a nonce of {len(nonce)} octets")
     return extn_value
+
+
+def _preferred_algorithms(extn_value: bytes | None) -> tuple[str, ...]:
+    """The client's choice (RFC 6960, section 4.4.7.1)."""
+    if extn_value is None:
+        return ()
+    try:
+        preferred = [der.elements(der.contents(each)) for each in der.elements(der.contents(extn_value))]
+        return tuple(_algorithm(sig_identifier) for sig_identifier, *_ in preferred)
+    except ValueError as e:
+        raise MalformedRequestError(f"preferred signature algorithms: {e}") from e
+
+
+def _algorithm(identifier: bytes) -> str:
+    """The dotted OID of an AlgorithmIdentifier.
+
+    Raises:
+        ValueError: it does not begin with one.
+    """
+    algorithm, *_ = der.elements(der.contents(identifier))
+    return asn1.decode_der(ObjectIdentifier, algorithm).dotted_string
+
+
+def _signature(request: _OCSPRequest, octets: bytes) -> RequestSignature | None:
+    """The signature, with the very octets that it is about."""
+    if request.optional_signature is None:
+        return None
+    if request.tbs_request.requestor_name is None:
+        raise MalformedRequestError("a signed request without requestorName")  # section 4.1.2: it SHALL be there
+    signed = request.optional_signature
+    try:
+        algorithm = _algorithm(asn1.encode_der(signed.signature_algorithm))
+    except ValueError as e:
+        raise MalformedRequestError(f"signatureAlgorithm: {e}") from e
+    return RequestSignature(
+        tbs_request=next(der.elements(der.contents(octets))),
+        requestor_name=asn1.encode_der(request.tbs_request.requestor_name[0]),
+        algorithm=algorithm,
+        signature=signed.signature.as_bytes(),
+        certificates=tuple(asn1.encode_der(certificate) for certificate in signed.certs or ()),
+    )

@@ -4,20 +4,24 @@ The order: whose certificates are these → what is recorded of them now → may
 remembered from one request to the next.
 """
 
-import asyncio
 import logging
-from collections.abc import Collection, Iterable
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from ocsp.access import Caller, Right
-from ocsp.errors import AccessDeniedError, NoDelegateError, NotOurIssuerError, SeveralIssuersError
+from ocsp.errors import (
+    AccessDeniedError,
+    NoDelegateError,
+    NotOurIssuerError,
+    SeveralIssuersError,
+    SignatureRequiredError,
+)
 from ocsp.issuers import Delegate, Generation, Issuers
 from ocsp.request import OCSPRequest
-from ocsp.response import Answer, ValidityInterval, assemble, response_data
+from ocsp.response import USUAL_FORM, Answer, ResponseForm, ValidityInterval, assemble, response_data
 from ocsp.status import SERIALS, IssuedCertificate, SingleResponse, single_response
-from pkix.signing import sign
+from pkix.signing import Signer
 
 _logger = logging.getLogger(__name__)
 
@@ -29,13 +33,27 @@ class StatusSource(Protocol):
         """What is recorded now of those that were ever issued; raises StoreUnavailableError."""
 
 
+class Signing(Protocol):
+    """Where signatures are made, so that the event loop goes on meanwhile."""
+
+    def sign(self, signer: Signer, to_be_signed: bytes) -> Awaitable[bytes]:
+        """The signature; raises SigningError."""
+
+
 class Responder:
     """Answers requests."""
 
-    def __init__(self, statuses: StatusSource, response_validity: timedelta, signing: Executor) -> None:
+    def __init__(
+        self,
+        statuses: StatusSource,
+        response_validity: timedelta,
+        signing: Signing,
+        form: ResponseForm = USUAL_FORM,
+    ) -> None:
         self._statuses = statuses
         self._response_validity = response_validity
-        self._signing = signing  # threads: the interpreter is free while a signature is computed
+        self._signing = signing
+        self._form = form
         self._speechless: set[int] = set()  # generations without a delegate, of which that is logged
 
     async def answer(self, request: OCSPRequest, caller: Caller, issuers: Issuers, now: datetime) -> Answer:
@@ -46,6 +64,7 @@ class Responder:
             SeveralIssuersError: they are of more than one.
             StoreUnavailableError: the statuses cannot be read.
             AccessDeniedError: `caller` may not be told.
+            SignatureRequiredError: nor that, but he may say who he is.
             NoDelegateError: nobody can sign.
         """
         named = [issuers.generation(cert_id) for cert_id in request.cert_ids]
@@ -55,16 +74,16 @@ class Responder:
         singles = tuple(
             single_response(cert_id, issuer, issued) for cert_id, issuer in zip(request.cert_ids, named, strict=True)
         )
-        _authorize(caller, singles)
-        delegate = self._delegate(generation, issuers, now)
+        authorize(caller, singles)
+        delegate = self._delegate(generation, issuers, now, request.preferred_algorithms)
         # An answer is no longer good than the certificate of its signer.
         interval = ValidityInterval(now, min(now + self._response_validity, delegate.validity.not_after))
-        tbs = response_data(singles, delegate, interval, request.nonce)
-        signature = await asyncio.get_running_loop().run_in_executor(self._signing, sign, delegate.signer, tbs)
+        tbs = response_data(singles, delegate, interval, request.nonce, self._form)
+        signature = await self._signing.sign(delegate.signer, tbs)
         return Answer(assemble(tbs, signature, delegate), singles, interval, has_nonce=request.nonce is not None)
 
-    def _delegate(self, generation: Generation, issuers: Issuers, now: datetime) -> Delegate:
-        delegate = issuers.delegate(generation, now)
+    def _delegate(self, generation: Generation, issuers: Issuers, now: datetime, preferred: Sequence[str]) -> Delegate:
+        delegate = issuers.delegate(generation, now, preferred)
         if delegate is not None:
             self._speechless.discard(generation.generation_id)
             return delegate
@@ -89,11 +108,15 @@ def _only(named: Iterable[Generation | None]) -> Generation:
     return ours.popitem()[1]
 
 
-def _authorize(caller: Caller, singles: Iterable[SingleResponse]) -> None:
+def authorize(caller: Caller, singles: Iterable[SingleResponse]) -> None:
     """Let pass what is public, and parties with the right (R-4-4-4-3).
 
     Raises:
+        SignatureRequiredError: somebody shows nothing who could.
         AccessDeniedError: otherwise.
     """
-    if Right.OCSP not in caller.rights and not all(single.public for single in singles):
-        raise AccessDeniedError("a status that is not public needs the right ocsp")
+    if Right.OCSP in caller.rights or all(single.public for single in singles):
+        return
+    if caller.signature_expected:
+        raise SignatureRequiredError("a status that is not public, asked for by nobody knows whom")
+    raise AccessDeniedError("a status that is not public needs the right ocsp")

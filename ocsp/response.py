@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from ocsp.errors import OCSPResponseStatus
@@ -15,6 +15,7 @@ from pkix.signing import algorithm_identifier
 
 ID_PKIX_OCSP_BASIC: Final = der.object_identifier("1.3.6.1.5.5.7.48.1.1")
 INVALIDITY_DATE: Final = "2.5.29.24"
+ARCHIVE_CUTOFF: Final = "1.3.6.1.5.5.7.48.1.6"
 
 GOOD: Final = b"\x80\x00"  # [0] IMPLICIT NULL
 UNKNOWN: Final = b"\x82\x00"  # [2] IMPLICIT NULL
@@ -37,6 +38,17 @@ class ValidityInterval:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseForm:
+    """What an operator may choose about the form of answers."""
+
+    by_name: bool = False  # ResponderID byName instead of byKey
+    retention: timedelta | None = None  # how long after expiry a status is kept, to be told in archiveCutoff
+
+
+USUAL_FORM: Final = ResponseForm()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An OCSPResponse with a signature, and what HTTP may do with it."""
 
@@ -52,25 +64,31 @@ class Answer:
 
 
 def response_data(
-    singles: Sequence[SingleResponse], delegate: Delegate, interval: ValidityInterval, nonce: bytes | None
+    singles: Sequence[SingleResponse],
+    delegate: Delegate,
+    interval: ValidityInterval,
+    nonce: bytes | None,
+    form: ResponseForm = USUAL_FORM,
 ) -> bytes:
     """The DER of ResponseData: what the delegate signs.
 
     Args:
         singles: in the order of the request.
-        delegate: who will sign; named byKey.
+        delegate: who will sign.
         interval: the same for all of them.
         nonce: extnValue of the request's nonce.
+        form: what the operator chose.
     """
     times = der.generalized_time(interval.this_update) + der.explicit(0, der.generalized_time(interval.next_update))
+    cutoff = b"" if form.retention is None else _archive_cutoff(interval.this_update - form.retention)
     responses = [
         der.sequence(
-            single.cert_id.der, _cert_status(single.cert_status), times, _single_extensions(single.cert_status)
+            single.cert_id.der, _cert_status(single.cert_status), times, _single_extensions(single.cert_status, cutoff)
         )
         for single in singles
     ]
     return der.sequence(
-        der.explicit(2, der.octet_string(delegate.key_hash)),
+        der.explicit(1, delegate.name) if form.by_name else der.explicit(2, der.octet_string(delegate.key_hash)),
         der.generalized_time(interval.this_update),
         der.sequence(*responses),
         b"" if nonce is None else der.explicit(1, der.sequence(der.extension(NONCE, nonce))),
@@ -101,10 +119,18 @@ def _cert_status(status: CertStatus) -> bytes:
             return UNKNOWN
 
 
-def _single_extensions(status: CertStatus) -> bytes:
-    """singleExtensions: the extensions of the entry in the list are allowed there (section 4.4.5)."""
+def _archive_cutoff(moment: datetime) -> bytes:
+    """The extension that says how long ago a certificate may have expired whose status is still told (4.4.4)."""
+    return der.extension(ARCHIVE_CUTOFF, der.generalized_time(moment))
+
+
+def _single_extensions(status: CertStatus, archive_cutoff: bytes) -> bytes:
+    """singleExtensions: those of the entry in the list are allowed there (section 4.4.5), and archiveCutoff."""
     match status:
-        case Revoked(invalidity_date=datetime() as moment):
-            return der.explicit(1, der.sequence(der.extension(INVALIDITY_DATE, der.generalized_time(moment))))
-        case _:
+        case Unknown():
             return b""
+        case Revoked(invalidity_date=datetime() as moment):
+            extensions = der.extension(INVALIDITY_DATE, der.generalized_time(moment)) + archive_cutoff
+        case _:
+            extensions = archive_cutoff
+    return der.explicit(1, der.sequence(extensions)) if extensions else b""

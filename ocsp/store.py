@@ -1,6 +1,7 @@
 """All SQL of the responder: statuses, the CA's keys, access rights, and the change feed.
 
 Theory of operation. One connection serves everything, one query at a time; a look-up takes less time than a signature.
+Whoever asks for statuses while a look-up is going on is gathered, with all others, into the next one.
 It is made when it is first needed. If it fails, or does not answer within the time limit, it is cut off at once and the
 next query makes a new one: a database that comes back is used without a restart, and nobody waits longer than the
 limit. What is logged is the change from reachable to unreachable and back, not each try.
@@ -18,7 +19,7 @@ from typing import Final
 import asyncpg
 from cryptography import x509
 
-from ocsp.access import NetworkGrant
+from ocsp.access import ClientCertificate, Credential, Grant, Network, Password, Recognition, SigningCertificate, Token
 from ocsp.delegates import DelegateCertificate
 from ocsp.errors import StoreUnavailableError
 from ocsp.issuers import Generation
@@ -44,17 +45,36 @@ class Store:
         self._connect_arguments = connect_arguments
         self._connection: asyncpg.Connection | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._one_look_up = asyncio.Lock()
+        self._asked_for: set[int] = set()
+        self._next_look_up: asyncio.Task[dict[int, IssuedCertificate]] | None = None  # that has not begun yet
         self._woken = asyncio.Event()
         self._reachable: bool | None = None  # None: not tried yet
 
     async def statuses(self, serials: Collection[int]) -> dict[int, IssuedCertificate]:
-        """What is recorded now of those of `serials` that were ever issued."""
-        rows = await self._fetch(
-            "SELECT serial, generation_id, public, revoked_at, reason, invalidity_date "
-            "FROM certificate_status_v1 WHERE serial = ANY($1::bigint[])",
-            serials,
-        )
+        """What is recorded now of those of `serials` that were ever issued; perhaps of others, too."""
+        self._asked_for.update(serials)
+        if self._next_look_up is None:
+            self._next_look_up = asyncio.create_task(self._look_up())
+        return await asyncio.shield(self._next_look_up)
+
+    async def _look_up(self) -> dict[int, IssuedCertificate]:
+        try:
+            with self._noticing():
+                async with asyncio.timeout(TIME_LIMIT_S), self._one_look_up:
+                    rows = await self._fetch(
+                        "SELECT serial, generation_id, public, revoked_at, reason, invalidity_date "
+                        "FROM certificate_status_v1 WHERE serial = ANY($1::bigint[])",
+                        self._take_asked_for(),
+                    )
+        finally:
+            if self._next_look_up is asyncio.current_task():  # it did not come to its turn in time
+                self._take_asked_for()
         return {row["serial"]: _issued_certificate(row) for row in rows}
+
+    def _take_asked_for(self) -> set[int]:
+        serials, self._asked_for, self._next_look_up = self._asked_for, set(), None
+        return serials
 
     async def generations(self) -> list[Generation]:
         """Every key of the CA."""
@@ -66,12 +86,13 @@ class Store:
         rows = await self._fetch("SELECT serial, generation_id, der FROM ocsp_delegate_v1")
         return [DelegateCertificate(row["serial"], row["generation_id"], row["der"]) for row in rows]
 
-    async def network_grants(self) -> list[NetworkGrant]:
-        """Who is recognised by a network."""
+    async def grants(self) -> list[Grant]:
+        """Who may ask, and what he is recognised by."""
         rows = await self._fetch(
-            "SELECT name, network, agreed_from, agreed_until FROM ocsp_access_v1 WHERE kind = 'network'"
+            "SELECT name, kind, secret_hash, network, fingerprint, certificate, agreed_from, agreed_until "
+            "FROM ocsp_access_v1"
         )
-        return [NetworkGrant(row["name"], row["network"], row["agreed_from"], row["agreed_until"]) for row in rows]
+        return [_grant(row) for row in rows]
 
     async def last_change(self) -> int:
         """The number of the newest change."""
@@ -82,11 +103,11 @@ class Store:
     async def changes(self, *, after: int) -> list[Change]:
         """The changes behind number `after`, oldest first; not more than CHANGES_AT_ONCE."""
         rows = await self._fetch(
-            "SELECT number, kind, key FROM change_v1 WHERE number > $1 ORDER BY number LIMIT $2",
+            "SELECT number, kind, key, changed_at FROM change_v1 WHERE number > $1 ORDER BY number LIMIT $2",
             after,
             CHANGES_AT_ONCE,
         )
-        return [Change(row["number"], row["kind"], row["key"]) for row in rows]
+        return [Change(row["number"], row["kind"], row["key"], row["changed_at"]) for row in rows]
 
     async def wait_for_change(self) -> None:
         """Wait until there may be one: for a notification, or POLL_S."""
@@ -118,6 +139,7 @@ class Store:
 
     async def _connect(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(**self._connect_arguments)
+        connection.add_termination_listener(lambda _: self.wake())  # whoever follows the changes connects again
         await connection.add_listener("prefca_change", lambda *_: self.wake())
         return connection
 
@@ -142,3 +164,26 @@ def _issued_certificate(row: asyncpg.Record) -> IssuedCertificate:
     if row["revoked_at"] is not None:
         status = Revoked(row["revoked_at"], CRLReason(row["reason"]), row["invalidity_date"])
     return IssuedCertificate(row["serial"], row["generation_id"], row["public"], status)
+
+
+def _grant(row: asyncpg.Record) -> Grant:
+    """A row of ocsp_access_v1; a certificate is of no use before its validity, nor after it."""
+    begin, end = row["agreed_from"], row["agreed_until"]
+    if row["certificate"] is not None:
+        certificate = x509.load_der_x509_certificate(row["certificate"])
+        begin, end = max(begin, certificate.not_valid_before_utc), min(end, certificate.not_valid_after_utc)
+    return Grant(row["name"], _credential(row), begin, end)
+
+
+def _credential(row: asyncpg.Record) -> Credential:
+    match Recognition(row["kind"]):
+        case Recognition.NETWORK:
+            return Network(row["network"])
+        case Recognition.CLIENT_CERTIFICATE:
+            return ClientCertificate(row["certificate"])
+        case Recognition.SIGNING_CERTIFICATE:
+            return SigningCertificate(row["certificate"])
+        case Recognition.PASSWORD:
+            return Password(row["secret_hash"])
+        case Recognition.TOKEN:
+            return Token(row["fingerprint"])

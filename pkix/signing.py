@@ -17,8 +17,10 @@ from pkix import der
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 DIGEST: Final = Prehashed(hashes.SHA256())
-SHA256_WITH_RSA: Final = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL)
-ECDSA_WITH_SHA256: Final = der.sequence(der.object_identifier("1.2.840.10045.4.3.2"))
+SHA256_WITH_RSA_OID: Final = "1.2.840.113549.1.1.11"
+ECDSA_WITH_SHA256_OID: Final = "1.2.840.10045.4.3.2"
+SHA256_WITH_RSA: Final = der.sequence(der.object_identifier(SHA256_WITH_RSA_OID), der.NULL)
+ECDSA_WITH_SHA256: Final = der.sequence(der.object_identifier(ECDSA_WITH_SHA256_OID))
 
 
 class SigningError(Exception):
@@ -42,6 +44,11 @@ class Signer(Protocol):
         Raises:
             SigningError: the key cannot be used now.
         """
+
+
+def algorithm_oid(key: PublicKey) -> str:
+    """The dotted OID of signatures by `key`, with SHA-256."""
+    return SHA256_WITH_RSA_OID if isinstance(key, rsa.RSAPublicKey) else ECDSA_WITH_SHA256_OID
 
 
 def algorithm_identifier(key: PublicKey) -> bytes:

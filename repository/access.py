@@ -1,9 +1,10 @@
-"""Who may read restricted values (R-2-6-3-2): the parties with the right `crl`, their passwords and agreements."""
+"""Who may read restricted values (R-2-6-3-2): the parties with the right `crl`, their credentials and agreements."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Self
 
 from repository import names
@@ -12,22 +13,30 @@ from repository.names import NameKey
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A password of a relying party with the right, as the view repository_access_v1 has it."""
+    """A password or a client certificate of a relying party with the right, as repository_access_v1 has it."""
 
     relying_party_id: int
     name: str  # letters, digits, `.`, `_` and `-`: nothing that a DN would escape
-    secret_hash: str = field(repr=False)  # Argon2id, in its own text form
+    secret_hash: str | None = field(repr=False)  # Argon2id, in its own text form; None: no password
     agreed_from: datetime
     agreed_until: datetime  # the first moment at which the right is gone
+    certificate: bytes | None = None  # DER; None: no client certificate
 
     @property
     def dn(self) -> str:
-        """The name that the party binds with."""
+        """The name that the party binds with, or is given by its certificate."""
         return f"uid={self.name},ou=Relying Parties,o=JPKI,c=JP"
 
     def is_agreed(self, now: datetime) -> bool:
         """Whether the agreement is in force."""
         return self.agreed_from <= now < self.agreed_until
+
+    def is_same(self, other: "Credential") -> bool:
+        """Whether this is the other one, perhaps with another period of agreement."""
+        mine, its = (
+            (each.relying_party_id, each.secret_hash, each.certificate) for each in (self, other)
+        )
+        return mine == its
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,22 +44,31 @@ class AccessTable:
     """Everybody's rights at one moment."""
 
     by_name: Mapping[NameKey, tuple[Credential, ...]]
+    by_fingerprint: Mapping[bytes, tuple[Credential, ...]]  # SHA-256 of a certificate
 
     @classmethod
     def of(cls, credentials: Iterable[Credential]) -> Self:
-        """Index credentials by bind name."""
+        """Index credentials."""
         by_name: dict[NameKey, list[Credential]] = defaultdict(list)
+        by_fingerprint: dict[bytes, list[Credential]] = defaultdict(list)
         for credential in credentials:
             by_name[names.parse(credential.dn).key].append(credential)
-        return cls({key: tuple(its) for key, its in by_name.items()})
+            if credential.certificate is not None:
+                by_fingerprint[sha256(credential.certificate).digest()].append(credential)
+        return cls(
+            {key: tuple(its) for key, its in by_name.items()},
+            {fingerprint: tuple(its) for fingerprint, its in by_fingerprint.items()},
+        )
 
-    def credentials(self, bind_name: str, now: datetime) -> tuple[Credential, ...]:
-        """What may be shown to bind with this name; nothing for a name that is unknown, or no DN."""
-        try:
-            key = names.parse(bind_name).key
-        except ValueError:
+    def credentials(self, key: NameKey | None, now: datetime) -> tuple[Credential, ...]:
+        """What may be shown to bind with this name; nothing for a name that is unknown, or None."""
+        if key is None:
             return ()
         return tuple(credential for credential in self.by_name.get(key, ()) if credential.is_agreed(now))
+
+    def certified(self, fingerprint: bytes, now: datetime) -> Credential | None:
+        """Whose client certificate it is that has this SHA-256 fingerprint."""
+        return next((each for each in self.by_fingerprint.get(fingerprint, ()) if each.is_agreed(now)), None)
 
     def holds(self, bound: Credential, now: datetime) -> bool:
         """Whether a party that once bound with this credential has the right now.
@@ -58,7 +76,4 @@ class AccessTable:
         The credential itself must still be there: one that was ended, because it became known to others, ends the
         connections that were made with it. The period of agreement may have changed.
         """
-        return any(
-            (each.relying_party_id, each.secret_hash) == (bound.relying_party_id, bound.secret_hash)
-            for each in self.credentials(bound.dn, now)
-        )
+        return any(each.is_same(bound) for each in self.credentials(names.parse(bound.dn).key, now))

@@ -11,6 +11,7 @@ reads the rest.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from ldaptor.protocols import pureldap
@@ -26,6 +27,7 @@ from repository.messages import (
     AttributeValueAssertion,
     BindRequest,
     CompareRequest,
+    Control,
     EqualityMatch,
     ExtendedRequest,
     ExtensibleMatch,
@@ -49,10 +51,12 @@ from repository.messages import (
 
 MAX_FILTER_DEPTH: Final = 50
 MAX_FILTER_ITEMS: Final = 100  # each costs time for every entry in scope
+MAX_ATTRIBUTES: Final = 100  # that one search can ask for
+MAX_CONTROLS: Final = 16  # of one message
 
 Operation = tuple[bytes, ...]  # one encoded protocolOp, in pieces: a large value is the directory's own octets
 
-_LARGE_BYTES: Final = 16_384  # a value from here on is passed on as it lies, not copied
+LARGE_BYTES: Final = 16_384  # a value from here on is passed on as it lies, not copied
 _CONTROLS: Final = pureldap.LDAPControls.tag | STRUCTURED
 _UNSOLICITED: Final = 0  # message ID of RFC 4511, section 4.4
 _NOTICE_OF_DISCONNECTION: Final = "1.3.6.1.4.1.1466.20036"
@@ -68,7 +72,8 @@ def _constructed(number: int) -> int:
 
 _SIMPLE: Final = _primitive(0)
 _SASL: Final = _constructed(3)
-_REQUEST_NAME: Final = _primitive(0)
+_REQUEST_NAME, _REQUEST_VALUE = _primitive(0), _primitive(1)
+_DEREF_ALIASES: Final = range(4)
 _INITIAL, _ANY, _FINAL = _primitive(0), _primitive(1), _primitive(2)
 _MATCHING_RULE, _TYPE, _MATCH_VALUE, _DN_ATTRIBUTES = (_primitive(number) for number in (1, 2, 3, 4))
 
@@ -83,7 +88,7 @@ class Envelope:
     message_id: int
     tag: int  # of protocolOp; one of the requests
     operation: bytes  # everything behind the message ID: protocolOp and controls
-    critical_control: str | None  # the first control that must be understood. None is supported yet, so it cannot be
+    controls: tuple[Control, ...]
 
     @property
     def kind(self) -> str:
@@ -95,7 +100,7 @@ def open_envelope(octets: bytes) -> Envelope:
     """Read the outside of a whole LDAPMessage (RFC 4511, section 4.1.1).
 
     Raises:
-        MalformedMessageError: it cannot be read, or its operation is not a request.
+        MalformedMessageError: it cannot be read, its operation is not a request, or it has too many controls.
     """
     reader = Reader(octets).constructed()
     message_id = reader.integer()
@@ -104,18 +109,20 @@ def open_envelope(octets: bytes) -> Envelope:
     if message_id == _UNSOLICITED or tag not in _OPERATIONS:
         raise MalformedMessageError("message ID 0, or an operation that is not a request")
     reader.skip()
-    controls = reader.constructed(_CONTROLS) if reader.peek() == _CONTROLS else None
-    return Envelope(message_id, tag, octets[start:], _critical_control(controls) if controls else None)
+    controls = tuple(_controls(reader.constructed(_CONTROLS))) if reader.peek() == _CONTROLS else ()
+    return Envelope(message_id, tag, octets[start:], controls)
 
 
-def _critical_control(controls: Reader) -> str | None:
-    found = None
-    while controls.peek() != END:
-        control = controls.constructed()
+def _controls(reader: Reader) -> Iterator[Control]:
+    for _ in range(MAX_CONTROLS):
+        if reader.peek() == END:
+            return
+        control = reader.constructed()
         control_type = control.text()
-        if control.peek() == BOOLEAN and control.boolean():
-            found = found or control_type
-    return found
+        criticality = control.peek() == BOOLEAN and control.boolean()
+        yield Control(control_type, criticality, control.octets() if control.peek() == OCTET_STRING else None)
+    if reader.peek() != END:
+        raise MalformedMessageError(f"a message with more than {MAX_CONTROLS} controls")
 
 
 def read_request(envelope: Envelope) -> Request:
@@ -123,7 +130,8 @@ def read_request(envelope: Envelope) -> Request:
 
     Raises:
         MalformedMessageError: an element has the wrong type or length.
-        OperationError: adminLimitExceeded: the filter is too deep or too long.
+        OperationError: adminLimitExceeded: the filter is too deep or too long, or too many attributes are asked for;
+            protocolError: an ENUMERATED that RFC 4511 does not have.
     """
     return _OPERATIONS[envelope.tag].read(Reader(envelope.operation), envelope.tag)
 
@@ -135,9 +143,14 @@ def _bind_request(outer: Reader, tag: int) -> BindRequest:
     if choice == _SIMPLE:
         return BindRequest(version, name, Simple(reader.octets(choice)))
     if choice == _SASL:
-        return BindRequest(version, name, SASL(reader.constructed(choice).text()))
+        return BindRequest(version, name, _sasl(reader.constructed(choice)))
     reader.skip()
     return BindRequest(version, name, None)
+
+
+def _sasl(reader: Reader) -> SASL:
+    mechanism = reader.text()
+    return SASL(mechanism, reader.octets() if reader.peek() == OCTET_STRING else None)
 
 
 def _unbind_request(reader: Reader, tag: int) -> UnbindRequest:
@@ -149,18 +162,30 @@ def _search_request(outer: Reader, tag: int) -> SearchRequest:
     reader = outer.constructed(tag)
     base_object = reader.text()
     scope = reader.integer(ENUMERATED)
-    reader.integer(ENUMERATED)  # derefAliases
-    size_limit = reader.integer()
-    reader.integer()  # timeLimit
+    if reader.integer(ENUMERATED) not in _DEREF_ALIASES:
+        raise OperationError(ResultCode.PROTOCOL_ERROR, "derefAliases is none of 0, 1, 2 and 3")
+    size_limit, time_limit = reader.integer(), reader.integer()
     types_only = reader.boolean()
-    search_filter = _FilterReader().read(reader)
-    attributes = reader.constructed()
-    return SearchRequest(base_object, scope, size_limit, types_only, search_filter, tuple(_texts(attributes)))
+    search_filter = read_filter(reader)
+    attributes = tuple(islice(_texts(reader.constructed()), MAX_ATTRIBUTES + 1))
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise OperationError(ResultCode.ADMIN_LIMIT_EXCEEDED, f"a search may ask for {MAX_ATTRIBUTES} attributes")
+    return SearchRequest(base_object, scope, size_limit, time_limit, types_only, search_filter, attributes)
 
 
 def _texts(reader: Reader) -> Iterator[str]:
     while reader.peek() != END:
         yield reader.text()
+
+
+def read_filter(reader: Reader) -> Filter:
+    """Read a Filter, or an item of a filter, of which the other kinds are a part (RFC 4511, section 4.5.1.7).
+
+    Raises:
+        MalformedMessageError: an element has the wrong type or length.
+        OperationError: adminLimitExceeded: it is too deep or too long.
+    """
+    return _FilterReader().read(reader)
 
 
 def _update_request(reader: Reader, _: int) -> UpdateRequest:
@@ -180,11 +205,12 @@ def _abandon_request(reader: Reader, tag: int) -> AbandonRequest:
 
 def _extended_request(outer: Reader, tag: int) -> ExtendedRequest:
     reader = outer.constructed(tag)
-    return ExtendedRequest(reader.text(_REQUEST_NAME))
+    name = reader.text(_REQUEST_NAME)
+    return ExtendedRequest(name, reader.octets(_REQUEST_VALUE) if reader.peek() == _REQUEST_VALUE else None)
 
 
 class _FilterReader:
-    """Reads one Filter (RFC 4511, section 4.5.1.7), counting its items."""
+    """Reads one Filter, counting its items."""
 
     def __init__(self) -> None:
         self._items = 0
@@ -263,9 +289,25 @@ _ITEMS: Final[Mapping[int, Callable[[Reader, int], Filter]]] = {
 
 def message(message_id: int, operation: Operation) -> Operation:
     """Make an LDAPMessage of an encoded operation; nothing but its first piece is copied."""
-    encoded_id = BERInteger(message_id).toWire()
-    size = len(encoded_id) + sum(map(len, operation))
-    return (b"".join((bytes((SEQUENCE,)), int2berlen(size), encoded_id, operation[0])), *operation[1:])
+    return enveloped(BERInteger(message_id).toWire(), operation)
+
+
+def enveloped(message_id: bytes, operation: Operation) -> Operation:
+    """The same with a message ID that is encoded already."""
+    size = len(message_id) + sum(map(len, operation))
+    return (b"".join((envelope_header(size), message_id, operation[0])), *operation[1:])
+
+
+def envelope_header(size: int) -> bytes:
+    """What an LDAPMessage begins with whose message ID and operation have this many octets."""
+    return bytes((SEQUENCE,)) + int2berlen(size)
+
+
+def with_control(operation: Operation, control: Control) -> Operation:
+    """Put a control behind an operation; what `message` makes an LDAPMessage of is both."""
+    value = control.control_value or b""
+    contents = _element(OCTET_STRING, [control.control_type.encode()]) + _element(OCTET_STRING, [value])
+    return (*operation, b"".join(_element(_CONTROLS, _element(SEQUENCE, contents))))
 
 
 def notice_of_disconnection(result: Result) -> Operation:
@@ -307,7 +349,7 @@ def _element(tag: int, contents: list[bytes]) -> list[bytes]:
 def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
     small: list[bytes] = []
     for piece in pieces:
-        if len(piece) < _LARGE_BYTES:
+        if len(piece) < LARGE_BYTES:
             small.append(piece)
             continue
         yield b"".join(small)
@@ -326,10 +368,12 @@ class _OperationType(NamedTuple):
     response: Any  # a class of ldaptor, which is not typed; None: there is no response
 
 
+SEARCH: Final = 0x63
+
 _OPERATIONS: Final[Mapping[int, _OperationType]] = {
     0x60: _OperationType("bind", _bind_request, pureldap.LDAPBindResponse),
     0x42: _OperationType("unbind", _unbind_request, None),
-    0x63: _OperationType("search", _search_request, pureldap.LDAPSearchResultDone),
+    SEARCH: _OperationType("search", _search_request, pureldap.LDAPSearchResultDone),
     0x66: _OperationType("modify", _update_request, pureldap.LDAPModifyResponse),
     0x68: _OperationType("add", _update_request, pureldap.LDAPAddResponse),
     0x4A: _OperationType("delete", _update_request, pureldap.LDAPDelResponse),

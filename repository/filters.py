@@ -4,12 +4,12 @@ A filter is prepared once for a search and then tried on each entry, so that its
 Nothing in a filter is an error: what is not known, not visible or not of its syntax is Undefined or absent.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 
 from repository.dit import Attributes, Entry
-from repository.matching import EQUALITY, SUBSTRINGS, Normal, applies
+from repository.matching import EQUALITY, SUBSTRINGS, applies
 from repository.messages import (
     And,
     ApproxMatch,
@@ -92,14 +92,14 @@ def _present(attribute_desc: str) -> Predicate:
 
 def _equality(attribute_desc: str, assertion_value: bytes) -> Predicate:
     wanted = described(attribute_desc)
-    normal = EQUALITY.get(wanted.equality or "") if wanted else None
-    if wanted is None or normal is None:
+    rule = EQUALITY.get(wanted.equality or "") if wanted else None
+    if wanted is None or rule is None:
         return _undefined
     try:
-        asserted = normal(assertion_value)
+        is_equal = rule(assertion_value)
     except ValueError:
         return _undefined
-    return lambda _, attributes: _any_equal(values(attributes, wanted), normal, asserted)
+    return lambda _, attributes: any(map(is_equal, values(attributes, wanted)))
 
 
 def values(attributes: Attributes, wanted: AttributeType) -> Iterator[bytes]:
@@ -107,10 +107,6 @@ def values(attributes: Attributes, wanted: AttributeType) -> Iterator[bytes]:
     for held, held_values in attributes.items():
         if held.is_a(wanted):
             yield from held_values
-
-
-def _any_equal(candidates: Iterable[bytes], normal: Normal, asserted: Hashable) -> bool:
-    return any(normal(value) == asserted for value in candidates)
 
 
 def _substrings(search_filter: Substrings) -> Predicate:
@@ -156,9 +152,8 @@ def _extensible(search_filter: ExtensibleMatch) -> Predicate:
     rule = _rule(search_filter.matching_rule, wanted)
     if rule not in EQUALITY or (wanted is not None and not applies(rule, wanted)):
         return _undefined
-    normal = EQUALITY[rule]
     try:
-        asserted = normal(search_filter.match_value)
+        is_equal = EQUALITY[rule](search_filter.match_value)
     except ValueError:
         return _undefined
 
@@ -168,7 +163,7 @@ def _extensible(search_filter: ExtensibleMatch) -> Predicate:
     def truth(entry: Entry, attributes: Attributes) -> Truth:
         held_values = (value for held, held_values in attributes.items() if is_meant(held) for value in held_values)
         named = _dn_values(entry, is_meant) if search_filter.dn_attributes else ()
-        return _any_equal(chain(held_values, named), normal, asserted)
+        return any(map(is_equal, chain(held_values, named)))
 
     return truth
 

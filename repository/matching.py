@@ -1,17 +1,47 @@
-"""Matching rules (RFC 4517, section 4.2): values turned into what equal values have in common.
+"""Equality matching rules (RFC 4517, section 4.2; RFC 4523, section 3).
 
 A rule that is not here evaluates to Undefined, as RFC 4511, section 4.5.1.7 has it. Ordering rules are absent: no
 attribute type of this directory has one.
 """
 
+import re
 from collections.abc import Callable, Hashable, Mapping
-from typing import Final
+from operator import eq
+from typing import Final, TypeVar
 
-from repository import names
+from repository import certificates, names
+from repository.errors import MalformedMessageError
 from repository.preparation import prepare
 from repository.schema import AttributeType, object_identifier
 
-Normal = Callable[[bytes], Hashable]  # raises ValueError: the value is not of the rule's syntax
+Assertion = Callable[[bytes], bool]  # whether a value is equal to the one that was asserted
+Rule = Callable[[bytes], Assertion]  # from an assertion value; raises ValueError: it is not of the rule's syntax
+
+T = TypeVar("T")
+
+_OBJECT_IDENTIFIER_FIRST: Final = re.compile(r"\( *([0-9.]+) ")
+
+
+def _rule(held: Callable[[bytes], T], asserted: Callable[[bytes], T], equal: Callable[[T, T], bool]) -> Rule:
+    """A rule that turns values and assertion values into something comparable."""
+
+    def rule(assertion_value: bytes) -> Assertion:
+        wanted = asserted(assertion_value)
+
+        def is_equal(value: bytes) -> bool:
+            try:
+                return equal(held(value), wanted)
+            except (ValueError, MalformedMessageError):
+                return False  # an odd value that was published is not equal to anything
+
+        return is_equal
+
+    return rule
+
+
+def _alike(normal: Callable[[bytes], Hashable]) -> Rule:
+    """A rule whose assertion values are of the same syntax as the values."""
+    return _rule(normal, normal, eq)
 
 
 def _case_ignore(value: bytes) -> str:
@@ -20,6 +50,18 @@ def _case_ignore(value: bytes) -> str:
 
 def _case_exact(value: bytes) -> str:
     return prepare(value.decode(), fold_case=False)
+
+
+def _case_ignore_list(value: bytes) -> tuple[str, ...]:
+    return tuple(prepare(line) for line in value.decode().split("$"))
+
+
+def _numeric_string(value: bytes) -> str:
+    return prepare(value.decode()).replace(" ", "")
+
+
+def _telephone_number(value: bytes) -> str:
+    return _numeric_string(value).replace("-", "")
 
 
 def _distinguished_name(value: bytes) -> names.NameKey:
@@ -33,17 +75,41 @@ def _object_identifier(value: bytes) -> str:
     return found
 
 
+def _object_identifier_first_component(value: bytes) -> str:
+    first = _OBJECT_IDENTIFIER_FIRST.match(value.decode())
+    if first is None:
+        raise ValueError("not a definition")
+    return first[1]
+
+
 def _octet_string(value: bytes) -> bytes:
     return value
 
 
-EQUALITY: Final[Mapping[str, Normal]] = {
-    "caseIgnoreMatch": _case_ignore,
-    "caseIgnoreIA5Match": _case_ignore,
-    "caseExactMatch": _case_exact,
-    "distinguishedNameMatch": _distinguished_name,
-    "objectIdentifierMatch": _object_identifier,
-    "octetStringMatch": _octet_string,
+EQUALITY: Final[Mapping[str, Rule]] = {
+    "caseIgnoreMatch": _alike(_case_ignore),
+    "caseIgnoreIA5Match": _alike(_case_ignore),
+    "caseIgnoreListMatch": _alike(_case_ignore_list),
+    "caseExactMatch": _alike(_case_exact),
+    "numericStringMatch": _alike(_numeric_string),
+    "telephoneNumberMatch": _alike(_telephone_number),
+    "distinguishedNameMatch": _alike(_distinguished_name),
+    "objectIdentifierMatch": _alike(_object_identifier),
+    "objectIdentifierFirstComponentMatch": _rule(_object_identifier_first_component, _object_identifier, eq),
+    "octetStringMatch": _alike(_octet_string),
+    "certificateExactMatch": _rule(
+        certificates.certificate, lambda value: certificates.certificate_assertion(value.decode()), eq
+    ),
+    "certificatePairExactMatch": _rule(
+        certificates.certificate_pair,
+        lambda value: certificates.certificate_pair_assertion(value.decode()),
+        certificates.is_same_pair,
+    ),
+    "certificateListExactMatch": _rule(
+        certificates.certificate_list,
+        lambda value: certificates.certificate_list_assertion(value.decode()),
+        certificates.is_same_list,
+    ),
 }
 
 # Rules that can be applied to each other's attributes, since their values are strings of characters.

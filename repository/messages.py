@@ -15,6 +15,7 @@ class ResultCode(IntEnum):
     SUCCESS = 0
     OPERATIONS_ERROR = 1
     PROTOCOL_ERROR = 2
+    TIME_LIMIT_EXCEEDED = 3
     SIZE_LIMIT_EXCEEDED = 4
     COMPARE_FALSE = 5
     COMPARE_TRUE = 6
@@ -22,16 +23,24 @@ class ResultCode(IntEnum):
     ADMIN_LIMIT_EXCEEDED = 11
     UNAVAILABLE_CRITICAL_EXTENSION = 12
     CONFIDENTIALITY_REQUIRED = 13
+    SASL_BIND_IN_PROGRESS = 14
     NO_SUCH_ATTRIBUTE = 16
     UNDEFINED_ATTRIBUTE_TYPE = 17
     INAPPROPRIATE_MATCHING = 18
     INVALID_ATTRIBUTE_SYNTAX = 21
     NO_SUCH_OBJECT = 32
     INVALID_DN_SYNTAX = 34
+    INAPPROPRIATE_AUTHENTICATION = 48
     INVALID_CREDENTIALS = 49
+    BUSY = 51
     UNAVAILABLE = 52
     UNWILLING_TO_PERFORM = 53
     OTHER = 80
+    CANCELED = 118  # from here on: RFC 3909, RFC 4528, RFC 4370
+    NO_SUCH_OPERATION = 119
+    CANNOT_CANCEL = 121
+    ASSERTION_FAILED = 122
+    AUTHORIZATION_DENIED = 123
 
     @property
     def text(self) -> str:
@@ -153,9 +162,10 @@ class Simple:
 
 @dataclass(frozen=True, slots=True)
 class SASL:
-    """AuthenticationChoice sasl, without its credentials: no mechanism is offered."""
+    """AuthenticationChoice sasl."""
 
     mechanism: str
+    credentials: bytes | None  # None: absent, which is not the same as empty (RFC 4422, section 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +184,12 @@ class UnbindRequest:
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """RFC 4511, section 4.5.1. There are no aliases and no slow searches: derefAliases and timeLimit change nothing."""
+    """RFC 4511, section 4.5.1. There are no aliases, so derefAliases changes nothing."""
 
     base_object: str
     scope: int  # a Scope, or a number that the peer made up
     size_limit: int
+    time_limit: int  # seconds; 0: none
     types_only: bool
     filter: Filter
     attributes: tuple[str, ...]
@@ -206,9 +217,19 @@ class AbandonRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExtendedRequest:
-    """RFC 4511, section 4.12. No operation offered here takes a value."""
+    """RFC 4511, section 4.12."""
 
     request_name: str
+    request_value: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """RFC 4511, section 4.1.11."""
+
+    control_type: str
+    criticality: bool
+    control_value: bytes | None
 
 
 Request = (

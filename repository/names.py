@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from repository.ber import Reader
+from repository.ber import END, SET, Reader
 from repository.errors import MalformedMessageError
 from repository.preparation import prepare
 from repository.schema import attribute_type
@@ -24,6 +24,8 @@ _STRING_ENCODINGS: Final = {
     0x1C: "utf-32-be",
     0x1E: "utf-16-be",
 }
+
+_OBJECT_IDENTIFIER: Final = 0x06
 
 NameKey = tuple[tuple[tuple[str, str], ...], ...]  # from the entry up; within an RDN in one fixed order
 
@@ -89,6 +91,40 @@ def parse(text: str) -> DistinguishedName:
     return DistinguishedName(text, tuple(map(tuple, rdns)), parents, tuple(map(_key, rdns)))
 
 
+def key_of_der(reader: Reader) -> NameKey:
+    """The key of the Name (RFC 5280, section 4.1.2.4) that comes next.
+
+    Raises:
+        MalformedMessageError: it is no Name.
+        ValueError: a string with characters that no name may contain.
+    """
+    rdns = []
+    sequence = reader.constructed()
+    while sequence.peek() != END:
+        rdn, avas = sequence.constructed(SET), []
+        while rdn.peek() != END:
+            ava = rdn.constructed()
+            oid = _dotted(ava.octets(_OBJECT_IDENTIFIER))
+            tag = ava.peek()
+            avas.append(AttributeTypeAndValue(oid, _text(tag, ava.octets(tag))))
+        rdns.append(_key(avas))
+    return tuple(reversed(rdns))
+
+
+def _dotted(octets: bytes) -> str:
+    """An OBJECT IDENTIFIER (X.690, clause 8.19)."""
+    numbers, number = [], 0
+    for octet in octets:
+        number = number << 7 | octet & 0x7F
+        if octet < 0x80:
+            numbers.append(number)
+            number = 0
+    if not numbers:
+        raise ValueError("an empty OBJECT IDENTIFIER")
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
+
+
 def _key(rdn: list[AttributeTypeAndValue]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({ava.key for ava in rdn}))
 
@@ -122,4 +158,10 @@ def _from_ber(octets: bytes) -> str:
         contents = reader.octets(tag)
     except MalformedMessageError as e:
         raise ValueError("a DN with a #value that is not BER") from e
-    return contents.decode(_STRING_ENCODINGS[tag]) if tag in _STRING_ENCODINGS else f"#{octets.hex()}"
+    return _text(tag, contents) if tag in _STRING_ENCODINGS else f"#{octets.hex()}"
+
+
+def _text(tag: int, contents: bytes) -> str:
+    if tag not in _STRING_ENCODINGS:
+        raise ValueError("a value in a Name that is not a string")
+    return contents.decode(_STRING_ENCODINGS[tag])

@@ -1,13 +1,19 @@
 """What a connection still has to send, handed out in slices.
 
-Answers lie here as pieces that belong to the directory, however slowly the peer reads: what is copied for a connection
-is one slice at a time.
+Answers lie here as pieces that belong to the directory, however slowly the peer reads. A slice is made of views of
+them: only runs of small pieces are joined, so that the kernel and TLS get few of them.
 """
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
 
 from repository.codec import Operation
+
+Octets = bytes | memoryview
+
+_SMALL_BYTES: Final = 4096
 
 
 class _Answer:
@@ -49,7 +55,7 @@ class Outbox:
                 answer.messages.clear()
         self._answers = deque(filter(None, self._answers))
 
-    def take(self, limit_bytes: int) -> bytes:
+    def take(self, limit_bytes: int) -> list[Octets]:
         """The next octets to be sent, at most this many; empty if there are none."""
         slices: list[memoryview] = []
         while self._answers and limit_bytes > 0:
@@ -61,8 +67,16 @@ class Outbox:
             limit_bytes -= len(slices[-1])
             if not answer:
                 self._answers.popleft()
-        return b"".join(slices)
+        return _joined(slices)
 
     def clear(self) -> None:
         """Forget everything."""
         self._answers.clear()
+
+
+def _joined(slices: list[memoryview]) -> list[Octets]:
+    """The same octets, without small pieces side by side."""
+    joined: list[Octets] = []
+    for is_small, run in groupby(slices, key=lambda piece: len(piece) <= _SMALL_BYTES):
+        joined += [b"".join(run)] if is_small else run
+    return joined

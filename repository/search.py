@@ -1,26 +1,28 @@
 """Search and compare on a snapshot of the directory (RFC 4511, sections 4.5 and 4.10).
 
-An answer is encoded without a message ID and depends on the request, the tree and the rights alone: whoever wants to
-keep answers for requests that repeat keeps an `Outcome` under exactly these three.
+A search has two steps: `find` makes a list of the entries, `answer` encodes what is to be shown of all of them, or of
+one page. An answer is encoded without a message ID and depends on the request with its controls, the tree and the rights
+alone: whoever wants to keep answers for requests that repeat keeps an `Outcome` under exactly these three.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, NamedTuple
 
 from repository import codec, names
+from repository.controls import NONE, Controls
 from repository.dit import DIT, Attributes, Entry
 from repository.errors import OperationError
-from repository.filters import predicate, values
+from repository.filters import Predicate, predicate, values
 from repository.matching import EQUALITY
-from repository.messages import CompareRequest, Result, ResultCode, Scope, SearchRequest, SearchResultEntry
+from repository.messages import CompareRequest, Filter, Result, ResultCode, Scope, SearchRequest, SearchResultEntry
 from repository.schema import AttributeType, described
 
 # What a relying party is given to check validity with: every delivery is recorded (R-4-11-2-1).
 _LIST_NAMES: Final = frozenset({"certificateRevocationList", "authorityRevocationList"})
 
-_Selected = Sequence[tuple[AttributeType, tuple[bytes, ...]]]
+_SelectedAttribute = tuple[AttributeType, tuple[bytes, ...]]
+_Selected = Sequence[_SelectedAttribute]
 
 
 class DeliveredList(NamedTuple):
@@ -41,70 +43,127 @@ class Outcome:
     is_withheld: bool  # something that was asked for is restricted, and the reader has no right to it
 
 
-def search(dit: DIT, request: SearchRequest, *, may_read_restricted: bool, size_limit_entries: int) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a search may go."""
+
+    entries: int  # that it returns
+    time_s: float
+    clock: Callable[[], float]  # seconds, from any moment on
+
+
+class Found(NamedTuple):
+    """The entries of a search, in the order of the tree, and whether these are all."""
+
+    entries: Sequence[tuple[Entry, Attributes]]  # with what the reader may see of each
+    result: Result
+
+
+def search(
+    dit: DIT, request: SearchRequest, controls: Controls = NONE, *, may_read_restricted: bool, limits: Limits
+) -> Outcome:
     """Answer a search. What the reader has no right to is absent: from the answer and for the filter.
 
     Raises:
-        OperationError: noSuchObject, invalidDNSyntax, protocolError (scope), unavailable.
+        OperationError: what `find` raises.
     """
-    limit = min(request.size_limit or size_limit_entries, size_limit_entries)
-    matching = _matching(dit, request, may_read_restricted=may_read_restricted)
-    found = list(islice(matching, limit + 1))
-    if len(found) <= limit:
-        result = Result(ResultCode.SUCCESS)
-    elif limit == request.size_limit:
-        result = Result(ResultCode.SIZE_LIMIT_EXCEEDED)
-    else:
-        result = Result(ResultCode.ADMIN_LIMIT_EXCEEDED, f"a search returns at most {limit} entries; narrow it")
+    found = find(dit, request, controls, may_read_restricted=may_read_restricted, limits=limits)
+    return answer(found, request, controls)
+
+
+def find(
+    dit: DIT, request: SearchRequest, controls: Controls, *, may_read_restricted: bool, limits: Limits
+) -> Found:
+    """Find the entries of a search.
+
+    Raises:
+        OperationError: noSuchObject, invalidDNSyntax, protocolError (scope), assertionFailed, unavailable.
+    """
+    try:
+        scope = Scope(request.scope)
+    except ValueError as e:
+        raise OperationError(ResultCode.PROTOCOL_ERROR, "the scope is none of base, one and sub") from e
+    base = dit.find(_name(request.base_object))
+    _assert(controls.assertion, base, may_read_restricted=may_read_restricted)
+    is_match = predicate(request.filter)
+    end = limits.clock() + min(request.time_limit or limits.time_s, limits.time_s)
+    most = min(request.size_limit or limits.entries, limits.entries)
+    found: list[tuple[Entry, Attributes]] = []
+    for entry in dit.scope(base, scope):
+        if limits.clock() > end:
+            return Found(found, Result(ResultCode.TIME_LIMIT_EXCEEDED, "this search takes too long; narrow it"))
+        visible = entry.attributes(may_read_restricted=may_read_restricted)
+        if not is_match(entry, visible):
+            continue
+        if len(found) == most:
+            return Found(found, _size_exceeded(most, request.size_limit))
+        found.append((entry, visible))
+    return Found(found, Result(ResultCode.SUCCESS))
+
+
+def _size_exceeded(most: int, asked: int) -> Result:
+    if most == asked:
+        return Result(ResultCode.SIZE_LIMIT_EXCEEDED)
+    message = f"a search returns at most {most} entries; narrow it, or ask for pages"
+    return Result(ResultCode.ADMIN_LIMIT_EXCEEDED, message)
+
+
+def _assert(assertion: Filter | None, entry: Entry, *, may_read_restricted: bool) -> None:
+    """The assertion control: the operation is done only if this is true of the entry that it names (RFC 4528)."""
+    visible = entry.attributes(may_read_restricted=may_read_restricted)
+    if assertion is not None and not predicate(assertion)(entry, visible):
+        raise OperationError(ResultCode.ASSERTION_FAILED, "the assertion is not true of this entry")
+
+
+def answer(found: Found, request: SearchRequest, controls: Controls) -> Outcome:
+    """Encode what is to be shown of these entries."""
     selection = _Selection.of(request.attributes)
-    shown = [(entry, selection.attributes(visible)) for entry, visible in found[:limit]]
+    shown = [(entry, selection.attributes(visible)) for entry, visible in found.entries]
     is_withheld = any(selection.attributes(entry.complete) != selected for entry, selected in shown)
+    if controls.matched_values is not None:
+        wanted = [predicate(item) for item in controls.matched_values]
+        shown = [(entry, list(_matched(wanted, entry, selected))) for entry, selected in shown]
     if request.types_only:
         shown = [(entry, [(held, ()) for held, _ in selected]) for entry, selected in shown]
     return Outcome(
         entries=tuple(_encoded(entry, selected) for entry, selected in shown),
-        result=result,
+        result=found.result,
         lists=tuple(each for entry, selected in shown for each in _lists(entry, selected)),
         is_withheld=is_withheld,
     )
 
 
-def compare(dit: DIT, request: CompareRequest, *, may_read_restricted: bool) -> Result:
+def _matched(wanted: Iterable[Predicate], entry: Entry, attributes: _Selected) -> Iterator[_SelectedAttribute]:
+    """Only the values for which one of the items is true; an attribute without any stays as its type (RFC 3876)."""
+    for held, its_values in attributes:
+        yield held, tuple(value for value in its_values if any(item(entry, {held: (value,)}) for item in wanted))
+
+
+def compare(
+    dit: DIT, request: CompareRequest, controls: Controls = NONE, *, may_read_restricted: bool
+) -> Result:
     """Answer a compare with compareTrue or compareFalse.
 
     Raises:
         OperationError: undefinedAttributeType, noSuchAttribute (also where the reader has no right to the values),
-            inappropriateMatching, invalidAttributeSyntax, or what finding the entry raises.
+            inappropriateMatching, invalidAttributeSyntax, assertionFailed, or what finding the entry raises.
     """
     entry = dit.find(_name(request.entry))
+    _assert(controls.assertion, entry, may_read_restricted=may_read_restricted)
     wanted = described(request.ava.attribute_desc)
     if wanted is None:
         raise OperationError(ResultCode.UNDEFINED_ATTRIBUTE_TYPE, "this attribute type is unknown here")
     held = list(values(entry.attributes(may_read_restricted=may_read_restricted), wanted))
     if not held:
         raise OperationError(ResultCode.NO_SUCH_ATTRIBUTE, "")
-    normal = EQUALITY.get(wanted.equality or "")
-    if normal is None:
+    rule = EQUALITY.get(wanted.equality or "")
+    if rule is None:
         raise OperationError(ResultCode.INAPPROPRIATE_MATCHING, "values of this attribute type cannot be compared here")
     try:
-        asserted = normal(request.ava.assertion_value)
+        is_equal = rule(request.ava.assertion_value)
     except ValueError as e:
         raise OperationError(ResultCode.INVALID_ATTRIBUTE_SYNTAX, str(e)) from e
-    is_equal = asserted in map(normal, held)
-    return Result(ResultCode.COMPARE_TRUE if is_equal else ResultCode.COMPARE_FALSE)
-
-
-def _matching(dit: DIT, request: SearchRequest, *, may_read_restricted: bool) -> Iterator[tuple[Entry, Attributes]]:
-    """Each entry in scope for which the filter is true, with what the reader may see of it."""
-    try:
-        scope = Scope(request.scope)
-    except ValueError as e:
-        raise OperationError(ResultCode.PROTOCOL_ERROR, "the scope is none of base, one and sub") from e
-    is_match = predicate(request.filter)
-    for entry in dit.scope(dit.find(_name(request.base_object)), scope):
-        visible = entry.attributes(may_read_restricted=may_read_restricted)
-        if is_match(entry, visible):
-            yield entry, visible
+    return Result(ResultCode.COMPARE_TRUE if any(map(is_equal, held)) else ResultCode.COMPARE_FALSE)
 
 
 def _name(text: str) -> names.NameKey:
@@ -127,7 +186,7 @@ class _Selection(NamedTuple):
         types = tuple(found for found in map(described, descriptions) if found is not None)
         return cls(not descriptions or "*" in descriptions, "+" in descriptions, types)
 
-    def attributes(self, held: Attributes) -> list[tuple[AttributeType, tuple[bytes, ...]]]:
+    def attributes(self, held: Attributes) -> list[_SelectedAttribute]:
         """What is selected of these, each attribute once."""
         return [(each, its_values) for each, its_values in held.items() if self._includes(each)]
 

@@ -64,27 +64,33 @@ class Source(Protocol):
         """Never return."""
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class Connection(TwistedProtocol):
     """One client."""
 
-    transport: Any  # Twisted's TCP transport, or its TLS over that
+    transport: Any  # a Wire
 
     def __init__(self, server: "Server", peer: str, *, is_encrypted: bool) -> None:
         self._server = server
         self._framer = MessageFramer(server.section.max_message_bytes)
+        self._replies: list[bytes] = []  # ready ones, to be sent before what is in the outbox
         self._outbox = Outbox()
+        self._peer = peer
+        self._begins_encrypted = is_encrypted
         self._session = Session(
             server.directory,
             peer=peer,
             is_encrypted=is_encrypted,
             size_limit_entries=server.section.search_size_limit_entries,
         )
-        self._is_paused = False  # the transport's buffer is full
+        self._reader = (None, record.peer(None, peer))  # who was last given a ready answer, and the journal's fragment
+        self._slice_bytes = SLICE_BYTES
+        self._is_paused = False  # the kernel takes no more
         self._is_reading = True
-        self._is_upgrading = False  # to TLS, once everything is sent
+        self._must_encrypt = False  # once everything is sent
+        self._is_upgrading = False  # to TLS: nothing is received
         self._is_closing = False  # once everything is sent
-        self.active_at = server.reactor.seconds()
+        self.active_at = server.loop.time()
 
     # ---------------------------------------------------------------- called by Twisted
 
@@ -93,18 +99,37 @@ class Connection(TwistedProtocol):
         self._server.connections.add(self)
         self.transport.setTcpNoDelay(True)  # else an answer waits some 40 ms for the peer's delayed ACK
         self.transport.registerProducer(self, True)
+        if self._begins_encrypted:
+            self._is_upgrading = True
+            self.transport.startTLS(self._server.tls.context)
+
+    def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
+        """What comes from now on is encrypted."""
+        self._slice_bytes = TLS_SLICE_BYTES
+        self._session.is_encrypted = True
+        self._is_upgrading = False
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Take octets from the peer."""
-        self.active_at = self._server.reactor.seconds()
-        if not (self._is_closing or self._is_upgrading):
-            self._framer.receive(data)
-            self._advance()
+        self.active_at = self._server.loop.time()
+        if self._is_closing or self._is_upgrading:
+            return
+        if self._framer.is_empty and not self._outbox and not self._is_paused and not self._session.is_waiting:
+            data = data[self._repeat(data) :]
+            if not data:
+                self._server.flush_soon(self)
+                return
+        self._framer.receive(data)
+        self._advance()
+
+    def readConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
+        """The peer sends nothing more."""
+        self.finish()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802, ARG002 - Twisted's
         """End."""
         self._is_closing = self._is_paused = True  # a password may still be verified; its answer goes nowhere
-        self._outbox.clear()
+        self._drop()
         self._server.forget(self)
 
     def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
@@ -113,25 +138,74 @@ class Connection(TwistedProtocol):
 
     def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         """Everything written so far is with the kernel."""
-        self.active_at = self._server.reactor.seconds()
+        self.active_at = self._server.loop.time()
         self._is_paused = False
-        self._send()
-        self._advance()
+        self._server.flush_soon(self)
 
     def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
         """The connection is gone."""
-        self._outbox.clear()
+        self._drop()
 
     # ---------------------------------------------------------------- called by the server
+
+    def flush(self) -> None:
+        """At the end of a turn: all records are with the kernel, so what they tell of may leave."""
+        if self._replies:
+            self.transport.write(b"".join(self._replies))
+            self._replies.clear()
+        self._send()
+        if not self._is_reading:
+            self._advance()
 
     def finish(self) -> None:
         """Receive nothing more, and close once everything is sent."""
         self._is_closing = True
-        self._send()
+        self._server.flush_soon(self)
 
     def abort(self) -> None:
         """Close now, whatever is not sent."""
+        self._drop()
         self.transport.abortConnection()
+
+    # ---------------------------------------------------------------- ready answers
+
+    def _repeat(self, octets: bytes) -> int:
+        """Answer the messages at the beginning whose answers are ready; how many octets these are."""
+        answers, fragment = self._ready()
+        position = size = 0
+        while size < SLICE_BYTES and (parts := outline(octets, position)) is not None:
+            message_id, operation, end = parts
+            answer = answers.find(octets[operation:end])
+            if answer is None or not answer.is_flat:
+                break
+            reply = answer.octets(octets[message_id:operation])
+            self._replies.append(reply)
+            self._server.record_again(answer, fragment)
+            size += len(reply)
+            position = end
+        return position
+
+    def _repeat_one(self, message: bytes) -> bool:
+        """The same for one message behind others, or whose answer is large."""
+        parts = outline(message, 0)
+        if parts is None:
+            return False
+        message_id, operation, end = parts
+        answers, fragment = self._ready()
+        answer = answers.find(message[operation:end])
+        if answer is None:
+            return False
+        number = int.from_bytes(message[message_id + 2 : operation], "big")
+        self._outbox.add(number, answer.messages(message[message_id:operation]))
+        self._server.record_again(answer, fragment)
+        return True
+
+    def _ready(self) -> tuple[AnswerCache, bytes]:
+        """The ready answers that this client may be given at this moment, and who that is in the journal."""
+        party = self._session.party(self._server.now())
+        if party is not self._reader[0]:
+            self._reader = party, record.peer(None if party is None else party.name, self._peer)
+        return self._server.directory.answers(may_read_restricted=party is not None), self._reader[1]
 
     # ---------------------------------------------------------------- inside
 
@@ -143,22 +217,22 @@ class Connection(TwistedProtocol):
     def _advance(self) -> None:
         """Work on what has arrived, as far as answers may wait."""
         while self._may_receive and (message := self._next_message()) is not None:
-            self._react(self._session.receive, message)
-            if len(self._outbox) >= MAX_WAITING_ANSWERS:
-                self._flush()
-        self._flush()
+            if not self._repeat_one(message):
+                self._react(self._session.receive, message)
+        if not self._is_paused and (self._outbox or self._is_closing or self._must_encrypt):
+            self._server.flush_soon(self)
         self._read_if_wanted()
 
     def _next_message(self) -> bytes | None:
         try:
             return self._framer.next_message()
         except MalformedMessageError as e:
-            self._perform(self._session.disconnect(Result(e.result, str(e)), _now()))
+            self._perform(self._session.disconnect(Result(e.result, str(e)), self._server.now()))
             return None
 
     def _react(self, step: Callable[[T, datetime], list[Action]], argument: T) -> None:
         try:
-            actions = step(argument, _now())
+            actions = step(argument, self._server.now())
         except Exception as e:  # noqa: BLE001 - the boundary of errors.py: a bug of ours costs this connection only
             self._fail(e)
         else:
@@ -166,7 +240,7 @@ class Connection(TwistedProtocol):
 
     def _fail(self, error: BaseException | None) -> None:
         logger.error("internal_error", exc_info=error)
-        self._perform(self._session.disconnect(Result(ResultCode.OTHER, "internal error"), _now()))
+        self._perform(self._session.disconnect(Result(ResultCode.OTHER, "internal error"), self._server.now()))
 
     def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -180,7 +254,7 @@ class Connection(TwistedProtocol):
                 case VerifyPassword(password, hashes):
                     self._verify(password, hashes)
                 case StartTLS():
-                    self._is_upgrading = True
+                    self._must_encrypt = self._is_upgrading = True
                 case Close():
                     self._is_closing = True
 
@@ -197,26 +271,22 @@ class Connection(TwistedProtocol):
         waiting = deferred(self._server.verifier.matching(password, hashes))
         waiting.addCallbacks(verified, failed).addCallback(go_on)
 
-    def _flush(self) -> None:
-        if self._server.has_recorded():
-            self._send()
-        else:
-            self._outbox.clear()
-            self.abort()
+    def _drop(self) -> None:
+        self._replies.clear()
+        self._outbox.clear()
 
     def _send(self) -> None:
         while self._outbox and not self._is_paused:
-            self.transport.write(self._outbox.take(SLICE_BYTES))
+            self.transport.writeSequence(self._outbox.take(self._slice_bytes))
         if self._outbox or self._is_paused:
             return
         if self._is_closing:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-        elif self._is_upgrading:
+        elif self._must_encrypt:
+            self._must_encrypt = False
             self._framer.discard()
-            self.transport.startTLS(self._server.tls)
-            self._session.is_encrypted = True
-            self._is_upgrading = False
+            self.transport.startTLS(self._server.tls.context)
 
     def _read_if_wanted(self) -> None:
         is_wanted = not (self._session.is_waiting or len(self._outbox) >= MAX_WAITING_ANSWERS)
@@ -245,6 +315,7 @@ class Server:
     """The directory server of one process: what its connections share, and its life."""
 
     def __init__(self, reactor: Reactor, section: RepositorySection, tls: TLSContext, journal: Journal) -> None:
+        self.loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop  # noqa: SLF001
         self.reactor = reactor
         self.section = section
         self.tls = tls

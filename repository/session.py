@@ -1,20 +1,25 @@
 """One LDAP session without I/O: messages in, actions out (RFC 4511, RFC 4513).
 
-State is small: whether the connection is encrypted, who is bound, and the bind that waits for its password to be
-verified. While one waits (`is_waiting`), the shell holds back every later message, so all are answered in order.
+State is small: whether the connection is encrypted, who is bound, the bind that waits for its password to be verified,
+and the rest of a paged search. While a bind waits (`is_waiting`), the shell holds back every later message, so all are
+answered in order.
 
 Every action of a list is to be carried out in its order, and the records must be written before anything is sent.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from journal.record import Record
-from repository import codec
+from repository import codec, controls
 from repository.access import Credential
+from repository.authentication import Authentication, VerifyPassword
+from repository.ber import Reader
 from repository.codec import Envelope, Operation
+from repository.controls import Controls
 from repository.directory import Directory
 from repository.errors import MalformedMessageError, OperationError
 from repository.messages import (
@@ -26,12 +31,22 @@ from repository.messages import (
     Result,
     ResultCode,
     SearchRequest,
-    Simple,
     UnbindRequest,
     UpdateRequest,
 )
-from repository.search import Outcome, compare, search
-from repository.snapshot import START_TLS, WHO_AM_I
+from repository.paging import Paging
+from repository.search import Limits, Outcome, compare, search
+from repository.snapshot import CANCEL, PASSWORD_MODIFY, START_TLS, WHO_AM_I
+from repository.throttle import FailedBinds
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the sessions of a server share."""
+
+    directory: Directory
+    limits: Limits
+    failed_binds: FailedBinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +65,12 @@ class Abandon:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyPassword:
-    """Find which of these Argon2id hashes (there may be none) is of the password, and tell `Session.verified`."""
+class Cancel:
+    """The same, but end that answer with a last message, and then say how it went (RFC 3909)."""
 
-    password: bytes = field(repr=False)
-    hashes: tuple[str, ...] = field(repr=False)
+    message_id: int
+    canceled: Operation  # the last message
+    answer: Callable[[ResultCode], Send]  # to be told success, tooLate or noSuchOperation
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,7 @@ class Close:
     """Close the connection once everything is sent."""
 
 
-Action = Record | Send | Abandon | VerifyPassword | StartTLS | Close
+Action = Record | Send | Abandon | Cancel | VerifyPassword | StartTLS | Close
 
 # What the directory itself refuses, which the journal keeps; other results just say what is there and what is not.
 _REFUSALS: Final = frozenset({
@@ -80,33 +96,30 @@ _REFUSALS: Final = frozenset({
     ResultCode.UNWILLING_TO_PERFORM,
 })  # fmt: skip
 
-
-_VERSION: Final = 3
 _MAX_OBJECT_CHARACTERS: Final = 512  # of a record: a peer may write names as long as a message
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingBind:
-    envelope: Envelope
-    name: str
-    credentials: tuple[Credential, ...]
 
 
 class Session:
     """The server's side of one connection."""
 
-    def __init__(self, directory: Directory, *, peer: str, is_encrypted: bool, size_limit_entries: int) -> None:
+    def __init__(self, service: Service, *, peer: str, is_encrypted: bool) -> None:
         self.is_encrypted = is_encrypted
-        self._directory = directory
+        self.client_fingerprint: bytes | None = None  # SHA-256 of the certificate that the client showed in TLS
+        self._directory = service.directory
+        self._limits = service.limits
         self._peer = peer
-        self._size_limit_entries = size_limit_entries
-        self._bound: Credential | None = None  # None: anonymous
-        self._pending: _PendingBind | None = None
+        self._authentication = Authentication(service.directory, service.failed_binds, peer)
+        self._pending: Callable[[Result, datetime], list[Action]] | None = None  # answers the bind that waits
+        self._paging = Paging()
 
     @property
     def is_waiting(self) -> bool:
         """Whether a password is being verified; until `verified`, nothing else may be received."""
         return self._pending is not None
+
+    def party(self, now: datetime) -> Credential | None:
+        """Who is bound and has the right at this moment."""
+        return self._authentication.party(now)
 
     def receive(self, octets: bytes, now: datetime) -> list[Action]:
         """React to one whole LDAPMessage.
@@ -133,90 +146,80 @@ class Session:
             matching_hash: that of the hashes in VerifyPassword which the password has; None if none has.
             now: as in `receive`.
         """
-        pending = self._pending
-        if pending is None:
+        answer = self._pending
+        if answer is None:
             raise RuntimeError("no bind waits for its password")
         self._pending = None
-        self._bound = next((each for each in pending.credentials if each.secret_hash == matching_hash), None)
-        # The same for a wrong password and an unknown name (RFC 4513, section 5.1.3), also in time.
-        code = ResultCode.SUCCESS if self._bound else ResultCode.INVALID_CREDENTIALS
-        return self._bind_response(pending.envelope, pending.name, Result(code), now)
+        return answer(self._authentication.end(matching_hash, now), now)
 
     def _react(self, envelope: Envelope, now: datetime) -> Iterator[Action]:
         if envelope.kind == "bind":
-            self._bound = None  # whatever becomes of this bind: RFC 4511, section 4.2.1
+            self._authentication.forget()
+            self._paging = Paging()
         try:
             request = codec.read_request(envelope)
-            if envelope.critical_control is not None:
-                yield from self._refuse_control(envelope, request, now)
-            else:
-                yield from self._operation(envelope, request, now)
+            yield from self._operation(envelope, request, now)
         except OperationError as e:
             yield from self._refuse(envelope, e.result, now)
 
-    def _operation(self, envelope: Envelope, request: Request, now: datetime) -> Iterator[Action]:
+    def _operation(self, envelope: Envelope, request: Request, now: datetime) -> Iterator[Action]:  # noqa: C901 - cases
+        match request:  # unbind and abandon have no response, so none of their controls can be refused
+            case UnbindRequest():
+                yield Close()
+                return
+            case AbandonRequest(message_id):
+                yield Abandon(message_id)
+                return
+        understood = controls.read(envelope.controls, envelope.kind)
         match request:
             case BindRequest():
                 yield from self._bind(envelope, request, now)
-            case UnbindRequest():
-                yield Close()
             case SearchRequest():
-                yield from self._search(envelope, request, now)
+                yield from self._search(envelope, request, understood, now)
             case CompareRequest():
-                may_read = self._party(now) is not None
-                result = compare(self._directory.dit, request, may_read_restricted=may_read)
-                yield _answer(envelope, result)
+                yield _answer(envelope, self._compare(request, understood, now))
             case UpdateRequest():
                 raise OperationError(ResultCode.UNWILLING_TO_PERFORM, "this directory is read-only")
-            case AbandonRequest(message_id):
-                yield Abandon(message_id)
-            case ExtendedRequest(request_name):
-                yield from self._extended(envelope, request_name, now)
+            case ExtendedRequest():
+                yield from self._extended(envelope, request, now)
 
     # ---------------------------------------------------------------- bind
 
     def _bind(self, envelope: Envelope, request: BindRequest, now: datetime) -> Iterator[Action]:
-        if request.version != _VERSION:
-            result = Result(ResultCode.PROTOCOL_ERROR, "only LDAPv3 is spoken here")
-        elif not isinstance(request.authentication, Simple):
-            result = Result(ResultCode.AUTH_METHOD_NOT_SUPPORTED, "use simple authentication")
-        elif not request.name and not request.authentication.password:
-            result = Result(ResultCode.SUCCESS)
-        elif not request.authentication.password:
-            # A name with an empty password is no login: RFC 4513, section 5.1.2.
-            result = Result(ResultCode.UNWILLING_TO_PERFORM, "a name needs a password")
-        elif not self.is_encrypted:
-            result = Result(ResultCode.CONFIDENTIALITY_REQUIRED, "use StartTLS or ldaps before you send a password")
-        elif self._directory.access is None:
-            result = Result(ResultCode.UNAVAILABLE, "access rights are not loaded yet; try again soon")
+        begun = self._authentication.begin(
+            request, now, is_encrypted=self.is_encrypted, fingerprint=self.client_fingerprint
+        )
+        if isinstance(begun, VerifyPassword):
+            self._pending = partial(self._bind_response, envelope, request.name)
+            yield begun
         else:
-            credentials = self._directory.access.credentials(request.name, now)
-            self._pending = _PendingBind(envelope, request.name, credentials)
-            yield VerifyPassword(request.authentication.password, tuple(each.secret_hash for each in credentials))
-            return
-        yield from self._bind_response(envelope, request.name, result, now)
+            yield from self._bind_response(envelope, request.name, begun, now)
 
     def _bind_response(self, envelope: Envelope, name: str, result: Result, now: datetime) -> list[Action]:
         return [self._record(envelope.kind, result.code.text, name, now), _answer(envelope, result)]
 
-    def _party(self, now: datetime) -> Credential | None:
-        """Who is bound and has the right at this moment; the right may have ended since the bind."""
-        access = self._directory.access
-        return self._bound if self._bound and access and access.holds(self._bound, now) else None
+    def _may_read_restricted(self, now: datetime) -> bool:
+        return self.party(now) is not None
 
     # ---------------------------------------------------------------- search
 
-    def _search(self, envelope: Envelope, request: SearchRequest, now: datetime) -> Iterator[Action]:
-        outcome = search(
-            self._directory.dit,
-            request,
-            may_read_restricted=self._party(now) is not None,
-            size_limit_entries=self._size_limit_entries,
-        )
+    def _search(
+        self, envelope: Envelope, request: SearchRequest, understood: Controls, now: datetime
+    ) -> Iterator[Action]:
+        reader = {"may_read_restricted": self._may_read_restricted(now)}
+        if understood.paged_results is None:
+            outcome = search(self._directory.dit, request, understood, **reader, limits=self._limits)
+            done = codec.response(envelope.tag, outcome.result)
+        else:
+            outcome, page = self._paging.page(self._directory.dit, request, understood, **reader, limits=self._limits)
+            done = codec.with_control(codec.response(envelope.tag, outcome.result), page)
         yield from self._search_records(request, outcome, now)
-        done = codec.response(envelope.tag, outcome.result)
         messages = (codec.message(envelope.message_id, operation) for operation in (*outcome.entries, done))
         yield Send(envelope.message_id, tuple(messages))
+
+    def _compare(self, request: CompareRequest, understood: Controls, now: datetime) -> Result:
+        may_read_restricted = self._may_read_restricted(now)
+        return compare(self._directory.dit, request, understood, may_read_restricted=may_read_restricted)
 
     def _search_records(self, request: SearchRequest, outcome: Outcome, now: datetime) -> Iterator[Record]:
         """One for each list given out: they are what the reports to relying parties count (R-2-1-4-10)."""
@@ -229,32 +232,29 @@ class Session:
 
     # ---------------------------------------------------------------- extended operations
 
-    def _extended(self, envelope: Envelope, name: str, now: datetime) -> Iterator[Action]:
+    def _extended(self, envelope: Envelope, request: ExtendedRequest, now: datetime) -> Iterator[Action]:
+        name = request.request_name
         if name == WHO_AM_I:
-            party = self._party(now)
+            party = self.party(now)
             operation = codec.extended_response(Result(ResultCode.SUCCESS), value=f"dn:{party.dn}" if party else "")
             yield Send(envelope.message_id, (codec.message(envelope.message_id, operation),))
-        elif name != START_TLS:
-            raise OperationError(ResultCode.PROTOCOL_ERROR, "this extended operation is unknown here")
-        elif self.is_encrypted:
-            raise OperationError(ResultCode.OPERATIONS_ERROR, "the connection is encrypted already")
+        elif name == START_TLS:
+            yield from self._start_tls(envelope)
+        elif name == CANCEL:
+            yield _cancel(envelope, request)
+        elif name == PASSWORD_MODIFY:
+            raise OperationError(ResultCode.UNWILLING_TO_PERFORM, "the CA sets passwords; ask it for a new one")
         else:
-            operation = codec.extended_response(Result(ResultCode.SUCCESS), name=START_TLS)
-            yield Send(envelope.message_id, (codec.message(envelope.message_id, operation),))
-            yield StartTLS()
+            raise OperationError(ResultCode.PROTOCOL_ERROR, "this extended operation is unknown here")
+
+    def _start_tls(self, envelope: Envelope) -> Iterator[Action]:
+        if self.is_encrypted:
+            raise OperationError(ResultCode.OPERATIONS_ERROR, "the connection is encrypted already")
+        operation = codec.extended_response(Result(ResultCode.SUCCESS), name=START_TLS)
+        yield Send(envelope.message_id, (codec.message(envelope.message_id, operation),))
+        yield StartTLS()
 
     # ---------------------------------------------------------------- refusals and records
-
-    def _refuse_control(self, envelope: Envelope, request: Request, now: datetime) -> Iterator[Action]:
-        """A control that must be understood and is not (RFC 4511, section 4.1.11)."""
-        match request:
-            case UnbindRequest():
-                yield Close()
-            case AbandonRequest():
-                return
-            case _:
-                message = "a critical control is unknown here"
-                yield from self._refuse(envelope, Result(ResultCode.UNAVAILABLE_CRITICAL_EXTENSION, message), now)
 
     def _refuse(self, envelope: Envelope, result: Result, now: datetime) -> Iterator[Action]:
         if result.code in _REFUSALS:
@@ -262,7 +262,7 @@ class Session:
         yield _answer(envelope, result)
 
     def _record(self, kind: str, result: str, about: str, now: datetime, size: int = 0) -> Record:
-        party = self._party(now)
+        party = self.party(now)
         name = party.name if party else None
         return Record(now, f"ldap_{kind}", result, name, self._peer, about[:_MAX_OBJECT_CHARACTERS], size)
 
@@ -270,3 +270,13 @@ class Session:
 def _answer(envelope: Envelope, result: Result) -> Send:
     message = codec.message(envelope.message_id, codec.response(envelope.tag, result))
     return Send(envelope.message_id, (message,))
+
+
+def _cancel(envelope: Envelope, request: ExtendedRequest) -> Cancel:
+    """The Cancel operation (RFC 3909): what can be canceled is a search whose answer is not sent to its end."""
+    try:
+        message_id = Reader(request.request_value or b"").constructed().integer()
+    except MalformedMessageError as e:
+        raise OperationError(ResultCode.PROTOCOL_ERROR, "a cancel request needs the ID of a message") from e
+    canceled = codec.message(message_id, codec.response(codec.SEARCH, Result(ResultCode.CANCELED)))
+    return Cancel(message_id, canceled, lambda code: _answer(envelope, Result(code)))

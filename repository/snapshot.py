@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from repository import definitions, names
+from repository import controls, definitions, names
 from repository.dit import DIT, Attributes, Entry
 from repository.errors import CorruptPublicationError
 from repository.names import DistinguishedName, NameKey
@@ -18,7 +18,10 @@ from repository.schema import AttributeType, attribute_type
 
 START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511, section 4.14
 WHO_AM_I: Final = "1.3.6.1.4.1.4203.1.11.3"  # RFC 4532
-EXTENSIONS: Final = (START_TLS, WHO_AM_I)
+CANCEL: Final = "1.3.6.1.1.8"  # RFC 3909
+PASSWORD_MODIFY: Final = "1.3.6.1.4.1.4203.1.11.1"  # RFC 3062; known in order to be refused
+EXTENSIONS: Final = (START_TLS, WHO_AM_I, CANCEL)
+_SASL_MECHANISMS: Final = ("EXTERNAL",)
 _ALL_OPERATIONAL_ATTRIBUTES: Final = "1.3.6.1.4.1.4203.1.5.1"  # RFC 3673
 _TRUE_FALSE_FILTERS: Final = "1.3.6.1.4.1.4203.1.5.3"  # RFC 4526
 _SUBSCHEMA: Final = "cn=Subschema"
@@ -139,9 +142,11 @@ def _root_dse(contexts: list[str]) -> Entry:
         "objectClass": ["top"],
         "namingContexts": contexts,
         "subschemaSubentry": [_SUBSCHEMA],
+        "supportedControl": controls.SUPPORTED,
         "supportedExtension": EXTENSIONS,
         "supportedFeatures": [_ALL_OPERATIONAL_ATTRIBUTES, _TRUE_FALSE_FILTERS],
         "supportedLDAPVersion": ["3"],
+        "supportedSASLMechanisms": _SASL_MECHANISMS,
         "vendorName": ["prefca"],
     })  # fmt: skip
     return Entry(names.ROOT, public=attributes, complete=attributes)

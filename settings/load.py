@@ -52,6 +52,8 @@ class Settings(BaseModel):
         taken: dict[tuple[str, int], str] = {}
         for key, endpoint in (
             ("ocsp.listen", self.ocsp.listen),
+            ("ocsp.tls_listen", self.ocsp.tls_listen),
+            ("ocsp.admin_listen", self.ocsp.admin_listen),
             ("repository.listen", self.repository.listen),
             ("repository.tls_listen", self.repository.tls_listen),
         ):

@@ -1,5 +1,6 @@
 """The sections of prefca.toml, as frozen values. An unknown key is an error."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -31,7 +32,14 @@ def _optional_endpoint(value: object) -> object:
     return None if value == "" else _endpoint(value)
 
 
+def _words(value: object) -> object:
+    """In the environment a list is written with commas."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
 ListenAddress = Annotated[Endpoint, BeforeValidator(_endpoint)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_words)]
+RecognitionKind = Literal["network", "client-certificate", "signing-certificate", "password", "token"]
 OptionalListenAddress = Annotated[Endpoint | None, BeforeValidator(_optional_endpoint)]
 
 
@@ -98,12 +106,40 @@ class OCSPSection(Section):
     """The responder."""
 
     listen: ListenAddress = Endpoint("127.0.0.1", 2560)
+    tls_listen: OptionalListenAddress = Endpoint("127.0.0.1", 2562)  # HTTPS; "" switches it off
+    tls_certificate: Path = Path("tls/ocsp.pem")  # relative to the instance
+    tls_key: Path = Path("tls/ocsp.key.pem")
+    admin_listen: ListenAddress = Endpoint("127.0.0.1", 2561)  # /healthz, /readyz, /metrics
+    workers: int = Field(0, ge=0)  # processes that answer; 0 is one per core
+    cache_mib: int = Field(128, ge=0)  # answers that a worker keeps; 0 keeps none, and signs each
+    max_staleness_s: int = Field(60, ge=3)  # kept answers are not given when revocations were not heard of for so long
     response_validity_s: int = Field(300, ge=1)  # nextUpdate - thisUpdate: how long a client may trust an answer
     max_request_bytes: int = Field(65_536, ge=1024)
     max_request_certificates: int = Field(100, ge=1)  # CertIDs in one OCSPRequest
-    idle_timeout_s: int = Field(30, ge=1)
+    idle_timeout_s: int = Field(30, ge=1)  # also for a request to arrive, once it has begun
+    max_connections: int = Field(10_000, ge=1)  # of one worker
+    max_connections_per_address: int | None = Field(None, ge=1)  # of one worker
+    address_requests_per_s: float | None = Field(None, gt=0)  # of one worker; more are told to try later
+    party_requests_per_s: float | None = Field(None, gt=0)
+    recognition: Annotated[tuple[RecognitionKind, ...], BeforeValidator(_words)] = (
+        *("network", "client-certificate", "signing-certificate", "password", "token"),
+    )  # how relying parties are recognised; what is left out opens no door, whatever is registered
+    client_ca: Path | None = None  # PEM: who must have issued parties' certificates; None: registering one is enough
+    trusted_proxies: Networks = ()  # who ends TLS for us: what their headers say of the client is believed
+    proxy_certificate_header: str = "Client-Cert"  # RFC 9440; as PEM or bare base64 too
+    responder_id: Literal["key", "name"] = "key"  # RFC 9919 wants "key"
+    archive_cutoff_days: int | None = Field(None, ge=1)  # how long statuses are kept after expiry, as answers say
     key_directory: Path = Path("keys/ocsp")  # relative to the instance: <serial in hex>.pem
     passphrase_file: Path = Path("secrets/ocsp-key.passphrase")
+    pkcs11_module: Path | None = None  # with it, the keys are in a token, each labelled with <serial in hex>
+    pkcs11_token: str | None = None
+    pkcs11_pin_file: Path = Path("secrets/ocsp-token.pin")
+
+    @model_validator(mode="after")
+    def _token_has_a_module(self) -> Self:
+        if (self.pkcs11_module is None) != (self.pkcs11_token is None):
+            raise ValueError("`pkcs11_module` and `pkcs11_token` go together")
+        return self
 
 
 class RepositorySection(Section):

@@ -82,7 +82,10 @@ async def register(
 def password(context: click.Context, name: str, password_file: Path | None) -> None:
     """Set the password with which NAME binds to the repository; without a file you are asked for it."""
     if password_file is not None:
-        secret = password_file.read_text().partition("\n")[0]
+        try:
+            secret = password_file.read_text(encoding="utf-8").partition("\n")[0]
+        except UnicodeDecodeError as e:
+            raise RefusedError(f"{password_file} is not UTF-8 text; write the password there as text") from e
     elif sys.stdin.isatty():
         secret = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:

@@ -87,7 +87,7 @@ def now() -> datetime:
 def main() -> None:
     """Run `prefca`. What a person can mend is one line on standard error, with its exit status."""
     try:
-        sys.exit(prefca(standalone_mode=False))  # the status of context.exit(), or None
+        sys.exit(prefca(prog_name="prefca", standalone_mode=False))  # the status of context.exit(), or None
     except click.ClickException as e:
         _misused(e)
     except (KeyboardInterrupt, click.Abort):

@@ -89,6 +89,7 @@ async def start(instance: Path, database: Database, **environment: str) -> Progr
     settings = {
         "PREFCA_DATABASE__DSN": database.dsn,
         "PREFCA_OCSP__LISTEN": "127.0.0.1:0",
+        "PREFCA_OCSP__TLS_LISTEN": "",
         "PREFCA_LOG__FORMAT": "json",
     }
     return Program(

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 import pytest
 
 import ocsp.store
-from ocsp.access import NetworkGrant
+from ocsp.access import Grant, Network
 from ocsp.errors import StoreUnavailableError
 from ocsp.store import Store
 from pkix.revocation import CRLReason, Good, Revoked
@@ -67,9 +67,9 @@ async def test_keys_and_delegates(store: Store, records: Records) -> None:
 async def test_a_suspended_party_has_no_grant(store: Store, records: Records) -> None:
     """Rights that ended are simply not there."""
     await records.grant("verifier", "192.0.2.0/24", around(NOW))
-    assert await store.network_grants() == [NetworkGrant("verifier", ip_network("192.0.2.0/24"), *around(NOW))]
+    assert await store.grants() == [Grant("verifier", Network(ip_network("192.0.2.0/24")), *around(NOW))]
     await records.suspend("verifier")
-    assert await store.network_grants() == []
+    assert await store.grants() == []
 
 
 async def test_the_change_feed_tells_what_happened_since(store: Store, records: Records) -> None:

@@ -10,6 +10,8 @@ from typing import Final, Literal
 from tests.support.running import RunningCA
 
 CA_ENTRY: Final = "OU=Test The Governor of Tokyo-to,OU=Tokyo-to,O=JPKI Test,C=JP"
+NEVER_ISSUED: Final = "0x4000000000000001"  # a serial number
+INVALID_CREDENTIALS: Final = 49
 TIMEOUT_S: Final = 30
 
 Access = Literal["anonymous", "starttls", "ldaps"]  # the latter two bind as the relying party
@@ -26,7 +28,7 @@ def run(*command: object, environment: Mapping[str, str] | None = None) -> subpr
     return subprocess.run(
         list(map(str, command)),
         check=False,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, "no_proxy": "127.0.0.1", **(environment or {})},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -4,14 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.running import RunningCA, installed_ca
+from tests.support.running import RunningCA, Up, installed_ca
 
 
 @pytest.fixture(scope="session")
-def running_ca() -> Iterator[RunningCA]:
-    """A CA that is up all the time. A test may issue, revoke and publish, but leaves the samples as they are."""
-    with installed_ca() as ca, ca.up():
-        yield ca
+def serving() -> Iterator[tuple[RunningCA, Up]]:
+    """A CA, and the `prefca up` that runs it all the time."""
+    with installed_ca() as ca, ca.up() as up:
+        yield ca, up
+
+
+@pytest.fixture(scope="session")
+def running_ca(serving: tuple[RunningCA, Up]) -> RunningCA:
+    """A CA that is up. A test may issue, revoke and publish, but leaves the samples as they are."""
+    return serving[0]
 
 
 @pytest.fixture(scope="session")

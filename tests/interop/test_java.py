@@ -10,6 +10,7 @@ from tests.interop.clients import fetch_list, run
 from tests.support.running import RunningCA
 
 SOURCE = Path(__file__).with_name("java") / "ValidatePath.java"
+QUICK_START = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
 STORE_PASSWORD = "changeit"
 
 UNDETERMINED = "UNDETERMINED_REVOCATION_STATUS"
@@ -45,14 +46,16 @@ def test_java_validates_with_lists(
 ) -> None:
     """CertPathValidator takes the list whose IssuingDistributionPoint is that of the certificate, and no other."""
     lists = [fetch_list(running_ca, each, tmp_path / f"{each}.pem") for each in municipalities]
-    assert re.match(verdict, _validate(classes, running_ca, _certificate(running_ca, which), "crl", *lists))
+    answer = _validate(["-cp", str(classes)], running_ca, _certificate(running_ca, which), "crl", *lists)
+    assert re.match(verdict, answer)
 
 
 @pytest.mark.req("R-4-4-4-1-1", "R-4-4-4-2-1")
 @pytest.mark.parametrize(("which", "verdict"), [("good", "valid"), ("revoked", REVOKED)])
 def test_java_validates_with_the_responder(running_ca: RunningCA, classes: Path, which: str, verdict: str) -> None:
     """PKIXRevocationChecker asks it, and accepts its delegated certificate."""
-    answer = _validate(classes, running_ca, _certificate(running_ca, which), "ocsp", running_ca.ocsp_url)
+    source = ("ocsp", running_ca.ocsp_url)
+    answer = _validate(["-cp", str(classes)], running_ca, _certificate(running_ca, which), *source)
     assert re.match(verdict, answer)
 
 
@@ -69,13 +72,12 @@ def test_java_finds_the_list_by_itself(
     running_ca: RunningCA, classes: Path, tmp_path: Path, which: str, bound: bool, verdict: str
 ) -> None:
     """The directoryName in the certificate is the entry where the JDK's LDAP CertStore reads the list, if it may."""
-    class_path, trust = _login(tmp_path, running_ca) if bound else (tmp_path, [])
-    endpoint = running_ca.ldaps if bound else running_ca.ldap
-    options = ["-Dcom.sun.security.enableCRLDP=true", *trust]
-    directory = ("ldap", endpoint.host, str(endpoint.port))
-    answer = _validate(
-        classes, running_ca, _certificate(running_ca, which), *directory, class_path=class_path, options=options
-    )
+    options = ["-cp", f"{classes}:{tmp_path}", "-Dcom.sun.security.enableCRLDP=true"]
+    endpoint = running_ca.ldap
+    if bound:
+        options += _log_in(tmp_path, running_ca)
+        endpoint = running_ca.ldaps
+    answer = _validate(options, running_ca, _certificate(running_ca, which), "ldap", *endpoint)
     assert re.match(verdict, answer)
 
 
@@ -87,16 +89,15 @@ def test_java_finds_the_public_list_of_operations_certificates(
     (delegate,) = running_ca.report("list", "--kind", "ocsp")
     certificate = tmp_path / "responder.pem"
     running_ca.prefca("export", "certificate", delegate["serial"], "--output", certificate)
-    directory = ("ldap", running_ca.ldap.host, str(running_ca.ldap.port))
-    assert _validate(classes, running_ca, certificate, *directory) == "valid"
+    assert _validate(["-cp", str(classes)], running_ca, certificate, "ldap", *running_ca.ldap) == "valid"
 
 
 def _certificate(ca: RunningCA, which: str) -> Path:
     return {"good": ca.good, "revoked": ca.revoked}[which]
 
 
-def _login(directory: Path, ca: RunningCA) -> tuple[Path, list[str]]:
-    """How a Java application lets the LDAP CertStore bind under TLS: a class path with jndi.properties, and options."""
+def _log_in(directory: Path, ca: RunningCA) -> list[str]:
+    """Let Java's LDAP CertStore bind under TLS: jndi.properties in a directory of the class path, and these options."""
     (directory / "jndi.properties").write_text(
         "java.naming.security.protocol=ssl\n"
         "java.naming.security.authentication=simple\n"
@@ -104,22 +105,14 @@ def _login(directory: Path, ca: RunningCA) -> tuple[Path, list[str]]:
         f"java.naming.security.credentials={ca.password_file.read_text()}\n"
     )
     store = directory / "trust.p12"
-    arguments = ["-noprompt", "-alias", "service-ca", "-file", ca.service_ca]
-    done = run("keytool", "-importcert", *arguments, "-keystore", store, "-storepass", STORE_PASSWORD)
+    trusted = ["-noprompt", "-alias", "service-ca", "-file", ca.service_ca]
+    done = run("keytool", "-importcert", *trusted, "-keystore", store, "-storepass", STORE_PASSWORD)
     assert done.returncode == 0, done.stdout
-    return directory, [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}"]
+    return [f"-Djavax.net.ssl.trustStore={store}", f"-Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}"]
 
 
-def _validate(
-    classes: Path,
-    ca: RunningCA,
-    certificate: Path,
-    *lists: object,
-    class_path: Path | None = None,
-    options: list[str] | None = None,
-) -> str:
+def _validate(options: list[str], ca: RunningCA, certificate: Path, *source: object) -> str:
     """What ValidatePath.java prints."""
-    class_paths = f"{classes}:{class_path or classes}"
-    done = run("java", *(options or []), "-cp", class_paths, "ValidatePath", ca.ca, certificate, *lists)
+    done = run("java", *QUICK_START, *options, "ValidatePath", ca.ca, certificate, *source)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -9,13 +9,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.interop.clients import CA_ENTRY, Access, ldap_tool, ldapsearch, list_entry, run
+from tests.interop.clients import CA_ENTRY, INVALID_CREDENTIALS, Access, ldap_tool, ldapsearch, list_entry, run
 from tests.support.running import RunningCA
 
 CERTIFICATE, ARL, CRL = "cACertificate;binary", "authorityRevocationList;binary", "certificateRevocationList;binary"
 MUNICIPALITIES = 62
-CONFIDENTIALITY_REQUIRED, INVALID_CREDENTIALS, UNWILLING_TO_PERFORM = 13, 49, 53
-SIZE_LIMIT_EXCEEDED, COMPARE_FALSE, COMPARE_TRUE = 4, 5, 6
+SIZE_LIMIT_EXCEEDED, COMPARE_FALSE, COMPARE_TRUE, CONFIDENTIALITY_REQUIRED, UNWILLING_TO_PERFORM = 4, 5, 6, 13, 53
 
 
 @pytest.mark.req("R-2-6-1-2", "R-2-6-3-1", "R-2-8-3-1")
@@ -57,8 +56,10 @@ def test_a_relying_party_reads_a_municipal_list(
 ) -> None:
     """After a bind under TLS, as ;binary however it is asked for (RFC 4522, section 5)."""
     (entry,) = ldapsearch(running_ca, list_entry("Chiyoda-ku"), *attributes, access=access).values()
+    file = tmp_path / "list.der"
     (value,) = entry[CRL]
-    assert run("openssl", "crl", "-CAfile", running_ca.ca, "-in", _file(tmp_path, value), "-noout").returncode == 0
+    file.write_bytes(value)
+    assert "verify OK" in run("openssl", "crl", "-CAfile", running_ca.ca, "-in", file, "-noout").stderr
 
 
 @pytest.mark.req("R-4-4-4-4-2", "R-4-4-4-5")
@@ -70,7 +71,7 @@ def test_a_relying_party_finds_all_lists_with_one_search(running_ca: RunningCA) 
     assert len({value for entry in found.values() for value in entry[CRL]}) == MUNICIPALITIES
 
 
-@pytest.mark.req("R-4-4-4-5", "R-5-2-3-2")
+@pytest.mark.req("R-4-4-4-5")
 @pytest.mark.parametrize(
     ("access", "password", "result"),
     [
@@ -106,7 +107,6 @@ def test_compare_follows_the_matching_rules(running_ca: RunningCA, assertion: st
     assert ldap_tool("ldapcompare", running_ca, CA_ENTRY, assertion).returncode == result
 
 
-@pytest.mark.req("R-5-2-3-2", "R-4-11-5-1")
 @pytest.mark.parametrize("access", ["anonymous", "ldaps"])
 def test_nobody_writes(running_ca: RunningCA, access: Access) -> None:
     """Not even who has bound."""
@@ -150,9 +150,3 @@ def test_an_ldap_url_gives_certificate_and_arl(running_ca: RunningCA) -> None:
     authority = x509.load_pem_x509_certificate(running_ca.ca.read_bytes())
     assert base64.b64decode(values[CERTIFICATE]) == authority.public_bytes(Encoding.DER)
     assert x509.load_der_x509_crl(base64.b64decode(values[ARL])).issuer == authority.subject
-
-
-def _file(directory: Path, content: bytes) -> Path:
-    file = directory / "value.der"
-    file.write_bytes(content)
-    return file

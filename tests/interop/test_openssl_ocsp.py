@@ -11,11 +11,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.interop.clients import fetch_list, ocsp, run
+from tests.interop.clients import NEVER_ISSUED, fetch_list, ocsp, run
 from tests.support.ca import notice_line
 from tests.support.running import RunningCA, eventually
 
-NEVER_ISSUED = "0x4000000000000001"
 VERIFIED = "Response verify OK"
 # As `openssl ocsp` and `openssl crl -text` call the reasons of R-4-4-4-2-2.
 REASONS = {

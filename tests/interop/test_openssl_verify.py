@@ -19,7 +19,7 @@ VERDICTS = [
 ]
 
 
-@pytest.mark.req("R-4-4-4-4-1", "R-4-4-4-4-2", "R-2-1-2-11")
+@pytest.mark.req("R-4-4-4-4-1", "R-4-4-4-4-2", "R-4-4-4-5", "R-2-1-2-11")
 @pytest.mark.parametrize("extended", [[], ["-extended_crl"]], ids=["plain", "extended_crl"])
 @pytest.mark.parametrize(("which", "municipality", "verdict"), VERDICTS)
 def test_only_the_list_of_its_own_municipality_decides(

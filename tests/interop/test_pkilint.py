@@ -9,8 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.interop.clients import ocsp, run
-from tests.interop.test_openssl_ocsp import NEVER_ISSUED
+from tests.interop.clients import NEVER_ISSUED, ocsp, run
 from tests.support.running import RunningCA
 
 ACCEPTED: Final = tomllib.loads(Path(__file__).with_name("accepted_findings.toml").read_text(encoding="utf-8"))[

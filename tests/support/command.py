@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 import issuer.__main__  # noqa: F401 - adds the commands
@@ -89,6 +90,19 @@ def finished(process: subprocess.Popen[str], timeout_s: float = 60) -> Ended:
     return Ended(process.returncode, stdout, stderr)
 
 
+def select(sql: str, user: str = "prefca") -> list[tuple[Any, ...]]:
+    """Rows of the database of `instance`, read as its owner or as another role."""
+
+    async def rows() -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(os.environ[DSN_VARIABLE], user=user)
+        try:
+            return [tuple(row) for row in await connection.fetch(sql)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(rows())
+
+
 @pytest.fixture(scope="session")
 def set_up_template(postgres_instance: Path) -> Iterator[tuple[Path, Database]]:
     """An instance that `prefca init` set up, and its database, to be copied."""
@@ -99,6 +113,15 @@ def set_up_template(postgres_instance: Path) -> Iterator[tuple[Path, Database]]:
         assert ended.status == 0, ended
         yield instance, database
         runner.run(creation.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def shared_instance(set_up_template: tuple[Path, Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with files of its own and the database of the template: for commands that are refused."""
+    template_instance, template = set_up_template
+    monkeypatch.setenv(INSTANCE_VARIABLE, str(tmp_path / "instance"))
+    monkeypatch.setenv(DSN_VARIABLE, template.dsn)
+    return shutil.copytree(template_instance, tmp_path / "instance")
 
 
 @pytest.fixture

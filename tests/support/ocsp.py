@@ -19,7 +19,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from journal.record import Record
-from ocsp.access import NetworkGrant
+from ocsp.access import Credential, Grant, Network
 from ocsp.delegates import DelegateCertificate, KeyStore
 from ocsp.errors import StoreUnavailableError
 from ocsp.issuers import Generation
@@ -176,7 +176,7 @@ class MemoryStore:
         self.away = False  # out of reach
         self._generations: list[Generation] = []
         self._delegates: list[DelegateCertificate] = []
-        self._grants: list[NetworkGrant] = []
+        self._grants: list[Grant] = []
         self._changes: list[Change] = []
         self._woken = asyncio.Event()
 
@@ -193,9 +193,10 @@ class MemoryStore:
             self._delegates = [delegate for delegate in self._delegates if delegate.serial != serial]
             self._changed("revocation", serial)
 
-    def grant(self, party: str, network: str, period: Period) -> None:
-        """A relying party gets the right `ocsp`."""
-        self._grants.append(NetworkGrant(party, ip_network(network), *period))
+    def grant(self, party: str, credential: Credential | str, period: Period) -> None:
+        """A relying party gets the right `ocsp`, recognised by a network or something else."""
+        known_by = Network(ip_network(credential)) if isinstance(credential, str) else credential
+        self._grants.append(Grant(party, known_by, *period))
         self._changed("access")
 
     def withdraw(self, party: str) -> None:
@@ -226,7 +227,7 @@ class MemoryStore:
         self._reached()
         return list(self._delegates)
 
-    async def network_grants(self) -> list[NetworkGrant]:
+    async def grants(self) -> list[Grant]:
         """All of them."""
         self._reached()
         return list(self._grants)

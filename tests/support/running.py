@@ -61,6 +61,8 @@ class RunningCA:
 
     instance: Path
     ocsp: Endpoint
+    ocsp_tls: Endpoint
+    ocsp_admin: Endpoint
     ldap: Endpoint
     ldaps: Endpoint
     bind_name: str = "uid=sample-verifier,ou=Relying Parties,o=JPKI,c=JP"
@@ -149,6 +151,8 @@ class RunningCA:
         return inherited | {
             "PREFCA_INSTANCE": str(self.instance),
             "PREFCA_OCSP__LISTEN": str(self.ocsp),
+            "PREFCA_OCSP__TLS_LISTEN": str(self.ocsp_tls),
+            "PREFCA_OCSP__ADMIN_LISTEN": str(self.ocsp_admin),
             "PREFCA_REPOSITORY__LISTEN": str(self.ldap),
             "PREFCA_REPOSITORY__TLS_LISTEN": str(self.ldaps),
         }
@@ -158,8 +162,7 @@ class RunningCA:
 def installed_ca() -> Iterator[RunningCA]:
     """A new installation, which is not up; everything of it is gone afterwards."""
     with reachable_directory() as directory:
-        ocsp, ldap, ldaps = _free_endpoints(3)
-        ca = RunningCA(directory / "instance", ocsp, ldap, ldaps)
+        ca = _installation(directory / "instance")
         ca.prefca("init")
         ca.prefca("sample", "--count", RESIDENTS)
         yield ca
@@ -187,11 +190,14 @@ def eventually(condition: Callable[[], T], what: str) -> T:
     return found
 
 
-def _free_endpoints(number: int) -> list[Endpoint]:
-    """Ports of the loopback interface that nobody has now."""
+def _installation(instance: Path) -> RunningCA:
+    """With ports of the loopback interface that nobody has now."""
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [Endpoint(*each.getsockname()) for each in sockets]
+
+        def free() -> Endpoint:
+            return Endpoint(*held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname())
+
+        return RunningCA(instance, ocsp=free(), ocsp_tls=free(), ocsp_admin=free(), ldap=free(), ldaps=free())
 
 
 def _table(up: subprocess.Popen[str]) -> str:

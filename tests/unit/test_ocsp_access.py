@@ -5,16 +5,16 @@ from ipaddress import ip_network
 
 import pytest
 
-from ocsp.access import AccessList, Caller, NetworkGrant, Recognition, Right
+from ocsp.access import AccessList, Caller, Grant, Network, Recognition, Right
 from tests.support.ocsp import DAY
 
 NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
 pytestmark = pytest.mark.req("R-4-4-4-3")
 
 
-def grant(party: str, network: str, first: int = -10, last: int = 10) -> NetworkGrant:
+def grant(party: str, network: str, first: int = -10, last: int = 10) -> Grant:
     """An agreement from the `first` to the `last` day from now."""
-    return NetworkGrant(party, ip_network(network), NOW + first * DAY, NOW + last * DAY)
+    return Grant(party, Network(ip_network(network)), NOW + first * DAY, NOW + last * DAY)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,13 @@ def grant(party: str, network: str, first: int = -10, last: int = 10) -> Network
         "ended, but inside a wider one",
     ],
 )
-def test_a_party_is_recognised_by_its_network(origin: str, grants: list[NetworkGrant], party: str | None) -> None:
+def test_a_party_is_recognised_by_its_network(origin: str, grants: list[Grant], party: str | None) -> None:
     """While its agreement lasts."""
     caller = AccessList(grants).caller(origin, NOW)
     if party is None:
         assert caller == Caller(origin)
         assert not caller.rights
     else:
-        assert caller == Caller(origin, party, Recognition.NETWORK, frozenset({Right.OCSP}))
+        assert (caller.party, caller.recognition) == (party, Recognition.NETWORK)
+        assert caller.rights == {Right.OCSP}
+        assert caller.until == next(one.agreed_until for one in grants if one.party == party)

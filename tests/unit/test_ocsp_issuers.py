@@ -25,7 +25,7 @@ def cert_id(ca: CA, serial: int = SERIAL, algorithm: str = "sha256") -> CertID:
 
 def delegate(serial: int, generation_id: int, first: int, last: int) -> Delegate:
     """Valid from the `first` to the `last` day from now."""
-    return Delegate(serial, generation_id, Validity(NOW + first * DAY, NOW + last * DAY), b"", b"", SIGNER)
+    return Delegate(serial, generation_id, Validity(NOW + first * DAY, NOW + last * DAY), b"", b"", b"", SIGNER)
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha384", "sha512"])

@@ -19,7 +19,19 @@ from pkix.revocation import CertStatus, CRLReason, Good, Revoked, Unknown
 from pkix.signing import sign
 from pkix.software import SoftwareSigner
 from pkix.validity import Validity
-from tests.support.ocsp import CA, DAY, SERIAL, PrivateKey, around, nonce, refused, request, rsa_key, verified
+from tests.support.ocsp import (
+    CA,
+    DAY,
+    DELEGATE_NAME,
+    SERIAL,
+    PrivateKey,
+    around,
+    nonce,
+    refused,
+    request,
+    rsa_key,
+    verified,
+)
 
 NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
 INTERVAL = ValidityInterval(NOW, NOW + timedelta(minutes=5))
@@ -28,9 +40,9 @@ CA_1 = CA(NOW)
 
 def delegate(key: PrivateKey) -> Delegate:
     certificate = CA_1.delegate(SERIAL - 1, key).der
-    return Delegate(
-        SERIAL - 1, 1, Validity(*around(NOW)), certificate, key_identifier(key.public_key()), SoftwareSigner(key)
-    )
+    key_hash = key_identifier(key.public_key())
+    name = DELEGATE_NAME.public_bytes()
+    return Delegate(SERIAL - 1, 1, Validity(*around(NOW)), certificate, name, key_hash, SoftwareSigner(key))
 
 
 RSA_DELEGATE = delegate(rsa_key("delegate"))

@@ -141,15 +141,18 @@ CREATE TABLE relying_party (
 CREATE TABLE credential (
     credential_id    integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     relying_party_id integer NOT NULL REFERENCES relying_party,
-    kind             text NOT NULL CHECK (kind IN ('password', 'network', 'client-certificate', 'signing-certificate')),
+    kind             text NOT NULL
+        CHECK (kind IN ('password', 'token', 'network', 'client-certificate', 'signing-certificate')),
     secret_hash      text,                             -- Argon2id, of a password
     network          cidr,
-    fingerprint      bytea CHECK (length(fingerprint) = 32),   -- SHA-256 of a certificate
+    fingerprint      bytea CHECK (length(fingerprint) = 32),   -- SHA-256 of a certificate, or of a token
+    certificate      bytea,                            -- DER
     created_at       timestamptz NOT NULL,
     ended_at         timestamptz,
     CHECK (CASE kind WHEN 'password' THEN secret_hash IS NOT NULL
                      WHEN 'network' THEN network IS NOT NULL
-                     ELSE fingerprint IS NOT NULL END)
+                     WHEN 'token' THEN fingerprint IS NOT NULL
+                     ELSE coalesce(fingerprint = sha256(certificate), false) END)
 );
 
 -- The change feed. A later number is never visible before an earlier one: the row of change_counter is locked

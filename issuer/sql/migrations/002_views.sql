@@ -18,7 +18,8 @@ CREATE VIEW certificate_status_v1 AS
     FROM certificate c LEFT JOIN revocation r USING (serial);
 
 CREATE VIEW ocsp_access_v1 AS
-    SELECT p.relying_party_id, p.name, c.kind, c.secret_hash, c.network, c.fingerprint, p.agreed_from, p.agreed_until
+    SELECT p.relying_party_id, p.name, c.kind, c.secret_hash, c.network, c.fingerprint, c.certificate,
+           p.agreed_from, p.agreed_until
     FROM relying_party p JOIN credential c USING (relying_party_id)
     WHERE p.may_ocsp AND p.state = 'active' AND c.ended_at IS NULL;
 

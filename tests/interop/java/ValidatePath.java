@@ -1,8 +1,8 @@
-import java.io.FileInputStream;
 import java.io.InputStream;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.cert.CRL;
 import java.security.cert.CertPath;
 import java.security.cert.CertPathValidator;
 import java.security.cert.CertPathValidatorException;
@@ -16,6 +16,7 @@ import java.security.cert.PKIXParameters;
 import java.security.cert.PKIXRevocationChecker;
 import java.security.cert.TrustAnchor;
 import java.security.cert.X509Certificate;
+import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
@@ -31,12 +32,9 @@ import java.util.Set;
  * </pre>
  */
 final class ValidatePath {
-    private static CertificateFactory factory;
-
     public static void main(String[] args) throws Exception {
-        factory = CertificateFactory.getInstance("X.509");
         X509Certificate ca = certificate(args[0]);
-        CertPath path = factory.generateCertPath(List.of(certificate(args[1])));
+        CertPath path = x509().generateCertPath(List.of(certificate(args[1])));
         CertPathValidator validator = CertPathValidator.getInstance("PKIX");
         PKIXParameters parameters = new PKIXParameters(Set.of(new TrustAnchor(ca, null)));
         // Real certificates have a critical policy with a CPS qualifier; a Java application must say it can take that.
@@ -64,10 +62,10 @@ final class ValidatePath {
     }
 
     private static CertStore files(List<String> names) throws Exception {
-        List<Object> lists = new java.util.ArrayList<>();
+        List<CRL> lists = new ArrayList<>();
         for (String name : names) {
-            try (InputStream in = new FileInputStream(name)) {
-                lists.add(factory.generateCRL(in));
+            try (InputStream in = Files.newInputStream(Path.of(name))) {
+                lists.add(x509().generateCRL(in));
             }
         }
         return CertStore.getInstance("Collection", new CollectionCertStoreParameters(lists));
@@ -86,7 +84,11 @@ final class ValidatePath {
 
     private static X509Certificate certificate(String file) throws Exception {
         try (InputStream in = Files.newInputStream(Path.of(file))) {
-            return (X509Certificate) factory.generateCertificate(in);
+            return (X509Certificate) x509().generateCertificate(in);
         }
+    }
+
+    private static CertificateFactory x509() throws Exception {
+        return CertificateFactory.getInstance("X.509");
     }
 }

@@ -1,0 +1,111 @@
+"""What one worker counts, and how that is told to Prometheus (text format 0.0.4).
+
+Counting happens between two answers, so it is plain addition in the worker; the parent asks each worker for its counts
+when somebody looks, and writes them down with the worker's number.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Final
+
+SIGN_BOUNDS_S: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0)
+
+_HELP: Final = {
+    "prefca_ocsp_answers_total": ("counter", "Answers by OCSPResponseStatus."),
+    "prefca_ocsp_certificates_total": ("counter", "Certificates in successful answers, by status."),
+    "prefca_ocsp_cache_hits_total": ("counter", "Answers that were kept from before."),
+    "prefca_ocsp_cache_answers": ("gauge", "Answers in the cache."),
+    "prefca_ocsp_cache_bytes": ("gauge", "Memory of the cache."),
+    "prefca_ocsp_sign_seconds": ("histogram", "From the request for a signature to the signature."),
+    "prefca_ocsp_feed_position": ("gauge", "Number of the last change that was heard of."),
+    "prefca_ocsp_feed_lag_seconds": ("gauge", "Age of the last change when it was heard of."),
+    "prefca_ocsp_staleness_seconds": ("gauge", "Since all changes were last known to be heard of."),
+    "prefca_ocsp_connections": ("gauge", "Open connections."),
+    "prefca_ocsp_delegate_expiry_timestamp_seconds": ("gauge", "End of a delegate's certificate."),
+    "prefca_ocsp_worker_up": ("gauge", "Does the worker answer?"),
+    "prefca_ocsp_worker_starts_total": ("counter", "How often the worker was started."),
+}
+
+
+@dataclass(slots=True)
+class Metrics:
+    """The counters of one worker."""
+
+    answers: Counter[str] = field(default_factory=Counter)  # by OCSPResponseStatus
+    certificates: Counter[str] = field(default_factory=Counter)  # by CertStatus
+    cache_hits: int = 0
+    signed: list[int] = field(default_factory=lambda: [0] * (len(SIGN_BOUNDS_S) + 1))  # by SIGN_BOUNDS_S
+    sign_s: float = 0.0
+
+    def answered_from_cache(self, results: Iterable[Mapping[str, int]]) -> None:
+        """Kept answers were given out."""
+        number = 0
+        for each in results:
+            number += 1
+            for status, certificates in each.items():
+                self.certificates[status] += certificates
+        self.cache_hits += number
+        self.answers["successful"] += number
+
+    def signature(self, seconds: float) -> None:
+        """A signature was made."""
+        self.sign_s += seconds
+        self.signed[sum(seconds > bound for bound in SIGN_BOUNDS_S)] += 1
+
+    def counts(self) -> dict[str, Any]:
+        """All of it, for `samples` in another process."""
+        return {
+            "answers": dict(self.answers),
+            "certificates": dict(self.certificates),
+            "cache_hits": self.cache_hits,
+            "signed": self.signed,
+            "sign_s": self.sign_s,
+        }
+
+
+def exposition(workers: Mapping[int, tuple[int, Mapping[str, Any] | None]]) -> str:
+    """What /metrics answers.
+
+    Args:
+        workers: by its number how often a worker was started, and its report; None if it does not answer.
+    """
+    lines: dict[str, list[str]] = {name: [] for name in _HELP}
+    for number, (starts, report) in workers.items():
+        labels = {"worker": str(number)}
+        lines["prefca_ocsp_worker_up"].append(_line("prefca_ocsp_worker_up", labels, int(report is not None)))
+        lines["prefca_ocsp_worker_starts_total"].append(_line("prefca_ocsp_worker_starts_total", labels, starts))
+        for name, more, value in _samples(report) if report is not None else ():
+            family = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+            lines[family].append(_line(name, labels | more, value))
+    text = [
+        line
+        for name, (kind, what) in _HELP.items()
+        for line in (f"# HELP {name} {what}", f"# TYPE {name} {kind}", *lines[name])
+    ]
+    return "\n".join(text) + "\n"
+
+
+Sample = tuple[str, dict[str, str], float]
+
+
+def _samples(report: Mapping[str, Any]) -> Iterable[Sample]:
+    for status, number in report["answers"].items():
+        yield "prefca_ocsp_answers_total", {"status": status}, number
+    for status, number in report["certificates"].items():
+        yield "prefca_ocsp_certificates_total", {"status": status}, number
+    yield "prefca_ocsp_cache_hits_total", {}, report["cache_hits"]
+    for bound, number in zip((*SIGN_BOUNDS_S, "+Inf"), accumulate(report["signed"]), strict=True):
+        yield "prefca_ocsp_sign_seconds_bucket", {"le": str(bound)}, number
+    yield "prefca_ocsp_sign_seconds_sum", {}, report["sign_s"]
+    yield "prefca_ocsp_sign_seconds_count", {}, sum(report["signed"])
+    for name, value in report["gauges"].items():
+        yield f"prefca_ocsp_{name}", {}, value
+    for serial, end in report["delegates"].items():
+        yield "prefca_ocsp_delegate_expiry_timestamp_seconds", {"serial": serial}, end
+
+
+def _line(name: str, labels: Mapping[str, str], value: float) -> str:
+    inside = ",".join(f'{label}="{text}"' for label, text in labels.items())
+    return f"{name}{{{inside}}} {value}"

@@ -1,0 +1,133 @@
+"""From what a connection and a request show to the Caller.
+
+Ways of recognition are tried from the one that says most to the one that says least: a signature, what the
+Authorization header holds, the client certificate of TLS, the network. The first that names a party counts; whoever
+shows something that is worth nothing is still known by the network he asks from, as if he had not shown it.
+
+A proxy in front that ends TLS is believed what it says of the client, if it is one of `ocsp.trusted_proxies`; it must
+replace the headers of that kind that clients send. It is nobody itself: without such headers no party is recognised.
+"""
+
+import hashlib
+import re
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+from urllib.parse import unquote
+
+from ocsp.access import AccessList, Caller, Grant, address_of
+from ocsp.credentials import BearerToken, NameAndPassword, PasswordVerifier, parse_authorization
+from ocsp.request import RequestSignature
+from ocsp.signature import PathCheck, signing_certificate
+
+FORWARDED_FOR: Final = "X-Forwarded-For"
+FORWARDED_PROTO: Final = "X-Forwarded-Proto"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, as far as the connection tells."""
+
+    origin: str  # address
+    fingerprint: bytes | None = None  # SHA-256 of the client certificate
+    is_private: bool = False  # nobody on the way can read what is sent: TLS
+    is_proxy: bool = False  # trusted, and has not said whom it speaks for
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """Those that are believed, and where they put the client certificate."""
+
+    networks: Sequence[IPv4Network | IPv6Network] = ()
+    certificate_header: str = "Client-Cert"
+
+    def trusts(self, origin: str) -> bool:
+        """Is it one of them?"""
+        address = address_of(origin)
+        return any(address in network for network in self.networks)
+
+    def client(self, proxy: Peer, headers: Mapping[str, str]) -> Peer:
+        """Whom `proxy` speaks for: the last address in X-Forwarded-For that is none of a proxy's own."""
+        for hop in reversed(headers.get(FORWARDED_FOR, "").split(",")):
+            try:
+                origin = str(address_of(hop.strip()))
+            except ValueError:
+                return proxy
+            if not self.trusts(origin):
+                return Peer(
+                    origin,
+                    _fingerprint(_certificate(headers.get(self.certificate_header, ""))),
+                    is_private=headers.get(FORWARDED_PROTO, "").lower() == "https",
+                )
+        return proxy
+
+
+class Recogniser:
+    """Finds out who asks."""
+
+    def __init__(self, proxies: Proxies, passwords: PasswordVerifier, has_path: PathCheck) -> None:
+        self._proxies = proxies
+        self._passwords = passwords
+        self._has_path = has_path
+
+    def peer(self, origin: str, certificate: bytes | None, *, is_tls: bool) -> Peer:
+        """Who is at the other end of a connection, and the DER of his client certificate."""
+        if self._proxies.trusts(origin):
+            return Peer(origin, is_proxy=True)
+        return Peer(origin, _fingerprint(certificate), is_private=is_tls)
+
+    def client(self, peer: Peer, headers: Mapping[str, str]) -> Peer:
+        """Who sends a request with these headers."""
+        return self._proxies.client(peer, headers) if peer.is_proxy else peer
+
+    def by_connection(self, peer: Peer, access: AccessList, now: datetime) -> Caller:
+        """Who asks, if a request shows nothing of its own."""
+        return Caller(peer.origin) if peer.is_proxy else access.caller(peer.origin, now, peer.fingerprint)
+
+    async def caller(self, peer: Peer, authorization: str | None, access: AccessList, now: datetime) -> Caller:
+        """Who sends a request with this Authorization header, which is worth nothing where others can read it.
+
+        Raises:
+            TooManyRequestsError: a password cannot be verified now.
+        """
+        if authorization is None or not peer.is_private:
+            return self.by_connection(peer, access, now)
+        grant = await self._authorized(authorization, access, now)
+        if grant is None:
+            return replace(self.by_connection(peer, access, now), signature_expected=False)
+        return grant.caller(peer.origin)
+
+    def signer(self, signature: RequestSignature, otherwise: Caller, access: AccessList, now: datetime) -> Caller:
+        """Who signed a request; if that is nobody we know, who asks `otherwise`."""
+        registered = access.signing_certificates(now)
+        certificate = signing_certificate(signature, registered, self._has_path, now)
+        if certificate is None:
+            return replace(otherwise, signature_expected=False)
+        return registered[certificate].caller(otherwise.origin)
+
+    async def _authorized(self, authorization: str, access: AccessList, now: datetime) -> Grant | None:
+        match parse_authorization(authorization):
+            case BearerToken(token=token):
+                return access.bearer(token, now)
+            case NameAndPassword(name=name, password=password):
+                passwords = access.passwords(name, now)
+                verified = await self._passwords.matching(password, passwords)
+                return None if verified is None else passwords[verified]
+            case None:
+                return None
+
+
+def _fingerprint(certificate: bytes | None) -> bytes | None:
+    return None if certificate is None else hashlib.sha256(certificate).digest()
+
+
+def _certificate(value: str) -> bytes | None:
+    """The DER in a proxy's header: between colons (RFC 9440), as PEM with or without URL-encoding, or bare base64."""
+    base64 = re.sub(r"-----(BEGIN|END) CERTIFICATE-----|[\s:]", "", unquote(value))
+    try:
+        return b64decode(base64, validate=True) or None
+    except ValueError:
+        return None

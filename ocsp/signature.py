@@ -1,0 +1,103 @@
+"""Who signed a request (RFC 6960, section 4.1.2)."""
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+from ocsp.request import RequestSignature
+from pkix import der
+
+# SHA-1 is not among them: whoever could forge it would be told statuses.
+RSA: Final[dict[str, hashes.HashAlgorithm]] = {
+    "1.2.840.113549.1.1.11": hashes.SHA256(),
+    "1.2.840.113549.1.1.12": hashes.SHA384(),
+    "1.2.840.113549.1.1.13": hashes.SHA512(),
+}
+ECDSA: Final[dict[str, hashes.HashAlgorithm]] = {
+    "1.2.840.10045.4.3.2": hashes.SHA256(),
+    "1.2.840.10045.4.3.3": hashes.SHA384(),
+    "1.2.840.10045.4.3.4": hashes.SHA512(),
+}
+
+PathCheck = Callable[[x509.Certificate, Sequence[x509.Certificate], datetime], bool]
+"""Is there a path from a certificate, over those that came with it, to somebody who is trusted?"""
+
+
+def signing_certificate(
+    signed: RequestSignature, registered: Collection[bytes], has_path: PathCheck, now: datetime
+) -> bytes | None:
+    """The DER of the registered certificate whose key signed the request.
+
+    Args:
+        signed: the signature.
+        registered: DER of the certificates that may sign.
+        has_path: decides whether one that is registered is good for that.
+        now: the moment at which it must be.
+
+    Returns:
+        None: nobody who is registered.
+    """
+    with suppress(ValueError):  # certificates that came along and cannot be read
+        brought = [x509.load_der_x509_certificate(certificate) for certificate in signed.certificates]
+        for certificate in _candidates(signed, registered):
+            parsed = x509.load_der_x509_certificate(certificate)
+            if _is_signed_by(parsed, signed) and has_path(parsed, brought, now):
+                return certificate
+    return None
+
+
+def registered_is_enough(_certificate: x509.Certificate, _brought: Sequence[x509.Certificate], _now: datetime) -> bool:
+    """Whoever registered the certificate has checked whose it is."""
+    return True
+
+
+def path_to(anchors: Sequence[x509.Certificate]) -> PathCheck:
+    """There must be a path to one of `anchors` (RFC 5280, section 6)."""
+    builder = (
+        PolicyBuilder()
+        .store(Store(list(anchors)))
+        # What the certificate of a verifier is for besides, and how he is named in it, is nothing to us.
+        .extension_policies(ca_policy=ExtensionPolicy.permit_all(), ee_policy=ExtensionPolicy.permit_all())
+    )
+
+    def has_path(certificate: x509.Certificate, brought: Sequence[x509.Certificate], now: datetime) -> bool:
+        try:
+            builder.time(now).build_client_verifier().verify(certificate, list(brought))
+        except VerificationError:
+            return False
+        return True
+
+    return has_path
+
+
+def _candidates(signed: RequestSignature, registered: Collection[bytes]) -> list[bytes]:
+    """Registered certificates that the request brings along; if it brings none, those with the requestor's name."""
+    if signed.certificates:
+        return [certificate for certificate in signed.certificates if certificate in registered]
+    return [certificate for certificate in registered if _directory_name(certificate) == signed.requestor_name]
+
+
+def _directory_name(certificate: bytes) -> bytes:
+    """The subject as a GeneralName."""
+    return der.explicit(4, x509.load_der_x509_certificate(certificate).subject.public_bytes())
+
+
+def _is_signed_by(certificate: x509.Certificate, signed: RequestSignature) -> bool:
+    key = certificate.public_key()
+    try:
+        if isinstance(key, rsa.RSAPublicKey) and signed.algorithm in RSA:
+            key.verify(signed.signature, signed.tbs_request, padding.PKCS1v15(), RSA[signed.algorithm])
+        elif isinstance(key, ec.EllipticCurvePublicKey) and signed.algorithm in ECDSA:
+            key.verify(signed.signature, signed.tbs_request, ec.ECDSA(ECDSA[signed.algorithm]))
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True

@@ -1,0 +1,138 @@
+"""Who is at the other end of a connection: the bind operation without I/O (RFC 4511, section 4.2; RFC 4513).
+
+A simple bind takes two steps, since verifying a password takes long: `begin` says what is to be verified, `end` what
+became of it.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from repository import names
+from repository.access import AccessTable, Credential
+from repository.directory import Directory
+from repository.messages import SASL, BindRequest, Result, ResultCode, Simple
+from repository.names import NameKey
+from repository.throttle import FailedBinds
+
+_VERSION: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyPassword:
+    """Find which of these Argon2id hashes (there may be none) is of the password, and tell `Session.verified`."""
+
+    password: bytes = field(repr=False)
+    hashes: tuple[str, ...] = field(repr=False)
+    address: str  # of the peer: passwords from one address are verified one after the other
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    name: NameKey | str
+    credentials: tuple[Credential, ...]
+
+
+class Authentication:
+    """Who is bound on one connection; nobody at first, and nobody again from the beginning of every bind."""
+
+    def __init__(self, directory: Directory, failed_binds: FailedBinds, address: str) -> None:
+        self._directory = directory
+        self._failed_binds = failed_binds
+        self._address = address
+        self._bound: Credential | None = None
+        self._pending: _Pending | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a password is being verified."""
+        return self._pending is not None
+
+    def party(self, now: datetime) -> Credential | None:
+        """Who is bound and has the right at this moment; the right may have ended since the bind."""
+        access = self._directory.access
+        return self._bound if self._bound and access and access.holds(self._bound, now) else None
+
+    def forget(self) -> None:
+        """Whatever becomes of the bind that begins now, nobody is bound: RFC 4511, section 4.2.1."""
+        self._bound = None
+
+    def begin(
+        self, request: BindRequest, now: datetime, *, is_encrypted: bool, fingerprint: bytes | None
+    ) -> Result | VerifyPassword:
+        """React to a bind.
+
+        Args:
+            request: the bind.
+            now: decides which agreements are in force.
+            is_encrypted: by TLS.
+            fingerprint: SHA-256 of the certificate that the client showed in TLS; None if there is none.
+        """
+        access = self._directory.access
+        if request.version != _VERSION:
+            return Result(ResultCode.PROTOCOL_ERROR, "only LDAPv3 is spoken here")
+        match request.authentication:
+            case Simple(b"") if not request.name:
+                return Result(ResultCode.SUCCESS)
+            case Simple(b""):
+                # A name with an empty password is no login: RFC 4513, section 5.1.2.
+                return Result(ResultCode.UNWILLING_TO_PERFORM, "a name needs a password")
+            case Simple() if not is_encrypted:
+                message = "use StartTLS or ldaps before you send a password"
+                return Result(ResultCode.CONFIDENTIALITY_REQUIRED, message)
+            case SASL("EXTERNAL") if fingerprint is None:
+                message = "EXTERNAL needs TLS with a client certificate"
+                return Result(ResultCode.INAPPROPRIATE_AUTHENTICATION, message)
+            case Simple() | SASL("EXTERNAL") if access is None:
+                return Result(ResultCode.UNAVAILABLE, "access rights are not loaded yet; try again soon")
+            case Simple(password):
+                return self._simple(access, request.name, password, now)
+            case SASL("EXTERNAL", credentials):
+                return self._external(access, fingerprint, credentials, now)
+        return Result(ResultCode.AUTH_METHOD_NOT_SUPPORTED, "use simple authentication or SASL EXTERNAL")
+
+    def _simple(self, access: AccessTable, name: str, password: bytes, now: datetime) -> Result | VerifyPassword:
+        try:
+            key: NameKey | None = names.parse(name).key
+        except ValueError:
+            key = None
+        pause_s = self._failed_binds.pause_s(key or name, self._address, now)
+        if pause_s:
+            # Known names and unknown ones alike, and without a look at the password.
+            return Result(ResultCode.INVALID_CREDENTIALS, f"too many failed binds; try again in {pause_s} s")
+        credentials = tuple(each for each in access.credentials(key, now) if each.secret_hash is not None)
+        self._pending = _Pending(key or name, credentials)
+        return VerifyPassword(password, tuple(each.secret_hash or "" for each in credentials), self._address)
+
+    def end(self, matching_hash: str | None, now: datetime) -> Result:
+        """Go on with the bind that waited; `matching_hash` is that of the hashes which the password has."""
+        pending = self._pending
+        if pending is None:
+            raise RuntimeError("no bind waits for its password")
+        self._pending = None
+        self._bound = next((each for each in pending.credentials if each.secret_hash == matching_hash), None)
+        if self._bound is None:
+            # The same for a wrong password and an unknown name (RFC 4513, section 5.1.3), also in time.
+            self._failed_binds.failed(pending.name, self._address, now)
+            return Result(ResultCode.INVALID_CREDENTIALS)
+        self._failed_binds.succeeded(pending.name, self._address)
+        return Result(ResultCode.SUCCESS)
+
+    def _external(self, access: AccessTable, fingerprint: bytes, credentials: bytes | None, now: datetime) -> Result:
+        """SASL EXTERNAL (RFC 4422, appendix A; RFC 4513, section 5.2.3)."""
+        if credentials is None:
+            return Result(ResultCode.SASL_BIND_IN_PROGRESS, "send the identity to act as; empty for your own")
+        found = access.certified(fingerprint, now)
+        if found is None or (credentials and not _is_identity(credentials, found)):
+            return Result(ResultCode.INVALID_CREDENTIALS)
+        self._bound = found
+        return Result(ResultCode.SUCCESS)
+
+
+def _is_identity(authorization: bytes, party: Credential) -> bool:
+    """Whether an authzId (RFC 4513, section 5.2.1.8) names this party: nobody acts for somebody else."""
+    kind, _, name = authorization.decode(errors="replace").partition(":")
+    try:
+        return kind == "dn" and names.parse(name).key == names.parse(party.dn).key
+    except ValueError:
+        return False

@@ -1,0 +1,94 @@
+"""Ready answers: what a search led to is given again, at once, to whoever sends the same octets.
+
+An answer depends on the request, the publication and the rights of the reader, and on nothing else. So there is one
+`AnswerCache` for each publication and each kind of reader (`Directory.answers`), and within it the key is the request:
+all octets of the LDAPMessage behind the message ID. The message ID is put in when the answer is given.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Self
+
+from journal import record
+from journal.record import Record
+from repository import codec
+from repository.codec import Operation
+
+MAX_REQUEST_BYTES: Final = 1024  # of a key: who asks more at length asks it rarely
+FLAT_BYTES: Final = 16_384  # an answer up to here is kept in one piece; a larger one shares its values with the tree
+MAX_ANSWER_BYTES: Final = 1_048_576  # without the values it shares with the tree
+_COPIES: Final = 5  # of a flat one: as it is, and for each length of a message ID
+_ENTRY_BYTES: Final = 500  # what Python needs for one answer beside its octets
+
+Fragments = tuple[bytes, bytes]  # of a record in the journal: `record.event` and `record.gift`
+
+
+class Answer:
+    """All LDAPMessages that answer one search, without their message IDs, and the records that go with them."""
+
+    __slots__ = ("_flat", "_operations", "is_flat", "own_bytes", "records")
+
+    def __init__(self, operations: tuple[Operation, ...], records: tuple[Fragments, ...]) -> None:
+        self._operations = operations
+        self._flat: dict[int, tuple[bytes, ...]] = {}
+        self.records = records
+        size = sum(len(piece) for operation in operations for piece in operation)
+        self.is_flat = size <= FLAT_BYTES
+        own = size * _COPIES if self.is_flat else size - sum(map(_shared_bytes, operations))
+        self.own_bytes = own + _ENTRY_BYTES
+
+    @classmethod
+    def of(cls, operations: Iterable[Operation], records: Iterable[Record]) -> Self:
+        """The answer that was just given, with the records of it."""
+        fragments = [(record.event(each.kind, each.result), record.gift(each.object, each.size)) for each in records]
+        return cls(tuple(operations), tuple(fragments))
+
+    def octets(self, message_id: bytes) -> bytes:
+        """The whole answer, if it is flat, to the request with this encoded message ID."""
+        fragments = self._flat.get(len(message_id)) or self._cut(len(message_id))
+        return message_id.join(fragments)
+
+    def messages(self, message_id: bytes) -> tuple[Operation, ...]:
+        """The LDAPMessages; nothing but the first piece of each is copied."""
+        return tuple(codec.enveloped(message_id, operation) for operation in self._operations)
+
+    def _cut(self, id_bytes: int) -> tuple[bytes, ...]:
+        """What stands between message IDs of this many octets."""
+        fragments = [b""]
+        for operation in self._operations:
+            octets = b"".join(operation)
+            fragments[-1] += codec.envelope_header(id_bytes + len(octets))
+            fragments.append(octets)
+        return self._flat.setdefault(id_bytes, tuple(fragments))
+
+
+@dataclass(slots=True)
+class Counters:
+    """How often the caches of a process were asked; they outlive publications."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class AnswerCache:
+    """The answers for one publication and one kind of reader: at most `max_bytes` of them, the oldest go first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._answers: dict[bytes, Answer] = {}
+        self._room_bytes = max_bytes
+        self.find = self._answers.get  # no call of ours in between: this is asked for every request
+
+    def add(self, request: bytes, answer: Answer) -> None:
+        """Keep an answer, if request and answer are of a size that is worth it."""
+        cost = len(request) + answer.own_bytes
+        if len(request) > MAX_REQUEST_BYTES or cost > MAX_ANSWER_BYTES or request in self._answers:
+            return
+        self._room_bytes -= cost
+        self._answers[request] = answer
+        while self._room_bytes < 0:
+            oldest = next(iter(self._answers))
+            self._room_bytes += len(oldest) + self._answers.pop(oldest).own_bytes
+
+
+def _shared_bytes(operation: Operation) -> int:
+    return sum(len(piece) for piece in operation if len(piece) >= codec.LARGE_BYTES)

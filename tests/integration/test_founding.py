@@ -1,0 +1,223 @@
+"""`prefca init`: from nothing to a CA with a first publication, however often it is interrupted or repeated."""
+
+import asyncio
+import json
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from issuer import service_ca
+from pkix import software
+from settings.load import INSTANCE_VARIABLE
+from tests.support.ca import notice_line
+from tests.support.command import DSN_VARIABLE, Prefca, finished, start
+from tests.support.database import Database
+from tests.support.softhsm import SoftHSM, device, installed_module
+
+ROWS = {
+    "authority": 1,
+    "ca_generation": 1,
+    "partition": 64,
+    "certificate": 2,
+    "publication": 1,
+    "published_object": 65,
+    "operation_record": 4,
+}  # of a CA that was just set up
+
+
+@pytest.fixture
+def new(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An instance directory that is not there yet, for a database that has its schema only."""
+    monkeypatch.setenv(INSTANCE_VARIABLE, str(tmp_path / "new"))
+    monkeypatch.setenv(DSN_VARIABLE, database.dsn)
+    return tmp_path / "new"
+
+
+@pytest.fixture
+def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHSM:
+    """A new device with a token."""
+    module = installed_module()
+    if module is None:
+        pytest.skip("needs the package softhsm2")
+    (tmp_path / "hsm").mkdir()
+    hsm = device(module, tmp_path / "hsm")
+    for name, value in hsm.environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "pin").write_text(f"{hsm.pin}\n")
+    return hsm
+
+
+async def counts(database: Database) -> dict[str, int]:
+    """How many rows each table has."""
+    async with database.connect("owner") as connection:
+        return {table: await connection.fetchval(f"SELECT count(*) FROM {table}") for table in ROWS}
+
+
+async def assert_set_up(instance: Path, database: Database) -> None:
+    """One CA with its key, its delegate with the key to it, TLS certificates and a first publication."""
+    assert await counts(database) == ROWS
+    async with database.connect("owner") as connection:
+        delegate = x509.load_der_x509_certificate(
+            await connection.fetchval("SELECT der FROM certificate WHERE kind = 'ocsp'")
+        )
+        label = await connection.fetchval("SELECT key_reference FROM ca_generation")
+        own = x509.load_der_x509_certificate(await connection.fetchval("SELECT certificate FROM ca_generation"))
+    key_file = instance / "keys" / "ocsp" / f"{delegate.serial_number:016X}.pem"
+    key = software.load(key_file, (instance / "secrets" / "ocsp-key.passphrase").read_bytes().rstrip())
+    assert key.public_key == delegate.public_key()
+    ca_key = software.load(
+        instance / "keys" / "ca" / f"{label}.pem", (instance / "secrets" / "ca-key.passphrase").read_bytes().rstrip()
+    )
+    assert ca_key.public_key == own.public_key()
+    delegate.verify_directly_issued_by(own)
+    authority = x509.load_pem_x509_certificate((instance / "tls" / "service-ca.pem").read_bytes())
+    for server in service_ca.SERVERS:
+        certificate = x509.load_pem_x509_certificate((instance / "tls" / f"{server}.pem").read_bytes())
+        certificate.verify_directly_issued_by(authority)
+
+
+@pytest.mark.req("R-1-1-2", "R-2-1-2-3", "R-2-1-2-16", "R-4-11-2-1")
+async def test_a_ca_is_set_up_with_a_first_publication(database: Database, tmp_path: Path) -> None:
+    """Everything is there after one command, and recorded."""
+    instance = tmp_path / "new"
+    ended = finished(start("init", instance=instance, dsn=database.dsn))
+    assert (ended.status, ended.stderr) == (0, "")
+    assert "test CA is set up: OU=Test The Governor of Tokyo-to" in ended.stdout
+    await assert_set_up(instance, database)
+    async with database.connect("owner") as connection:
+        kinds = await connection.fetchval("SELECT array_agg(kind ORDER BY record_id) FROM operation_record")
+    assert kinds == ["authority_founded", "certificate_issued", "certificate_issued", "published"]
+
+
+async def test_init_again_changes_nothing(database: Database, tmp_path: Path) -> None:
+    """With the same options, or without."""
+    instance = tmp_path / "new"
+    first = finished(start("init", "--hierarchy", "test", instance=instance, dsn=database.dsn))
+    rows, files = await counts(database), contents(instance)
+    for again in (["init"], ["init", "--hierarchy", "test"]):
+        assert finished(start(*again, instance=instance, dsn=database.dsn)) == first
+    assert await counts(database) == rows
+    assert contents(instance) == files
+
+
+def contents(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+async def test_an_init_that_is_killed_is_completed_by_the_next(database: Database, tmp_path: Path) -> None:
+    """At whatever moment: files and rows belong together in the end, and nothing is there twice."""
+    moments = random.Random(1)
+    instance = tmp_path / "new"
+    for _ in range(5):
+        await asyncio.to_thread(kill_init, instance, database, moments.uniform(0, 0.5))
+    ended = finished(start("init", instance=instance, dsn=database.dsn))
+    assert (ended.status, ended.stderr) == (0, "")
+    await assert_set_up(instance, database)
+
+
+def kill_init(instance: Path, database: Database, after_s: float) -> None:
+    """Start an init and kill it, so long after the instance is there."""
+    process = start("init", instance=instance, dsn=database.dsn)
+    while not instance.exists() and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(after_s)
+    process.kill()
+    process.communicate()
+
+
+def with_token(hsm: SoftHSM, pin_file: Path) -> list[str]:
+    """The options of a CA whose key lives in the token."""
+    return ["--signer", "pkcs11", "--module", str(hsm.module), "--token", hsm.label, "--pin-file", str(pin_file)]
+
+
+@pytest.mark.req("R-6-1-1-3", "R-6-1-1-2", "R-2-1-2-16")
+@pytest.mark.parametrize("hierarchy", ["test", "production"])
+def test_a_ca_with_its_key_in_a_token_works(
+    hierarchy: str, new: Path, hsm: SoftHSM, tmp_path: Path, prefca: Prefca
+) -> None:
+    """From init through issue and revoke to a publication; no CA key is in any file."""
+    ended = prefca("init", "--hierarchy", hierarchy, *with_token(hsm, tmp_path / "pin"))
+    assert (ended.status, ended.stderr) == (0, "")
+    assert not (new / "keys" / "ca").exists()
+    notices, results = tmp_path / "notices.jsonl", tmp_path / "results.jsonl"
+    notices.write_bytes(notice_line(1) + notice_line(2))
+    assert prefca("issue", notices, "--results", results, "--json").json["issued"] == 2
+    first = json.loads(results.read_text().splitlines()[0])
+    assert prefca("revoke", first["serial"], "--reason", "1").status == 0
+    assert prefca("batch", "--json").json["entries"] == 1
+    ca = x509.load_pem_x509_certificate(prefca("export", "ca").stdout.encode())
+    certificate = x509.load_pem_x509_certificate(prefca("export", "certificate", first["serial"]).stdout.encode())
+    crl = x509.load_pem_x509_crl(prefca("export", "crl", "132217").stdout.encode())
+    certificate.verify_directly_issued_by(ca)
+    assert crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"pin": "12345678"}, "wrong PIN; check it before you try again"),
+        ({"pin": ""}, "is empty; put the secret there"),
+        ({"--token": "elsewhere"}, r"no token is labelled elsewhere; .* \(there is: prefca\)"),
+        (
+            {"--module": "/nonexistent.so"},
+            "/nonexistent.so: No such file .* give the path of the token's PKCS#11 module",
+        ),
+        ({"--module": "/etc/hostname"}, "/etc/hostname: cannot be loaded as a PKCS#11 module"),
+        ({"--pin-file": "/nonexistent"}, "/nonexistent: .* put the secret there, or correct `signer.pin_file`"),
+    ],
+    ids=["wrong PIN", "empty PIN", "no such token", "no such module", "not a module", "no PIN file"],
+)
+def test_a_token_that_cannot_be_used_is_told_so(
+    change: dict[str, str], complaint: str, new: Path, hsm: SoftHSM, tmp_path: Path, prefca: Prefca
+) -> None:
+    """One line and the status "not now"; nothing is founded, and init goes on once it is mended."""
+    pin_file = tmp_path / "pin"
+    if "pin" in change:
+        pin_file.write_text(change["pin"])
+    options = with_token(hsm, pin_file)
+    for option, value in change.items():
+        if option in options:
+            options[options.index(option) + 1] = value
+    ended = prefca("init", *options)
+    assert ended.status == 4
+    assert re.search(complaint, ended.complaint)
+    pin_file.write_text(hsm.pin)
+    (new / "prefca.toml").unlink()
+    assert prefca("init", *with_token(hsm, pin_file)).status == 0
+
+
+def test_a_token_that_is_away_is_told_so(new: Path, hsm: SoftHSM, tmp_path: Path, prefca: Prefca) -> None:
+    """The batch works again as soon as it is back."""
+    assert prefca("init", *with_token(hsm, tmp_path / "pin")).status == 0
+    with hsm.unplugged():
+        ended = prefca("batch")
+        assert ended.status == 4
+        assert "no token is labelled prefca; connect it" in ended.complaint
+        hsm.init_token(hsm.label, hsm.pin)
+        ended = prefca("batch")
+        assert ended.status == 4
+        assert "no private key is named test-tokyo-to-1" in ended.complaint
+    assert prefca("batch").status == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--signer", "pkcs11"], "--signer pkcs11 needs --module"),
+        (["--token", "t"], "go with --signer pkcs11"),
+        (["--prefecture", "Osaka-fu"], "'Osaka-fu' is not one of"),
+    ],
+    ids=["half a token", "a token and a software key", "no such prefecture"],
+)
+def test_choices_that_do_not_fit_leave_nothing_behind(
+    options: list[str], complaint: str, new: Path, prefca: Prefca
+) -> None:
+    """The next init begins anew."""
+    ended = prefca("init", *options)
+    assert ended.status in {2, 3}
+    assert re.search(complaint, ended.complaint)
+    assert not new.exists()
