@@ -97,8 +97,7 @@ def test_a_killed_prefca_up_leaves_no_server_behind_and_loses_nothing(idle_ca: R
         idle_ca.prefca("revoke", resident.serial, "--reason", "superseded")
         up.process.kill()
         up.process.wait()
-        endpoints = [idle_ca.ocsp, idle_ca.ldap, idle_ca.ldaps]
-        eventually(lambda: not any(map(accepts_connections, endpoints)), "nobody listens any more")
+        eventually(lambda: not any(map(accepts_connections, idle_ca.endpoints)), "nobody listens any more")
     with idle_ca.up():
         assert f"{resident.certificate}: revoked" in ocsp(idle_ca, "-cert", resident.certificate)
         idle_ca.prefca("batch")

@@ -93,6 +93,11 @@ class RunningCA:
         return self.instance / "sample" / "verifier.password"
 
     @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Everything that its servers listen at."""
+        return self.ocsp, self.ocsp_tls, self.ocsp_admin, self.ldap, self.ldaps
+
+    @property
     def ocsp_url(self) -> str:
         """Where the responder is."""
         return f"http://{self.ocsp}/"
