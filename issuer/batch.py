@@ -14,7 +14,8 @@ from issuer.crl import ListOrder, certificate_list
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import ActiveKey, Installation
 from issuer.lint import check_list, check_signature
-from issuer.store import NewObject, PartitionRow, Publication, Store
+from issuer.rows import NewObject, PartitionRow, Publication
+from issuer.store import Store
 from pkix.names import text
 from pkix.validity import UpdateWindow
 

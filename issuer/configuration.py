@@ -28,6 +28,7 @@ hierarchy = {hierarchy}              # "test": test policy OIDs, and "Test" in e
 
 [ocsp]
 # listen = "127.0.0.1:2560"
+# tls_listen = "127.0.0.1:2562"     # HTTPS; "" switches it off
 # response_validity_s = 300
 
 [repository]

@@ -17,7 +17,8 @@ from issuer.certification import certify, certify_self
 from issuer.installation import ActiveKey
 from issuer.keys import CA_KEY_BITS, CAKeys
 from issuer.profile import CA_SIGNING_YEARS, Issuer, ocsp_delegate, self_signed, serial_number
-from issuer.store import Generation, NewCertificate, Store
+from issuer.rows import Generation, NewCertificate
+from issuer.store import Store
 from pkix import software
 from pkix.software import write_secret
 from pkix.validity import Validity, counting_first_day, whole_second

@@ -16,8 +16,10 @@ from issuer.errors import NotNowError, RefusedError
 from issuer.keys import open_keys
 from issuer.migrate import is_current
 from issuer.municipality import PREFECTURES
+from issuer.party_store import PartyStore
 from issuer.profile import Issuer
-from issuer.store import Generation, Store
+from issuer.rows import Generation
+from issuer.store import Store
 from pkix.signing import Signer
 from settings.database import Role, connect_arguments
 from settings.load import Settings
@@ -33,6 +35,7 @@ class Installation:
     authority: Authority
     authority_id: int
     store: Store
+    parties: PartyStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
             raise RefusedError(
                 f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
             )
-        yield Installation(settings, authority, authority_id, store)
+        yield Installation(settings, authority, authority_id, store, PartyStore(connection))
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ from issuer.installation import ActiveKey, Installation
 from issuer.notice import Notice, NoticeError, parse_notice
 from issuer.profile import resident, serial_number
 from issuer.revocation import entry_for
-from issuer.store import CertificateRow, NewCertificate, NewHolder
+from issuer.rows import CertificateRow, NewCertificate, NewHolder
 from pkix.revocation import CRLReason
 from pkix.validity import JST, Validity, whole_second
 

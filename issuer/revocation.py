@@ -10,7 +10,7 @@ from issuer.authority import Kind
 from issuer.errors import RefusedError
 from issuer.installation import Installation
 from issuer.profile import MAX_SERIAL
-from issuer.store import CertificateRow, NewRevocation
+from issuer.rows import CertificateRow, NewRevocation
 from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.validity import whole_second
 

@@ -1,144 +1,30 @@
-"""All SQL of the issuer. A row becomes a value at once; what belongs together is one transaction of the caller's."""
+"""The SQL of issuing, revoking and publishing. A row becomes a value at once; transactions are the caller's."""
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import asyncpg
 from asyncpg.transaction import Transaction
 
 from issuer.authority import Authority, Kind, Partition
+from issuer.rows import (
+    CertificateRow,
+    Generation,
+    NewCertificate,
+    NewHolder,
+    NewObject,
+    NewRevocation,
+    PartitionRow,
+    Publication,
+    PublishedList,
+)
 from pkix.distribution import issuing_distribution_point
 from pkix.names import text
 from pkix.revocation import CRLReason, Revoked
 from pkix.validity import UpdateWindow, Validity
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One key of an authority."""
-
-    generation_id: int
-    authority_id: int
-    number: int
-    key_reference: str
-    certificate: bytes  # DER, self-signed
-    signs_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionRow:
-    """A partition as it was fixed when the authority was set up."""
-
-    partition_id: int
-    kind: str
-    code: str | None
-    entry_dn: str
-    attribute: str
-    idp: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NewCertificate:
-    """A certificate that was signed and checked, to be recorded."""
-
-    serial: int
-    generation_id: int
-    partition_id: int
-    kind: Kind
-    validity: Validity
-    spki: bytes
-    der: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NewHolder:
-    """Who holds a resident's certificate: 基本4情報."""
-
-    serial: int
-    notice_id: bytes
-    person: bytes
-    notice_number: str | None
-    common_name: str
-    date_of_birth: str
-    gender: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateRow:
-    """A certificate and its status."""
-
-    serial: int
-    partition_id: int
-    kind: Kind
-    not_after: datetime
-    der: bytes
-    revoked: Revoked | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewRevocation:
-    """A revocation to be recorded, with its entry ready for the list."""
-
-    serial: int
-    partition_id: int
-    received_at: datetime
-    status: Revoked
-    not_after: datetime
-    entry: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """A publication that is or was in force."""
-
-    publication_id: int
-    cut_off: datetime
-    window: UpdateWindow
-
-
-@dataclass(frozen=True, slots=True)
-class NewObject:
-    """One value of the repository: a list (with its partition and number) or a certificate."""
-
-    entry_dn: str
-    attribute: str
-    value: bytes
-    public: bool
-    partition_id: int | None = None
-    crl_number: int | None = None
-    entries: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedList:
-    """A list in force."""
-
-    kind: str
-    code: str | None
-    crl_number: int
-    entries: int
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RelyingPartyRow:
-    """A registered party and how many credentials it has."""
-
-    relying_party_id: int
-    name: str
-    description: str
-    agreed_from: datetime
-    agreed_until: datetime
-    state: str
-    may_ocsp: bool
-    may_crl: bool
-    credentials: tuple[str, ...]  # kinds, with the network of a network
 
 
 class Store:
@@ -471,73 +357,6 @@ class Store:
             publication_id,
         )
         return [PublishedList(*row) for row in rows]
-
-    # ---------------------------------------------------------------- relying parties
-
-    async def add_relying_party(  # noqa: PLR0913 - the columns of its row
-        self, name: str, description: str, agreed: Validity, *, may_ocsp: bool, may_crl: bool, now: datetime
-    ) -> int:
-        """Register a party.
-
-        Raises:
-            asyncpg.UniqueViolationError: the name is taken.
-            asyncpg.CheckViolationError: the name has other characters than letters, digits and . _ -
-        """
-        relying_party_id: int = await self._connection.fetchval(
-            "INSERT INTO relying_party"
-            " (name, description, agreed_from, agreed_until, state, may_ocsp, may_crl, created_at)"
-            " VALUES ($1, $2, $3, $4, 'active', $5, $6, $7) RETURNING relying_party_id",
-            name,
-            description,
-            agreed.not_before,
-            agreed.not_after,
-            may_ocsp,
-            may_crl,
-            now,
-        )
-        return relying_party_id
-
-    async def add_password(self, relying_party_id: int, secret_hash: str, now: datetime) -> None:
-        """Give a party a password in place of the one it may have."""
-        await self._connection.execute(
-            "UPDATE credential SET ended_at = $2"
-            " WHERE relying_party_id = $1 AND kind = 'password' AND ended_at IS NULL",
-            relying_party_id,
-            now,
-        )
-        await self._connection.execute(
-            "INSERT INTO credential (relying_party_id, kind, secret_hash, created_at) VALUES ($1, 'password', $2, $3)",
-            relying_party_id,
-            secret_hash,
-            now,
-        )
-
-    async def add_network(self, relying_party_id: int, network: IPv4Network | IPv6Network, now: datetime) -> None:
-        """Let a party be recognised by where it asks from."""
-        await self._connection.execute(
-            "INSERT INTO credential (relying_party_id, kind, network, created_at) VALUES ($1, 'network', $2, $3)",
-            relying_party_id,
-            network,
-            now,
-        )
-
-    async def set_relying_party_state(self, name: str, state: str) -> bool:
-        """Suspend, resume or withdraw; a withdrawn party stays withdrawn. False: no party to which that applies."""
-        done = await self._connection.execute(
-            "UPDATE relying_party SET state = $2 WHERE name = $1 AND state <> 'withdrawn'", name, state
-        )
-        return bool(done == "UPDATE 1")
-
-    async def relying_parties(self) -> list[RelyingPartyRow]:
-        """All registered parties."""
-        rows = await self._connection.fetch(
-            "SELECT p.relying_party_id, p.name, p.description, p.agreed_from, p.agreed_until, p.state, p.may_ocsp,"
-            " p.may_crl, array_remove(array_agg(coalesce(c.network::text, c.kind) ORDER BY c.credential_id), NULL)"
-            " AS credentials FROM relying_party p LEFT JOIN credential c"
-            " ON c.relying_party_id = p.relying_party_id AND c.ended_at IS NULL"
-            " GROUP BY p.relying_party_id ORDER BY p.name"
-        )
-        return [RelyingPartyRow(*row.values()) for row in rows]
 
 
 _CERTIFICATE = "SELECT c.serial, c.partition_id, c.kind, c.not_after, c.der, r.revoked_at, r.reason, r.invalidity_date"

@@ -80,6 +80,7 @@ def _require_free_addresses(settings: Settings) -> None:
     """Another program that listens there would be taken for our server."""
     for key, address in (
         ("ocsp.listen", settings.ocsp.listen),
+        ("ocsp.tls_listen", settings.ocsp.tls_listen),
         ("repository.listen", settings.repository.listen),
         ("repository.tls_listen", settings.repository.tls_listen),
     ):

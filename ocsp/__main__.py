@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -19,10 +20,11 @@ from ocsp.errors import StartError
 from ocsp.workers import Worker, WorkerFailedError, bind
 from settings import log
 from settings.load import INSTANCE_VARIABLE, ConfigurationError, Settings, load
-from settings.sections import Endpoint
+from settings.sections import Endpoint, OCSPSection
 
 CANNOT_START: Final = 1
 BAD_CONFIGURATION: Final = 2
+ADMIN: Final = "admin"
 
 _logger = logging.getLogger("ocsp")
 
@@ -68,20 +70,21 @@ async def _run(settings: Settings, number: int) -> None:
         loop.add_signal_handler(each, stop.set)
     section = settings.ocsp
     with contextlib.ExitStack() as bound:
-        sockets = bind("ocsp.listen", section.listen, number or len(os.sched_getaffinity(0)))
-        for one in sockets:
-            bound.enter_context(one)
-        (admin,) = map(bound.enter_context, bind("ocsp.admin_listen", section.admin_listen, 1))
-        endpoints = {"endpoints": sockets[0], "admin": admin}
-        workers = [Worker(each, settings.instance, [one]) for each, one in enumerate(sockets)]
-        loop.add_signal_handler(signal.SIGHUP, lambda: [worker.signal(signal.SIGHUP) for worker in workers])
+        sockets = _bound(section, number or len(os.sched_getaffinity(0)), bound)
+        (admin,) = sockets.pop(ADMIN, [None])
+        workers = [
+            Worker(each, settings.instance, dict(zip(sockets, ones, strict=True)))
+            for each, ones in enumerate(zip(*sockets.values(), strict=True))
+        ]
+        loop.add_signal_handler(signal.SIGHUP, _signal, workers, signal.SIGHUP)
         try:
             if not await _started(workers, stop):
                 return
-            async with administering(Admin(workers, section.max_staleness_s), admin), asyncio.TaskGroup() as tasks:
+            async with _administering(workers, section, admin), asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(worker.keep_running()) for worker in workers]
-                names = {name: str(Endpoint(*one.getsockname()[:2])) for name, one in endpoints.items()}
-                _logger.info("listening", extra=names | {"workers": len(workers)})
+                endpoints = ", ".join(_name(ones[0]) for ones in sockets.values())
+                where = {"endpoints": endpoints} | ({} if admin is None else {"admin": _name(admin)})
+                _logger.info("listening", extra=where | {"workers": len(workers)})
                 await stop.wait()
                 _logger.info("stopping")
                 for task in running:
@@ -89,6 +92,37 @@ async def _run(settings: Settings, number: int) -> None:
         finally:
             bound.close()  # or connections would wait for nobody
             await asyncio.gather(*(worker.stop() for worker in workers))
+
+
+def _bound(section: OCSPSection, workers: int, stack: contextlib.ExitStack) -> dict[str, list[socket.socket]]:
+    """Sockets for each worker, by the option that gives it its own; and one for ADMIN.
+
+    Raises:
+        StartError: an address cannot be used.
+    """
+    addresses = {
+        "--listen": ("ocsp.listen", section.listen, workers),
+        "--tls-listen": ("ocsp.tls_listen", section.tls_listen, workers),
+        ADMIN: ("ocsp.admin_listen", section.admin_listen, 1),
+    }
+    return {
+        option: [stack.enter_context(one) for one in bind(key, endpoint, number)]
+        for option, (key, endpoint, number) in addresses.items()
+        if endpoint is not None
+    }
+
+
+def _administering(
+    workers: list[Worker], section: OCSPSection, admin: socket.socket | None
+) -> contextlib.AbstractAsyncContextManager[None]:
+    if admin is None:
+        return contextlib.nullcontext()
+    return administering(Admin(workers, section.max_staleness_s), admin)
+
+
+def _signal(workers: list[Worker], number: signal.Signals) -> None:
+    for worker in workers:
+        worker.signal(number)
 
 
 async def _started(workers: list[Worker], stop: asyncio.Event) -> bool:
@@ -109,6 +143,10 @@ async def _started(workers: list[Worker], stop: asyncio.Event) -> bool:
         return True
     starting.cancel()
     return False
+
+
+def _name(bound: socket.socket) -> str:
+    return str(Endpoint(*bound.getsockname()[:2]))
 
 
 async def _start(workers: list[Worker]) -> None:

@@ -154,7 +154,8 @@ class AccessList:
 
     def bearer(self, token: str, now: datetime) -> Grant | None:
         """Whose token it is."""
-        return _agreed(self._tokens.get(sha256(token.encode()).digest(), ()), now)
+        digest = sha256(token.encode("utf-8", "surrogateescape")).digest()  # any octets may be in a header
+        return _agreed(self._tokens.get(digest, ()), now)
 
     def passwords(self, name: str, now: datetime) -> dict[str, Grant]:
         """The hashes of the passwords that the party `name` has."""

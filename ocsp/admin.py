@@ -1,8 +1,8 @@
 """The admin listener: /healthz, /readyz and /metrics of all workers, apart from what relying parties reach.
 
-    /healthz   200: the program runs
-    /readyz    200: every worker could sign an answer now, and heard of all revocations lately; else 503
-    /metrics   Prometheus text format
+/healthz   200: the program runs
+/readyz    200: every worker could sign an answer now, and heard of all revocations lately; else 503
+/metrics   Prometheus text format
 """
 
 import asyncio

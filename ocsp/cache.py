@@ -12,7 +12,6 @@ The key is the question as received: the body of a POST, or the request line of 
 it: the octets of an answer are the same for everybody, and each caller's rights are looked at when he asks.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -29,18 +28,10 @@ class KeptAnswer:
     answer: Answer
     before_date: bytes  # the head of the HTTP response, until "Date: "
     records: tuple[tuple[bytes, bytes], ...]  # for each certificate asked about: fragments of its record
-    results: Counter[str]  # how many certificates have which status
+    results: tuple[str, ...]  # and their statuses
     fresh_until: float
     valid_until: float
     public: bool
-
-    def response(self, date: bytes) -> bytes:
-        """The whole HTTP response.
-
-        Args:
-            date: IMF-fixdate (RFC 9110, section 5.6.7).
-        """
-        return b"".join((self.before_date, date, b"\r\n\r\n", self.answer.der))
 
 
 class AnswerCache:

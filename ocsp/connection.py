@@ -3,7 +3,7 @@
 Theory of operation. `Connection.data_received` sees the octets first. As long as a connection is in step, its next
 octet is the first one of a request, and aiohttp has nothing left to do. If what came in then is exactly one plain
 request (`ocsp.framing`), its question is looked up in the answer cache; if the answer is not there, or would be no
-longer fresh, it is made by the service in a task of its own, while nothing more is read from the connection. Anything
+longer fresh, it is made by the service in a task of its own, and what comes in meanwhile waits. Anything
 else is aiohttp's, from the first octet on and unchanged: a request in the middle of a chunk, sent ahead, in HTTP/1.0,
 with a header that means something. A connection where that leaves it open where the next request begins is not in step
 again, and aiohttp's for good.
@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 
@@ -25,6 +25,7 @@ from ocsp.access import Caller, Right
 from ocsp.cache import AnswerCache, KeptAnswer
 from ocsp.caching import HTTPDate
 from ocsp.framing import Heads, get_target
+from ocsp.limits import ConnectionLimit
 from ocsp.metrics import Metrics
 
 HOLD_S: Final = 0.2  # for the body that follows its head in a segment of its own
@@ -54,6 +55,10 @@ class Answering(Protocol):
     def connected(self, transport: asyncio.Transport, now: datetime) -> Caller:
         """Who asks on a connection, by its address and client certificate."""
 
+    @property
+    def has_limits(self) -> bool:
+        """Is anybody limited?"""
+
     def admits(self, caller: Caller, now: float) -> bool:
         """May he be answered at once, and is that counted?"""
 
@@ -73,33 +78,36 @@ class Turn:
         self._service = service
         self._metrics = metrics
         self._waiting: list[tuple[asyncio.Transport, KeptAnswer, bytes]] = []
-        self._begun = False
         self._date = HTTPDate()
+        self.has_begun = False
         self.now = 0.0
+        self.knowledge: object = None  # of now
+        self.add = self._waiting.append  # an answer that leaves at the end; the octets are a fragment of its records
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look at the clock, unless that was done in this turn."""
-        if self._begun:
-            return
-        self._begun = True
+        """Look at the clock, and at what is known."""
+        self.has_begun = True
         self.now = self._clock()
+        self.knowledge = self._service.knowledge
         loop.call_soon(self.end)
-
-    def add(self, transport: asyncio.Transport, kept: KeptAnswer, asked_by: bytes) -> None:
-        """Let an answer out at the end of the turn; `asked_by` is a fragment of its records."""
-        self._waiting.append((transport, kept, asked_by))
 
     def end(self) -> None:
         """Write the records, then let the answers out; if that cannot be done, tell everybody to try later."""
-        self._begun = False
-        waiting, self._waiting = self._waiting, []
+        self.has_begun = False
+        waiting = self._waiting.copy()
         if not waiting:
             return
+        self._waiting.clear()
         recorded = self._record(waiting)
         date = self._date.at(self.now)
+        before_body = date + b"\r\n\r\n"
         for transport, kept, _ in waiting:
-            if not transport.is_closing():
-                transport.write(kept.response(date) if recorded else self._service.not_now(date))
+            if transport.is_closing():
+                continue
+            if recorded:
+                transport.write(b"".join((kept.before_date, before_body, kept.answer.der)))
+            else:
+                transport.write(self._service.not_now(date))
         if recorded:
             self._metrics.answered_from_cache([kept.results for _, kept, _ in waiting])
 
@@ -107,9 +115,9 @@ class Turn:
         at = stamp(datetime.fromtimestamp(self.now, UTC))
         try:
             self._journal.flush()  # of what could not be written before, so that it does not grow
-            for _, kept, asked_by in waiting:
+            for _, kept, who in waiting:
                 for what, given in kept.records:
-                    self._journal.append_line(b"".join((at, what, asked_by, given)))
+                    self._journal.append_line(b"".join((at, what, who, given)))
             self._journal.flush()
         except OSError:
             _logger.exception("journal_failed")
@@ -120,11 +128,15 @@ class Turn:
 class Shortcut:
     """What all connections of a server share."""
 
-    def __init__(self, service: Answering, cache: AnswerCache, turn: Turn, max_request_bytes: int) -> None:
+    def __init__(
+        self, service: Answering, cache: AnswerCache, turn: Turn, max_request_bytes: int, limit: ConnectionLimit
+    ) -> None:
         self.service = service
+        self.has_limits = service.has_limits
         self.cache = cache
         self.turn = turn
         self.max_request_bytes = max_request_bytes
+        self.limit = limit
         self.heads = Heads()
 
 
@@ -137,6 +149,8 @@ class Connection(web.RequestHandler):
         "_busy",
         "_caller",
         "_caller_until",
+        "_counted",
+        "_cut_off",
         "_held",
         "_in_step",
         "_knowledge",
@@ -149,86 +163,134 @@ class Connection(web.RequestHandler):
         self._shortcut = shortcut
         self._in_step = True  # the next octet begins a request
         self._busy = False  # aiohttp has a request that it has not answered yet
-        self._held = b""  # a head whose body is awaited
+        self._held = b""  # a head whose body is awaited, or what came before its turn
         self._timer: asyncio.TimerHandle | None = None  # for what is held
         self._answering: asyncio.Task[None] | None = None
         self._knowledge: object = None  # of when the caller was recognised
         self._caller: Caller | None = None
         self._caller_until = 0.0
         self._asked_by = b""
+        self._counted: str | None = None  # the address that this connection counts for
+        self._cut_off: asyncio.TimerHandle | None = None  # as long as the peer does not read what it is sent
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection, if there may be one more."""
+        origin: str = transport.get_extra_info("peername")[0]
+        if not self._shortcut.limit.take(origin):
+            _logger.info("connection_refused", extra={"origin": origin})
+            cast("asyncio.Transport", transport).abort()
+            return
+        self._counted = origin
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        """The peer does not read: wait for a while."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._cut_off = self._loop.call_later(self._keepalive_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does."""
+        super().resume_writing()
+        self._wait_no_more()
+
+    def _wait_no_more(self) -> None:
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+            self._cut_off = None
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain request; hand anything else to aiohttp."""
+        if self._answering is not None:
+            self._wait(data)
+            return
         if self._held:
             data = self._take_held() + data
-        if not data or not self._in_step or self._force_close or self._close:
+        if not (data and self._in_step and self._take(data)):
             super().data_received(data)
-            return
-        if self._busy:
+
+    def _take(self, data: bytes) -> bool:
+        """Answer what begins with a request, or let aiohttp do it: False."""
+        if self._busy or self._force_close or self._close:
             self._in_step = False
-            super().data_received(data)
-            return
+            return False
         head, question = self._shortcut.heads.split(data)
-        if head.body_octets is None:
-            self._in_step = False
-        elif head.plain and head.body_octets and not question:
+        if head.plain and head.body_octets and not question:
             self._hold(data)
-            return
-        elif data.startswith(b"POST") and head.body_octets != len(question):
+            return True
+        if head.body_octets is None or (data.startswith(b"POST") and head.body_octets != len(question)):
             self._in_step = False
-        elif head.plain and self._answer(question):
-            return
-        else:
-            self._busy = True
-        super().data_received(data)
+            return False
+        if head.plain and self._answer(question):
+            return True
+        self._busy = True
+        return False
 
     def _answer(self, question: bytes) -> bool:
         """Answer a plain request, now or later; False is aiohttp's business."""
         shortcut, transport = self._shortcut, self.transport
         if transport is None or self._paused:  # what was answered before is not read: aiohttp waits for that
             return False
+        turn = shortcut.turn
+        if not turn.has_begun:
+            turn.begin(self._loop)
+        now = turn.now
+        caller = self._caller
+        if caller is None or self._knowledge is not turn.knowledge or now >= self._caller_until:
+            caller = self._recognised(transport, now)
+        kept = shortcut.cache.fresh(question, now)
+        if kept is None or not (kept.public or Right.OCSP in caller.rights):
+            return self._answer_later(transport, question, caller)
+        if shortcut.has_limits and not shortcut.service.admits(caller, now):
+            return False
+        turn.add((transport, kept, self._asked_by))
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def _answer_later(self, transport: asyncio.Transport, question: bytes, caller: Caller) -> bool:
+        """Let an answer be made, unless aiohttp is needed to refuse."""
+        shortcut, target = self._shortcut, None
+        if question.startswith(b"GET "):
+            target = get_target(question)
+            if target is None:
+                return False
         if len(question) > shortcut.max_request_bytes:
             return False
-        shortcut.turn.begin(self._loop)
-        now = shortcut.turn.now
-        caller = self._recognised(transport, now)
-        if not shortcut.service.admits(caller, now):
-            return False
-        kept = shortcut.cache.fresh(question, now)
-        if kept is not None and (kept.public or Right.OCSP in caller.rights):
-            shortcut.turn.add(transport, kept, self._asked_by)
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-            return True
-        target = get_target(question) if question.startswith(b"GET ") else None
-        if target is None and question.startswith(b"GET "):
+        if shortcut.has_limits and not shortcut.service.admits(caller, shortcut.turn.now):
             return False
         self._next_keepalive_close_time = self._loop.time() + STALL_S
-        transport.pause_reading()
         self._answering = self._loop.create_task(self._respond(transport, question, target, caller))
         return True
 
-    async def _respond(
-        self, transport: asyncio.Transport, question: bytes, target: str | None, caller: Caller
-    ) -> None:
+    async def _respond(self, transport: asyncio.Transport, question: bytes, target: str | None, caller: Caller) -> None:
         """Answer what the cache does not know."""
+        response = b""
         try:
             response = await self._shortcut.service.respond(question, target, caller)
-            if not transport.is_closing():
-                transport.write(response)
-                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-                transport.resume_reading()
         finally:
             self._answering = None
+            if not response:
+                transport.close()
+        if not transport.is_closing():
+            transport.write(response)
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            if self._held:
+                transport.resume_reading()
+                self.data_received(self._take_held())
+
+    def _wait(self, data: bytes) -> None:
+        """Keep what came in before the answer has left, and read no more."""
+        if data and self.transport is not None:
+            self._held += data
+            self.transport.pause_reading()
 
     def _recognised(self, transport: asyncio.Transport, now: float) -> Caller:
-        """Who asks: looked up again when rights have changed or ended, and each second."""
-        knowledge = self._shortcut.service.knowledge
-        if self._caller is None or self._knowledge is not knowledge or now >= self._caller_until:
-            caller = self._shortcut.service.connected(transport, datetime.fromtimestamp(now, UTC))
-            end = now + CALLER_S if caller.until is None else min(now + CALLER_S, caller.until.timestamp())
-            self._caller, self._caller_until, self._knowledge = caller, end, knowledge
-            self._asked_by = peer(caller.party, caller.origin)
-        return self._caller
+        """Who asks: looked up when rights have changed or ended, and each second."""
+        caller = self._shortcut.service.connected(transport, datetime.fromtimestamp(now, UTC))
+        end = now + CALLER_S if caller.until is None else min(now + CALLER_S, caller.until.timestamp())
+        self._caller, self._caller_until, self._knowledge = caller, end, self._shortcut.turn.knowledge
+        self._asked_by = peer(caller.party, caller.origin)
+        return caller
 
     def _hold(self, data: bytes) -> None:
         """Wait a little for the body: many clients send it in a segment of its own."""
@@ -265,6 +327,10 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The peer has gone."""
         self._take_held()
+        self._wait_no_more()
+        if self._counted is not None:
+            self._shortcut.limit.give_back(self._counted)
+            self._counted = None
         super().connection_lost(exc)
 
     def handle_error(

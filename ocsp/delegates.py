@@ -35,6 +35,9 @@ class Keys(Protocol):
     def signer(self, serial: int) -> Signer:
         """The key of one delegate; raises SigningError: it is not there, or cannot be used."""
 
+    def place(self, serial: int) -> str:
+        """Where that is, for people."""
+
 
 def key_name(serial: int) -> str:
     """What the key of a delegate is called, wherever it is."""
@@ -55,6 +58,10 @@ class KeyStore:
     def signer(self, serial: int) -> Signer:
         """The key in that file. Decrypting it takes about 50 ms."""
         return software.load(self.file(serial), self.passphrase)
+
+    def place(self, serial: int) -> str:
+        """The name of that file."""
+        return str(self.file(serial))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,8 @@ def _delegate(recorded: DelegateCertificate, certificate: x509.Certificate, keys
     """
     signer = keys.signer(recorded.serial)
     if signer.public_key != certificate.public_key():
-        name = key_name(recorded.serial)
-        raise _RefusedError(f"key {name}: not the key of delegate {name}; restore it from its backup")
+        place, name = keys.place(recorded.serial), key_name(recorded.serial)
+        raise _RefusedError(f"{place}: not the key of delegate {name}; restore it from its backup")
     return Delegate(
         serial=recorded.serial,
         generation_id=recorded.generation_id,

@@ -5,7 +5,7 @@
     ├── NotOurIssuerError           unauthorized       no certificate asked about was issued here
     ├── SeveralIssuersError         unauthorized       no delegate may speak for two keys of the CA
     ├── AccessDeniedError           unauthorized       the right `ocsp` is missing (R-4-4-4-3)
-    ├── SignatureRequiredError      sigRequired        the same, of somebody who might have it and does not say who he is
+    ├── SignatureRequiredError      sigRequired        the same, but signing the request could help
     ├── TooManyRequestsError        tryLater           more of them than this party or address may send
     ├── StoreUnavailableError       tryLater           the database is out of reach
     └── NoDelegateError             tryLater           no usable key for this generation

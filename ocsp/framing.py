@@ -5,7 +5,7 @@ must be exactly that: a second reading of the same octets that differs from aioh
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_HEAD_BYTES: Final = 8190
@@ -17,8 +17,10 @@ _GET_LINE: Final = re.compile(rb"GET (/[!-~]*) HTTP/1\.1")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 _LENGTH: Final = re.compile(rb"[0-9]{1,9}")
 _CHANGE_NOTHING: Final = frozenset(
-    (b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"cache-control", b"host", b"pragma")
-    + (b"user-agent",)
+    (
+        *(b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"cache-control", b"host", b"pragma"),
+        b"user-agent",
+    )
 )
 
 
@@ -74,7 +76,8 @@ def read_head(head: bytes) -> Head:
         if field is None:
             return UNCLEAR
         fields.append((field[1].lower(), field[2]))
-    return _meaning(fields, has_body=line.startswith(b"POST"))
+    meaning = _meaning(fields, has_body=line.startswith(b"POST"))
+    return replace(meaning, plain=False) if line.startswith(b"HEAD") and meaning is not UNCLEAR else meaning
 
 
 def get_target(line: bytes) -> str | None:

@@ -1,11 +1,10 @@
 """What the settings of an installation provide: the delegates' keys, how callers are recognised, TLS."""
 
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 
@@ -15,14 +14,15 @@ from ocsp.delegates import Keys, KeyStore
 from ocsp.errors import StartError
 from ocsp.limits import RateLimits
 from ocsp.recognition import Proxies, Recogniser
-from ocsp.signature import path_to, registered_is_enough
+from ocsp.responder import Responder, Signing, StatusSource
+from ocsp.response import ResponseForm
+from ocsp.signature import PathCheck, path_to, registered_is_enough
 from ocsp.tls import ServerTLS, TLSFiles
 from ocsp.token import TokenKeys
 from pkix import pkcs11
 from pkix.signing import SigningError
 from settings.load import Settings
-
-MEMORY_KEY_OCTETS: Final = 32
+from settings.sections import OCSPSection
 
 
 @contextlib.contextmanager
@@ -39,52 +39,64 @@ def delegate_keys(settings: Settings) -> Iterator[Keys]:
         return
     pin = _secret(settings, section.pkcs11_pin_file, f"PIN of token {section.pkcs11_token}", "pkcs11_pin_file")
     try:
-        token = pkcs11.open_token(section.pkcs11_module, section.pkcs11_token, pin.decode())
-    except (SigningError, UnicodeDecodeError) as e:
+        token = pkcs11.open_token(section.pkcs11_module, section.pkcs11_token, pin.decode("ascii", "replace"))
+    except SigningError as e:
         raise StartError(str(e)) from e
     with token:
         yield TokenKeys(token)
 
 
-def recogniser(settings: Settings, passwords: PasswordVerifier) -> Recogniser:
-    """How callers are recognised.
+@contextlib.contextmanager
+def recogniser(settings: Settings, memory_key: bytes) -> Iterator[Recogniser]:
+    """How callers are recognised; `memory_key` are 32 random octets, under which verified passwords are remembered.
 
     Raises:
         StartError: the CAs of their certificates cannot be read.
     """
     section = settings.ocsp
     proxies = Proxies(section.trusted_proxies, section.proxy_certificate_header)
-    if section.client_ca is None:
-        return Recogniser(proxies, passwords, registered_is_enough)
-    file = settings.path(section.client_ca)
-    try:
-        anchors = x509.load_pem_x509_certificates(file.read_bytes())
-    except (OSError, ValueError) as e:
-        raise StartError(f"{file}: {e}; put certificates in PEM there, or change `ocsp.client_ca`") from e
-    return Recogniser(proxies, passwords, path_to(anchors))
+    has_path = registered_is_enough if section.client_ca is None else _path_to(settings.path(section.client_ca))
+    with contextlib.closing(PasswordVerifier(memory_key, time.monotonic)) as passwords:
+        yield Recogniser(proxies, passwords, has_path)
 
 
-def password_verifier() -> PasswordVerifier:
-    """With a key that nobody else knows."""
-    return PasswordVerifier(secrets.token_bytes(MEMORY_KEY_OCTETS), time.monotonic)
+def responder(section: OCSPSection, statuses: StatusSource, signing: Signing) -> Responder:
+    """What makes answers, in the form that is configured."""
+    days = section.archive_cutoff_days
+    form = ResponseForm(
+        by_name=section.responder_id == "name",
+        retention=None if days is None else timedelta(days=days),
+        mixes_generations=section.mixed_generations,
+    )
+    return Responder(statuses, timedelta(seconds=section.response_validity_s), signing, form)
 
 
-def rate_limits(settings: Settings) -> RateLimits:
+def rate_limits(section: OCSPSection) -> RateLimits:
     """As configured."""
-    return RateLimits(settings.ocsp.address_requests_per_s, settings.ocsp.party_requests_per_s)
+    return RateLimits(section.address_requests_per_s, section.party_requests_per_s)
 
 
-def server_tls(settings: Settings, access: Callable[[], AccessList]) -> ServerTLS:
-    """TLS of the HTTPS listener; `access` tells whose client certificates are registered.
+def server_tls(settings: Settings, access: Callable[[], AccessList | None]) -> ServerTLS:
+    """TLS of the HTTPS listener.
 
     Raises:
         StartError: a file cannot be used.
     """
     section = settings.ocsp
-    asks = Recognition.CLIENT_CERTIFICATE in section.recognition
-    client_ca = None if section.client_ca is None else settings.path(section.client_ca)
-    files = TLSFiles(settings.path(section.tls_certificate), settings.path(section.tls_key), client_ca)
-    return ServerTLS(files, lambda: access().client_certificates if asks else None)
+    files = TLSFiles(
+        settings.path(section.tls_certificate),
+        settings.path(section.tls_key),
+        None if section.client_ca is None else settings.path(section.client_ca),
+        asks_clients=Recognition.CLIENT_CERTIFICATE in section.recognition,
+    )
+    return ServerTLS(files, access)
+
+
+def _path_to(file: Path) -> PathCheck:
+    try:
+        return path_to(x509.load_pem_x509_certificates(file.read_bytes()))
+    except (OSError, ValueError) as e:
+        raise StartError(f"{file}: {e}; put certificates in PEM there, or change `ocsp.client_ca`") from e
 
 
 def _secret(settings: Settings, file: Path, what: str, key: str) -> bytes:

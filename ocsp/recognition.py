@@ -41,8 +41,8 @@ class Peer:
 class Proxies:
     """Those that are believed, and where they put the client certificate."""
 
-    networks: Sequence[IPv4Network | IPv6Network] = ()
-    certificate_header: str = "Client-Cert"
+    networks: Sequence[IPv4Network | IPv6Network]
+    certificate_header: str
 
     def trusts(self, origin: str) -> bool:
         """Is it one of them?"""
@@ -50,19 +50,17 @@ class Proxies:
         return any(address in network for network in self.networks)
 
     def client(self, proxy: Peer, headers: Mapping[str, str]) -> Peer:
-        """Whom `proxy` speaks for: the last address in X-Forwarded-For that is none of a proxy's own."""
-        for hop in reversed(headers.get(FORWARDED_FOR, "").split(",")):
-            try:
-                origin = str(address_of(hop.strip()))
-            except ValueError:
-                return proxy
-            if not self.trusts(origin):
-                return Peer(
-                    origin,
-                    _fingerprint(_certificate(headers.get(self.certificate_header, ""))),
-                    is_private=headers.get(FORWARDED_PROTO, "").lower() == "https",
-                )
-        return proxy
+        """Whom `proxy` speaks for: the last address in X-Forwarded-For that is no proxy's, or else the first."""
+        try:
+            hops = [str(address_of(hop.strip())) for hop in headers.get(FORWARDED_FOR, "").split(",")]
+        except ValueError:
+            return proxy
+        origin = next((hop for hop in reversed(hops) if not self.trusts(hop)), hops[0])
+        return Peer(
+            origin,
+            _fingerprint(_certificate(headers.get(self.certificate_header, ""))),
+            is_private=headers.get(FORWARDED_PROTO, "").lower() == "https",
+        )
 
 
 class Recogniser:

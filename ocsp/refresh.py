@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ocsp import delegates
 from ocsp.access import ALL_WAYS, AccessList, Grant, Recognition
-from ocsp.delegates import DelegateCertificate, KeyStore
+from ocsp.delegates import DelegateCertificate, Keys
 from ocsp.errors import StoreUnavailableError
 from ocsp.issuers import Generation, Issuers
 
@@ -83,7 +83,7 @@ class Refresh:
     def __init__(
         self,
         source: Source,
-        keys: KeyStore,
+        keys: Keys,
         clock: Callable[[], datetime],
         kept: Kept,
         ways: Collection[Recognition] = ALL_WAYS,  # how callers are recognised
@@ -99,6 +99,11 @@ class Refresh:
         self.confirmed_at: datetime | None = None  # all changes until then are in the snapshot
         self._stale = True  # everything is to be loaded
         self.refusals: tuple[str, ...] = ()  # of the last load: why which delegates cannot be used
+
+    @property
+    def access(self) -> AccessList | None:
+        """Who may ask, as far as that is known."""
+        return None if self._snapshot is None else self._snapshot.access
 
     @property
     def snapshot(self) -> Snapshot:

@@ -61,14 +61,14 @@ class Responder:
 
         Raises:
             NotOurIssuerError: no certificate is of a generation in `issuers`.
-            SeveralIssuersError: they are of more than one.
+            SeveralIssuersError: they are of more than one, and that is not answered here.
             StoreUnavailableError: the statuses cannot be read.
             AccessDeniedError: `caller` may not be told.
             SignatureRequiredError: nor that, but he may say who he is.
             NoDelegateError: nobody can sign.
         """
         named = [issuers.generation(cert_id) for cert_id in request.cert_ids]
-        generation = _only(named)
+        generation = _asked_about(named, mixes=self._form.mixes_generations)
         serials = {cert_id.serial_number for cert_id in request.cert_ids if cert_id.serial_number in SERIALS}
         issued = await self._statuses.statuses(serials)
         singles = tuple(
@@ -93,19 +93,19 @@ class Responder:
         raise NoDelegateError(f"no delegate of generation {generation.generation_id} can be used now")
 
 
-def _only(named: Iterable[Generation | None]) -> Generation:
-    """The one generation of ours among the issuers that a request names.
+def _asked_about(named: Iterable[Generation | None], *, mixes: bool) -> Generation:
+    """The generation of ours among the issuers that a request names; the newest, if it `mixes` several and may.
 
     Raises:
         NotOurIssuerError: there is none.
-        SeveralIssuersError: there are several.
+        SeveralIssuersError: there are several, and it may not.
     """
     ours = {generation.generation_id: generation for generation in named if generation is not None}
     if not ours:
         raise NotOurIssuerError("no issuer of ours is named")
-    if len(ours) > 1:
+    if len(ours) > 1 and not mixes:
         raise SeveralIssuersError("several issuers are named; ask about each of them on its own")
-    return ours.popitem()[1]
+    return ours[max(ours)]
 
 
 def authorize(caller: Caller, singles: Iterable[SingleResponse]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from ocsp.errors import OCSPResponseStatus
@@ -43,6 +44,7 @@ class ResponseForm:
 
     by_name: bool = False  # ResponderID byName instead of byKey
     retention: timedelta | None = None  # how long after expiry a status is kept, to be told in archiveCutoff
+    mixes_generations: bool = False  # one answer for certificates of several keys of the CA, as in RFC 2560
 
 
 USUAL_FORM: Final = ResponseForm()
@@ -79,7 +81,7 @@ def response_data(
         nonce: extnValue of the request's nonce.
         form: what the operator chose.
     """
-    times = der.generalized_time(interval.this_update) + der.explicit(0, der.generalized_time(interval.next_update))
+    times = _times(interval)
     cutoff = b"" if form.retention is None else _archive_cutoff(interval.this_update - form.retention)
     responses = [
         der.sequence(
@@ -101,12 +103,24 @@ def assemble(tbs_response_data: bytes, signature: bytes, delegate: Delegate) -> 
         tbs_response_data,
         algorithm_identifier(delegate.signer.public_key),
         der.bit_string(signature),
-        der.explicit(0, der.sequence(delegate.certificate)),
+        _certs(delegate.certificate),
     )
     return der.sequence(
         der.enumerated(OCSPResponseStatus.SUCCESSFUL),
         der.explicit(0, der.sequence(ID_PKIX_OCSP_BASIC, der.octet_string(basic))),
     )
+
+
+@lru_cache(maxsize=256)
+def _times(interval: ValidityInterval) -> bytes:
+    """ThisUpdate and nextUpdate of a SingleResponse: those of one second are all alike."""
+    return der.generalized_time(interval.this_update) + der.explicit(0, der.generalized_time(interval.next_update))
+
+
+@lru_cache(maxsize=256)
+def _certs(certificate: bytes) -> bytes:
+    """The certs of a BasicOCSPResponse."""
+    return der.explicit(0, der.sequence(certificate))
 
 
 def _cert_status(status: CertStatus) -> bytes:

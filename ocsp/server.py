@@ -16,7 +16,6 @@ import logging
 import socket
 import ssl
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +30,7 @@ from ocsp.access import AccessList, Caller
 from ocsp.cache import AnswerCache, KeptAnswer
 from ocsp.connection import HTTPServer, Shortcut, Turn
 from ocsp.errors import OCSPError, OCSPResponseStatus, StoreUnavailableError, TooManyRequestsError
-from ocsp.limits import RateLimits
+from ocsp.limits import ConnectionLimit, RateLimits
 from ocsp.metrics import Metrics
 from ocsp.recognition import Peer, Recogniser
 from ocsp.refresh import Snapshot
@@ -40,7 +39,7 @@ from ocsp.responder import Responder, authorize
 from ocsp.response import ERROR_RESPONSES, Answer
 from pkix.revocation import CertStatus, Good, Revoked, Unknown
 from pkix.validity import whole_second
-from settings.sections import Endpoint, OCSPSection
+from settings.sections import OCSPSection
 
 REQUEST_TYPE: Final = "application/ocsp-request"
 RESPONSE_TYPE: Final = "application/ocsp-response"
@@ -87,7 +86,7 @@ class Listener:
     """Where connections come from."""
 
     socket: socket.socket  # bound
-    ssl: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +161,11 @@ class OCSPService:
             return self._means.recogniser.by_connection(peer, self._means.knowledge.snapshot.access, now)
         except StoreUnavailableError:
             return Caller(peer.origin)
+
+    @property
+    def has_limits(self) -> bool:
+        """Is anybody limited?"""
+        return (self._section.address_requests_per_s or self._section.party_requests_per_s) is not None
 
     def admits(self, caller: Caller, now: float) -> bool:
         """May he be answered at once, and is that counted?"""
@@ -316,8 +320,9 @@ async def listening(
 ) -> AsyncIterator[HTTPServer]:
     """Serve while the context lasts; at its end requests in progress are still answered."""
     turn = Turn(means.journal, time.time, service, means.metrics)
+    limit = ConnectionLimit(section.max_connections, section.max_connections_per_address)
     server = HTTPServer(
-        Shortcut(service, means.cache, turn, section.max_request_bytes),
+        Shortcut(service, means.cache, turn, section.max_request_bytes, limit),
         service,
         keepalive_timeout=section.idle_timeout_s,
         lingering_time=LINGERING_S,
@@ -328,7 +333,7 @@ async def listening(
     await runner.setup()
     try:
         for listener in listeners:
-            site = web.SockSite(runner, listener.socket, ssl_context=listener.ssl, backlog=BACKLOG_CONNECTIONS)
+            site = web.SockSite(runner, listener.socket, ssl_context=listener.tls, backlog=BACKLOG_CONNECTIONS)
             await site.start()
         yield server
     finally:
@@ -366,7 +371,7 @@ def _kept(answer: Answer, method: str) -> KeptAnswer:
         answer=answer,
         before_date=_head_before_date(_headers(caching.headers(answer, method, begin)), len(answer.der)),
         records=tuple((event(EVENT, result), gift(serial, len(answer.der))) for serial, result in results),
-        results=Counter(result for _, result in results),
+        results=tuple(result for _, result in results),
         fresh_until=(begin + (end - begin) / 2).timestamp(),
         valid_until=end.timestamp(),
         public=answer.public,

@@ -1,15 +1,22 @@
 """Who signed a request (RFC 6960, section 4.1.2)."""
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    Policy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
 
 from ocsp.request import RequestSignature
 from pkix import der
@@ -26,8 +33,8 @@ ECDSA: Final[dict[str, hashes.HashAlgorithm]] = {
     "1.2.840.10045.4.3.4": hashes.SHA512(),
 }
 
-PathCheck = Callable[[x509.Certificate, Sequence[x509.Certificate], datetime], bool]
-"""Is there a path from a certificate, over those that came with it, to somebody who is trusted?"""
+PathCheck = Callable[[x509.Certificate, Sequence[bytes], datetime], bool]
+"""Is there a path from a certificate, over those in DER that came with it, to somebody who is trusted?"""
 
 
 def signing_certificate(
@@ -44,37 +51,41 @@ def signing_certificate(
     Returns:
         None: nobody who is registered.
     """
-    with suppress(ValueError):  # certificates that came along and cannot be read
-        brought = [x509.load_der_x509_certificate(certificate) for certificate in signed.certificates]
-        for certificate in _candidates(signed, registered):
-            parsed = x509.load_der_x509_certificate(certificate)
-            if _is_signed_by(parsed, signed) and has_path(parsed, brought, now):
-                return certificate
+    for certificate in _candidates(signed, registered):
+        parsed = x509.load_der_x509_certificate(certificate)
+        if _is_signed_by(parsed, signed) and has_path(parsed, signed.certificates, now):
+            return certificate
     return None
 
 
-def registered_is_enough(_certificate: x509.Certificate, _brought: Sequence[x509.Certificate], _now: datetime) -> bool:
+def registered_is_enough(_certificate: x509.Certificate, _brought: Sequence[bytes], _now: datetime) -> bool:
     """Whoever registered the certificate has checked whose it is."""
     return True
 
 
 def path_to(anchors: Sequence[x509.Certificate]) -> PathCheck:
     """There must be a path to one of `anchors` (RFC 5280, section 6)."""
-    builder = (
-        PolicyBuilder()
-        .store(Store(list(anchors)))
-        # What the certificate of a verifier is for besides, and how he is named in it, is nothing to us.
-        .extension_policies(ca_policy=ExtensionPolicy.permit_all(), ee_policy=ExtensionPolicy.permit_all())
+    # What the certificate of a verifier is for besides, and how he is named in it, is nothing to us.
+    anything = ExtensionPolicy.permit_all()
+    of_cas = anything.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None).may_be_present(
+        x509.KeyUsage, Criticality.AGNOSTIC, _signs_certificates
     )
+    builder = PolicyBuilder().store(Store(list(anchors))).extension_policies(ca_policy=of_cas, ee_policy=anything)
 
-    def has_path(certificate: x509.Certificate, brought: Sequence[x509.Certificate], now: datetime) -> bool:
+    def has_path(certificate: x509.Certificate, brought: Sequence[bytes], now: datetime) -> bool:
+        verifier = builder.time(now).build_client_verifier()
         try:
-            builder.time(now).build_client_verifier().verify(certificate, list(brought))
-        except VerificationError:
+            verifier.verify(certificate, [x509.load_der_x509_certificate(each) for each in brought])
+        except (VerificationError, ValueError, x509.InvalidVersion):  # the latter two: it brought no certificates
             return False
         return True
 
     return has_path
+
+
+def _signs_certificates(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("this key does not sign certificates")
 
 
 def _candidates(signed: RequestSignature, registered: Collection[bytes]) -> list[bytes]:
@@ -84,8 +95,9 @@ def _candidates(signed: RequestSignature, registered: Collection[bytes]) -> list
     return [certificate for certificate in registered if _directory_name(certificate) == signed.requestor_name]
 
 
+@lru_cache(maxsize=4096)
 def _directory_name(certificate: bytes) -> bytes:
-    """The subject as a GeneralName."""
+    """The subject as a GeneralName. Anybody may ask for a search among all of them: it must cost little."""
     return der.explicit(4, x509.load_der_x509_certificate(certificate).subject.public_bytes())
 
 

@@ -1,83 +1,65 @@
-"""Threads that sign: the event loop goes on meanwhile, for keys release the interpreter's lock while they work.
+"""Where signatures are made.
 
-A thread takes what has gathered and hands several signatures back at once: waking the loop costs as much as a P-256
-signature.
+A key in this process signs in the event loop, for a millisecond at a time, and then lets the loop see to connections:
+handing a signature over to a thread and back costs more than P-256 takes, and all cores have a worker already. A key in
+a token signs in threads, for whoever waits for a token does not compute.
 """
 
 import asyncio
 import time
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import NamedTuple
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
 
 from ocsp.metrics import Metrics
 from pkix.signing import Signer, sign
+from pkix.software import SoftwareSigner
 
-AT_ONCE = 8
+AT_A_TIME_S: Final = 0.001
+TOKEN_THREADS: Final = 4
 
 
 class _Job(NamedTuple):
     signer: Signer
     to_be_signed: bytes
-    begun: float
     signature: "asyncio.Future[bytes]"
+    begun: float
 
 
-class _Done(NamedTuple):
-    job: _Job
-    outcome: bytes | Exception
+class Signatures:
+    """Signs for one event loop."""
 
-
-class SigningThreads:
-    """Signs in threads of its own, for one event loop."""
-
-    def __init__(self, number: int, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads = [Thread(target=self._run, name="signing", daemon=True) for _ in range(number)]
-        for thread in self._threads:
-            thread.start()
+        self._jobs: deque[_Job] = deque()
+        self._threads = ThreadPoolExecutor(TOKEN_THREADS, thread_name_prefix="token")
 
     def sign(self, signer: Signer, to_be_signed: bytes) -> "asyncio.Future[bytes]":
         """The signature over `to_be_signed`; SigningError if the key cannot be used now."""
-        job = _Job(signer, to_be_signed, time.perf_counter(), self._loop.create_future())
-        self._jobs.put(job)
+        begun = time.perf_counter()
+        if not isinstance(signer, SoftwareSigner):
+            signature = self._loop.run_in_executor(self._threads, sign, signer, to_be_signed)
+            signature.add_done_callback(lambda _: self._metrics.signature(time.perf_counter() - begun))
+            return signature
+        if not self._jobs:
+            self._loop.call_soon(self._work)
+        job = _Job(signer, to_be_signed, self._loop.create_future(), begun)
+        self._jobs.append(job)
         return job.signature
 
     def close(self) -> None:
-        """Let the threads end after what they have begun."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
+        """Wait for the token."""
+        self._threads.shutdown()
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            done = [_signed(job)]
-            try:
-                while len(done) < AT_ONCE and (job := self._jobs.get_nowait()) is not None:
-                    done.append(_signed(job))
-            except Empty:
-                pass
-            self._loop.call_soon_threadsafe(self._deliver, done)
-            if job is None:
-                return
-
-    def _deliver(self, done: list[_Done]) -> None:
-        now = time.perf_counter()
-        for job, outcome in done:
+    def _work(self) -> None:
+        until = time.perf_counter() + AT_A_TIME_S
+        now = 0.0
+        while self._jobs and now < until:
+            job = self._jobs.popleft()
+            if not job.signature.cancelled():
+                job.signature.set_result(sign(job.signer, job.to_be_signed))
+            now = time.perf_counter()
             self._metrics.signature(now - job.begun)
-            if job.signature.cancelled():
-                continue
-            if isinstance(outcome, Exception):
-                job.signature.set_exception(outcome)
-            else:
-                job.signature.set_result(outcome)
-
-
-def _signed(job: _Job) -> _Done:
-    try:
-        return _Done(job, sign(job.signer, job.to_be_signed))
-    except Exception as e:  # noqa: BLE001 - whatever it is, whoever waits for the signature gets it
-        return _Done(job, e)
+        if self._jobs:
+            self._loop.call_soon(self._work)

@@ -7,11 +7,12 @@ that one only serves to put a current one in its place in the middle of every ha
 
 import logging
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ocsp.access import AccessList
 from ocsp.errors import StartError
 
 _logger = logging.getLogger(__name__)
@@ -24,54 +25,55 @@ class TLSFiles:
     certificate: Path  # with the chain to a CA that clients know
     key: Path
     client_ca: Path | None
+    asks_clients: bool  # for a certificate
 
 
 class ServerTLS:
     """The SSLContext of a listener."""
 
-    def __init__(self, files: TLSFiles, registered: Callable[[], Collection[bytes] | None]) -> None:
+    def __init__(self, files: TLSFiles, access: Callable[[], AccessList | None]) -> None:
         """Load the files.
 
         Args:
-            files: read again whenever `registered` returns another object.
-            registered: DER of the client certificates that a handshake accepts; None: it asks for none.
+            files: read again whenever `access` returns another object.
+            access: who may ask now; None is not known yet.
 
         Raises:
             StartError: the files cannot be used.
         """
         self._files = files
-        self._registered = registered
-        self._accepted = registered()
+        self._access = access
+        self._access_then = access()
         try:
-            self._current = self._new(self._accepted)
+            self._current = self._new()
         except OSError as e:  # ssl.SSLError is one
             raise StartError(_what_to_do(files, e)) from e
         self.context: Final = self._current
         self.context.sni_callback = self._put_current
 
     def _put_current(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        registered = self._registered()
-        if registered is not self._accepted:
-            self._accepted = registered
+        access = self._access()
+        if access is not self._access_then:
+            self._access_then = access
             try:
-                self._current = self._new(registered)
+                self._current = self._new()
             except OSError as e:
                 _logger.error("tls_files_refused", extra={"reason": _what_to_do(self._files, e)})  # noqa: TRY400
         connection.context = self._current
 
-    def _new(self, registered: Collection[bytes] | None) -> ssl.SSLContext:
+    def _new(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         context.load_cert_chain(self._files.certificate, self._files.key)
-        if registered is None:
+        if not self._files.asks_clients:
             return context
         context.verify_mode = ssl.CERT_OPTIONAL
         if self._files.client_ca is not None:
             context.load_verify_locations(self._files.client_ca)
-        elif registered:
+        elif self._access_then is not None and self._access_then.client_certificates:
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            context.load_verify_locations(cadata=b"".join(registered))
+            context.load_verify_locations(cadata=b"".join(self._access_then.client_certificates))
         return context
 
 

@@ -20,3 +20,7 @@ class TokenKeys:
             SigningError: it is not there, or the token cannot be used.
         """
         return self.token.signer(key_name(serial))
+
+    def place(self, serial: int) -> str:
+        """Its label, and that of the token."""
+        return f"token {self.token.label}, key {key_name(serial)}"

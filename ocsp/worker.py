@@ -11,27 +11,27 @@ import contextlib
 import gc
 import json
 import logging
+import secrets
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
 from journal.segment import Journal
+from ocsp import provision
+from ocsp.access import Recognition
 from ocsp.cache import AnswerCache
 from ocsp.connection import HTTPServer
-from ocsp.delegates import KeyStore
 from ocsp.errors import StartError, StoreUnavailableError
 from ocsp.metrics import Metrics
 from ocsp.refresh import Refresh
-from ocsp.responder import Responder
 from ocsp.server import Listener, Means, OCSPService, listening
-from ocsp.signing import SigningThreads
+from ocsp.signing import Signatures
 from ocsp.store import Store
 from settings import log
 from settings.database import connect_arguments
@@ -39,7 +39,7 @@ from settings.load import Settings, load
 
 CANNOT_START: Final = 1
 MEBIBYTE: Final = 2**20
-SIGNING_THREADS: Final = 2  # one signs while the other hands over; a token takes several at a time
+GC_ALLOCATIONS: Final = 20_000  # between collections; kept answers are many objects, and none of them is garbage soon
 
 _logger = logging.getLogger("ocsp")
 
@@ -49,7 +49,8 @@ class _Arguments:
     instance: Path
     number: int
     control: socket.socket  # to the parent
-    listeners: tuple[socket.socket, ...]
+    listen: socket.socket
+    tls_listen: socket.socket | None
 
 
 def main() -> int:
@@ -70,10 +71,12 @@ def _arguments() -> _Arguments:
     parser.add_argument("--instance", type=Path, required=True)
     parser.add_argument("--number", type=int, required=True)
     parser.add_argument("--control", type=int, required=True, help="descriptor of the socket to the parent")
-    parser.add_argument("--listen", type=int, nargs="+", required=True, help="descriptors of bound sockets")
+    parser.add_argument("--listen", type=int, required=True, help="descriptor of a bound socket, for HTTP")
+    parser.add_argument("--tls-listen", type=int, help="the same for HTTPS")
     given = parser.parse_args()
-    listeners = tuple(socket.socket(fileno=descriptor) for descriptor in given.listen)
-    return _Arguments(given.instance, given.number, socket.socket(fileno=given.control), listeners)
+    tls_listen = None if given.tls_listen is None else socket.socket(fileno=given.tls_listen)
+    control, listen = socket.socket(fileno=given.control), socket.socket(fileno=given.listen)
+    return _Arguments(given.instance, given.number, control, listen, tls_listen)
 
 
 async def _serve(settings: Settings, arguments: _Arguments) -> None:
@@ -90,15 +93,21 @@ async def _serve(settings: Settings, arguments: _Arguments) -> None:
     cache = AnswerCache(section.cache_mib * MEBIBYTE, section.max_staleness_s)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(contextlib.closing(Store(connect_arguments(settings, "prefca_ocsp"))))
-        signing = stack.enter_context(contextlib.closing(SigningThreads(SIGNING_THREADS, metrics)))
-        refresh = Refresh(store, _key_store(settings), _now, cache)
+        signing = stack.enter_context(contextlib.closing(Signatures(metrics)))
+        keys = stack.enter_context(provision.delegate_keys(settings))
+        refresh = Refresh(store, keys, _now, cache, tuple(map(Recognition, section.recognition)))
         loop.add_signal_handler(signal.SIGHUP, refresh.reload)
         await _first_load(refresh)
         journal = stack.enter_context(contextlib.closing(_journal(settings, arguments.number)))
-        responder = Responder(store, timedelta(seconds=section.response_validity_s), signing)
-        means = Means(refresh, responder, cache, journal, metrics)
+        responder = provision.responder(section, store, signing)
+        recogniser = stack.enter_context(provision.recogniser(settings, secrets.token_bytes(32)))
+        means = Means(refresh, recogniser, provision.rate_limits(section), responder, cache, journal, metrics)
+        listeners = [Listener(arguments.listen)]
+        if arguments.tls_listen is not None:
+            tls = provision.server_tls(settings, lambda: refresh.access)
+            listeners.append(Listener(arguments.tls_listen, tls.context))
         gc.freeze()  # what is there now stays: the collector need not look at it again and again
-        listeners = [Listener(each) for each in arguments.listeners]
+        gc.set_threshold(GC_ALLOCATIONS, 50, 50)
         async with (
             listening(OCSPService(section, means), section, means, listeners) as server,
             asyncio.TaskGroup() as tasks,
@@ -169,23 +178,6 @@ async def _first_load(refresh: Refresh) -> None:
     if not refresh.snapshot.issuers.has_delegate(_now()):
         reasons = "; ".join(refresh.refusals) or "the CA has issued no delegate that is valid now; issue one"
         raise StartError(f"no answer could be signed: {reasons}")
-
-
-def _key_store(settings: Settings) -> KeyStore:
-    """Where the delegates' keys are.
-
-    Raises:
-        StartError: the passphrase cannot be read.
-    """
-    file = settings.path(settings.ocsp.passphrase_file)
-    try:
-        passphrase = file.read_bytes().rstrip(b"\r\n")
-    except OSError as e:
-        raise StartError(
-            f"{file}: {e.strerror}; put the passphrase of the responder's keys there, "
-            "or change `ocsp.passphrase_file` in prefca.toml"
-        ) from e
-    return KeyStore(settings.path(settings.ocsp.key_directory), passphrase)
 
 
 def _journal(settings: Settings, number: int) -> Journal:

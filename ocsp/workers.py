@@ -14,7 +14,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from settings.sections import Endpoint
 REPORT_TIMEOUT_S: Final = 2.0
 STOP_TIMEOUT_S: Final = 13.0  # a worker gives requests in progress 10 s
 MAX_PAUSE_S: Final = 30.0
+STEADY_S: Final = 10.0  # a worker that ran for so long can do it
 
 _logger = logging.getLogger("ocsp")
 
@@ -74,7 +75,8 @@ def bind(key: str, endpoint: Endpoint, number: int) -> list[socket.socket]:
 class Worker:
     """One worker, and its successors."""
 
-    def __init__(self, number: int, instance: Path, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, number: int, instance: Path, sockets: Mapping[str, socket.socket]) -> None:
+        """Prepare it; `sockets` are the bound ones, by the option that `ocsp.worker` takes each with."""
         self.number = number
         self.starts = 0
         self._instance = instance
@@ -92,12 +94,13 @@ class Worker:
         """
         self.starts += 1
         ours, theirs = socket.socketpair()
-        descriptors = [one.fileno() for one in self._sockets]
+        descriptors = {option: one.fileno() for option, one in self._sockets.items()}
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "ocsp.worker", "--instance", str(self._instance)),
-                *("--number", str(self.number), "--control", str(theirs.fileno()), "--listen", *map(str, descriptors)),
-                pass_fds=(theirs.fileno(), *descriptors),
+                *("--number", str(self.number), "--control", str(theirs.fileno())),
+                *(f"{option}={descriptor}" for option, descriptor in descriptors.items()),
+                pass_fds=(theirs.fileno(), *descriptors.values()),
             )
         reader, writer = self._control = await asyncio.open_connection(sock=ours)
         if not await reader.readline():
@@ -105,18 +108,17 @@ class Worker:
             raise WorkerFailedError(await self._process.wait())
 
     async def keep_running(self) -> None:
-        """Whenever the process ends, start another one; at once, and if that does not help, after growing pauses."""
-        pause_s = 0.0
+        """Whenever the process ends, start another one: at once if it had run well, else after growing pauses."""
+        loop = asyncio.get_running_loop()
+        pause_s, started_at = 0.0, loop.time()
         while self._process is not None:
             status = await self._process.wait()
+            pause_s = 0.0 if loop.time() > started_at + STEADY_S else min(pause_s * 2 + 1, MAX_PAUSE_S)
             _logger.error("worker_ended", extra={"worker": self.number, "status": status, "again_in_s": pause_s})
             await asyncio.sleep(pause_s)
-            try:
+            started_at = loop.time()
+            with contextlib.suppress(WorkerFailedError):  # it has said why, and has ended
                 await self.start()
-            except WorkerFailedError:
-                pause_s = min(pause_s * 2 + 1, MAX_PAUSE_S)
-            else:
-                pause_s = 0.0
 
     async def report(self) -> dict[str, Any] | None:
         """What the worker says about itself; None if it does not answer."""

@@ -6,6 +6,7 @@ ResponseData on the hot path. What is parsed from a peer goes through declared t
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat import asn1
@@ -60,11 +61,13 @@ def integer(value: int) -> bytes:
     return asn1.encode_der(value)
 
 
+@lru_cache(maxsize=256)
 def object_identifier(dotted: str) -> bytes:
     """OBJECT IDENTIFIER."""
     return asn1.encode_der(ObjectIdentifier(dotted))
 
 
+@lru_cache(maxsize=256)
 def generalized_time(moment: datetime) -> bytes:
     """GeneralizedTime in UTC and whole seconds."""
     return element(0x18, moment.astimezone(UTC).strftime("%Y%m%d%H%M%SZ").encode())

@@ -3,6 +3,8 @@
 Reading order. What a client says: `messages` (values), `ber`, `framing` and `codec` (octets). What there is to read:
 `definitions` and `schema`, `preparation`, `names` and `matching` (when two values are equal), `dit`, and `snapshot`,
 which makes a tree of what the issuer published. How a question is answered: `filters`, `search`, `access`, and
-`session`, which is one connection without I/O. The shell: `directory` (what is in force now), `store` (PostgreSQL),
-`passwords`, `outbox`, `tls`, `server` (Twisted), `__main__`.
+`session`, which is one connection without I/O, with `authentication`, `throttle`, `controls` and `paging`; `cache`
+keeps answers that are ready. The shell: `directory` (what is in force now), `store` (PostgreSQL), `local_copy`,
+`passwords`, `outbox`, `tls`, `turns` (records before answers), `connection` (a Twisted protocol), `transport` (under
+it, uvloop's), `server`, `health` and `admin`, `parent` (of several workers), `__main__`.
 """

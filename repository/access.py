@@ -2,13 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Self
+from typing import Final, Self, TypeVar
 
 from repository import names
+from repository.certificates import not_after
+from repository.errors import MalformedMessageError
 from repository.names import NameKey
+
+K = TypeVar("K")
+
+_SECOND: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +39,7 @@ class Credential:
 
     def is_same(self, other: "Credential") -> bool:
         """Whether this is the other one, perhaps with another period of agreement."""
-        mine, its = (
-            (each.relying_party_id, each.secret_hash, each.certificate) for each in (self, other)
-        )
+        mine, its = ((each.relying_party_id, each.secret_hash, each.certificate) for each in (self, other))
         return mine == its
 
 
@@ -44,20 +48,20 @@ class AccessTable:
     """Everybody's rights at one moment."""
 
     by_name: Mapping[NameKey, tuple[Credential, ...]]
+    by_party: Mapping[int, tuple[Credential, ...]]
     by_fingerprint: Mapping[bytes, tuple[Credential, ...]]  # SHA-256 of a certificate
+    certificates: frozenset[bytes]  # DER: all that a client may show in TLS
 
     @classmethod
     def of(cls, credentials: Iterable[Credential]) -> Self:
-        """Index credentials."""
-        by_name: dict[NameKey, list[Credential]] = defaultdict(list)
-        by_fingerprint: dict[bytes, list[Credential]] = defaultdict(list)
-        for credential in credentials:
-            by_name[names.parse(credential.dn).key].append(credential)
-            if credential.certificate is not None:
-                by_fingerprint[sha256(credential.certificate).digest()].append(credential)
+        """Index credentials; a certificate that cannot be read is none."""
+        usable = [made for credential in credentials if (made := _until_expiry(credential)) is not None]
+        certified = [(each, each.certificate) for each in usable if each.certificate is not None]
         return cls(
-            {key: tuple(its) for key, its in by_name.items()},
-            {fingerprint: tuple(its) for fingerprint, its in by_fingerprint.items()},
+            by_name=_indexed((names.parse(each.dn).key, each) for each in usable),
+            by_party=_indexed((each.relying_party_id, each) for each in usable),
+            by_fingerprint=_indexed((sha256(certificate).digest(), each) for each, certificate in certified),
+            certificates=frozenset(certificate for _, certificate in certified),
         )
 
     def credentials(self, key: NameKey | None, now: datetime) -> tuple[Credential, ...]:
@@ -76,4 +80,23 @@ class AccessTable:
         The credential itself must still be there: one that was ended, because it became known to others, ends the
         connections that were made with it. The period of agreement may have changed.
         """
-        return any(each.is_same(bound) for each in self.credentials(names.parse(bound.dn).key, now))
+        its = self.by_party.get(bound.relying_party_id, ())
+        return any(each.is_same(bound) and each.is_agreed(now) for each in its)
+
+
+def _until_expiry(credential: Credential) -> Credential | None:
+    """A certificate is worth nothing after its end."""
+    if credential.certificate is None:
+        return credential
+    try:
+        expires = not_after(credential.certificate) + _SECOND  # notAfter is still in the period
+    except (ValueError, MalformedMessageError):
+        return None
+    return replace(credential, agreed_until=min(credential.agreed_until, expires))
+
+
+def _indexed(pairs: Iterable[tuple[K, Credential]]) -> Mapping[K, tuple[Credential, ...]]:
+    index: dict[K, list[Credential]] = defaultdict(list)
+    for key, credential in pairs:
+        index[key].append(credential)
+    return {key: tuple(its) for key, its in index.items()}

@@ -4,18 +4,20 @@ A simple bind takes two steps, since verifying a password takes long: `begin` sa
 became of it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from repository import names
-from repository.access import AccessTable, Credential
+from repository.access import Credential
 from repository.directory import Directory
 from repository.messages import SASL, BindRequest, Result, ResultCode, Simple
 from repository.names import NameKey
 from repository.throttle import FailedBinds
 
 _VERSION: Final = 3
+_NOT_LOADED: Final = Result(ResultCode.UNAVAILABLE, "access rights are not loaded yet; try again soon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class VerifyPassword:
 @dataclass(frozen=True, slots=True)
 class _Pending:
     name: NameKey | str
-    credentials: tuple[Credential, ...]
+    credentials: Mapping[str, Credential]  # by the hash of the password
 
 
 class Authentication:
@@ -47,6 +49,11 @@ class Authentication:
     def is_pending(self) -> bool:
         """Whether a password is being verified."""
         return self._pending is not None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether somebody is bound, with a right or without it now."""
+        return self._bound is not None
 
     def party(self, now: datetime) -> Credential | None:
         """Who is bound and has the right at this moment; the right may have ended since the bind."""
@@ -68,41 +75,37 @@ class Authentication:
             is_encrypted: by TLS.
             fingerprint: SHA-256 of the certificate that the client showed in TLS; None if there is none.
         """
-        access = self._directory.access
         if request.version != _VERSION:
             return Result(ResultCode.PROTOCOL_ERROR, "only LDAPv3 is spoken here")
         match request.authentication:
-            case Simple(b"") if not request.name:
-                return Result(ResultCode.SUCCESS)
-            case Simple(b""):
-                # A name with an empty password is no login: RFC 4513, section 5.1.2.
-                return Result(ResultCode.UNWILLING_TO_PERFORM, "a name needs a password")
-            case Simple() if not is_encrypted:
-                message = "use StartTLS or ldaps before you send a password"
-                return Result(ResultCode.CONFIDENTIALITY_REQUIRED, message)
-            case SASL("EXTERNAL") if fingerprint is None:
-                message = "EXTERNAL needs TLS with a client certificate"
-                return Result(ResultCode.INAPPROPRIATE_AUTHENTICATION, message)
-            case Simple() | SASL("EXTERNAL") if access is None:
-                return Result(ResultCode.UNAVAILABLE, "access rights are not loaded yet; try again soon")
             case Simple(password):
-                return self._simple(access, request.name, password, now)
+                return self._simple(request.name, password, now, is_encrypted=is_encrypted)
             case SASL("EXTERNAL", credentials):
-                return self._external(access, fingerprint, credentials, now)
-        return Result(ResultCode.AUTH_METHOD_NOT_SUPPORTED, "use simple authentication or SASL EXTERNAL")
+                return self._external(fingerprint, credentials, now)
+            case _:
+                message = "use simple authentication or SASL EXTERNAL"
+                return Result(ResultCode.AUTH_METHOD_NOT_SUPPORTED, message)
 
-    def _simple(self, access: AccessTable, name: str, password: bytes, now: datetime) -> Result | VerifyPassword:
-        try:
-            key: NameKey | None = names.parse(name).key
-        except ValueError:
-            key = None
+    def _simple(self, name: str, password: bytes, now: datetime, *, is_encrypted: bool) -> Result | VerifyPassword:
+        if not password and not name:
+            return Result(ResultCode.SUCCESS)
+        if not password:
+            # A name with an empty password is no login: RFC 4513, section 5.1.2.
+            return Result(ResultCode.UNWILLING_TO_PERFORM, "a name needs a password")
+        if not is_encrypted:
+            message = "use StartTLS or ldaps before you send a password"
+            return Result(ResultCode.CONFIDENTIALITY_REQUIRED, message)
+        access = self._directory.access
+        if access is None:
+            return _NOT_LOADED
+        key = _key(name)
         pause_s = self._failed_binds.pause_s(key or name, self._address, now)
         if pause_s:
             # Known names and unknown ones alike, and without a look at the password.
             return Result(ResultCode.INVALID_CREDENTIALS, f"too many failed binds; try again in {pause_s} s")
-        credentials = tuple(each for each in access.credentials(key, now) if each.secret_hash is not None)
+        credentials = {each.secret_hash: each for each in access.credentials(key, now) if each.secret_hash is not None}
         self._pending = _Pending(key or name, credentials)
-        return VerifyPassword(password, tuple(each.secret_hash or "" for each in credentials), self._address)
+        return VerifyPassword(password, tuple(credentials), self._address)
 
     def end(self, matching_hash: str | None, now: datetime) -> Result:
         """Go on with the bind that waited; `matching_hash` is that of the hashes which the password has."""
@@ -110,7 +113,7 @@ class Authentication:
         if pending is None:
             raise RuntimeError("no bind waits for its password")
         self._pending = None
-        self._bound = next((each for each in pending.credentials if each.secret_hash == matching_hash), None)
+        self._bound = pending.credentials[matching_hash] if matching_hash is not None else None
         if self._bound is None:
             # The same for a wrong password and an unknown name (RFC 4513, section 5.1.3), also in time.
             self._failed_binds.failed(pending.name, self._address, now)
@@ -118,10 +121,16 @@ class Authentication:
         self._failed_binds.succeeded(pending.name, self._address)
         return Result(ResultCode.SUCCESS)
 
-    def _external(self, access: AccessTable, fingerprint: bytes, credentials: bytes | None, now: datetime) -> Result:
+    def _external(self, fingerprint: bytes | None, credentials: bytes | None, now: datetime) -> Result:
         """SASL EXTERNAL (RFC 4422, appendix A; RFC 4513, section 5.2.3)."""
+        if fingerprint is None:
+            message = "EXTERNAL needs TLS with a client certificate"
+            return Result(ResultCode.INAPPROPRIATE_AUTHENTICATION, message)
         if credentials is None:
             return Result(ResultCode.SASL_BIND_IN_PROGRESS, "send the identity to act as; empty for your own")
+        access = self._directory.access
+        if access is None:
+            return _NOT_LOADED
         found = access.certified(fingerprint, now)
         if found is None or (credentials and not _is_identity(credentials, found)):
             return Result(ResultCode.INVALID_CREDENTIALS)
@@ -131,8 +140,12 @@ class Authentication:
 
 def _is_identity(authorization: bytes, party: Credential) -> bool:
     """Whether an authzId (RFC 4513, section 5.2.1.8) names this party: nobody acts for somebody else."""
-    kind, _, name = authorization.decode(errors="replace").partition(":")
+    kind, _, name = authorization.decode(errors="surrogateescape").partition(":")
+    return kind == "dn" and _key(name) == _key(party.dn)
+
+
+def _key(name: str) -> NameKey | None:
     try:
-        return kind == "dn" and names.parse(name).key == names.parse(party.dn).key
+        return names.parse(name).key
     except ValueError:
-        return False
+        return None

@@ -6,7 +6,6 @@ all octets of the LDAPMessage behind the message ID. The message ID is put in wh
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Self
 
 from journal import record
@@ -62,32 +61,28 @@ class Answer:
         return self._flat.setdefault(id_bytes, tuple(fragments))
 
 
-@dataclass(slots=True)
-class Counters:
-    """How often the caches of a process were asked; they outlive publications."""
-
-    hits: int = 0
-    misses: int = 0
-
-
 class AnswerCache:
     """The answers for one publication and one kind of reader: at most `max_bytes` of them, the oldest go first."""
 
     def __init__(self, max_bytes: int) -> None:
         self._answers: dict[bytes, Answer] = {}
-        self._room_bytes = max_bytes
+        self._max_bytes = max_bytes
+        self.size_bytes = 0
         self.find = self._answers.get  # no call of ours in between: this is asked for every request
+
+    def __len__(self) -> int:
+        return len(self._answers)
 
     def add(self, request: bytes, answer: Answer) -> None:
         """Keep an answer, if request and answer are of a size that is worth it."""
         cost = len(request) + answer.own_bytes
         if len(request) > MAX_REQUEST_BYTES or cost > MAX_ANSWER_BYTES or request in self._answers:
             return
-        self._room_bytes -= cost
+        self.size_bytes += cost
         self._answers[request] = answer
-        while self._room_bytes < 0:
+        while self.size_bytes > self._max_bytes:
             oldest = next(iter(self._answers))
-            self._room_bytes += len(oldest) + self._answers.pop(oldest).own_bytes
+            self.size_bytes -= len(oldest) + self._answers.pop(oldest).own_bytes
 
 
 def _shared_bytes(operation: Operation) -> int:

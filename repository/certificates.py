@@ -65,12 +65,20 @@ def _certificate(reader: Reader) -> CertificateKey:
     return CertificateKey(serial_number, names.key_of_der(tbs))
 
 
+def not_after(value: bytes) -> datetime:
+    """The last moment of the validity of a Certificate."""
+    tbs = Reader(value).constructed().constructed()
+    for _ in range(3 + (tbs.peek() == _EXPLICIT[0])):
+        tbs.skip()  # version, serialNumber, signature and issuer, of which the version may be absent
+    validity = tbs.constructed()
+    validity.skip()
+    return _time(validity)
+
+
 def certificate_pair(value: bytes) -> PairKey:
     """Of a CertificatePair."""
     reader = Reader(value).constructed()
-    found = [
-        _certificate(reader.constructed(tag).constructed()) if reader.peek() == tag else None for tag in _EXPLICIT
-    ]
+    found = [_certificate(reader.constructed(tag).constructed()) if reader.peek() == tag else None for tag in _EXPLICIT]
     return PairKey(*found)
 
 
@@ -151,6 +159,8 @@ def certificate_pair_assertion(text: str) -> PairKey:
         _certificate_assertion(fields[name]) if name in fields else None
         for name in ("issuedToThisCAAssertion", "issuedByThisCAAssertion")
     ]
+    if found == [None, None]:
+        raise ValueError("an assertion about a pair without any certificate")
     return PairKey(*found)
 
 
@@ -167,34 +177,37 @@ def _asserted_time(value: gser.Value | None) -> datetime:
     match value:
         case gser.Choice("utcTime", str() as text):
             return _utc_time(text)
-        case gser.Choice("generalizedTime", str() as text):
+        case gser.Choice("generalizedTime", str() as text) | str(text):  # the latter is how slapd has it
             return _generalized_time(text)
-    raise ValueError("an assertion about a list without thisUpdate")
+        case _:
+            raise ValueError("an assertion about a list without thisUpdate")
 
 
 def _point(value: gser.Value) -> NameKey:
     match value:
         case gser.Choice("fullName", (gser.Choice("directoryName", name),)):
             return _name(name)
-    raise ValueError("a distributionPoint that is not one directoryName")
+        case _:
+            raise ValueError("a distributionPoint that is not one directoryName")
 
 
 def _name(value: gser.Value | None) -> NameKey:
     match value:
         case gser.Choice("rdnSequence", str() as text) | str(text):
             return names.parse(text).key
-    raise ValueError("an assertion without a name")
+        case _:
+            raise ValueError("an assertion without a name")
 
 
 def _string(value: gser.Value | None) -> str:
     if not isinstance(value, str):
-        raise ValueError("an assertion without a number")
+        raise ValueError("an assertion without a number")  # noqa: TRY004 - peers write text, of which this is a part
     return value
 
 
 def _fields(value: gser.Value) -> Mapping[str, gser.Value]:
     if not isinstance(value, Mapping):
-        raise ValueError("an assertion that has no named parts")
+        raise ValueError("an assertion that has no named parts")  # noqa: TRY004 - as above
     return value
 
 

@@ -11,13 +11,14 @@ reads the rest.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from ldaptor.protocols import pureldap
-from ldaptor.protocols.pureber import CLASS_CONTEXT, STRUCTURED, BERInteger, int2berlen
+from ldaptor.protocols.pureber import CLASS_CONTEXT, STRUCTURED, int2berlen
 
-from repository.ber import BOOLEAN, END, ENUMERATED, OCTET_STRING, SEQUENCE, SET, Reader
+from repository.ber import BOOLEAN, END, ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, SET, Reader
 from repository.errors import MalformedMessageError, OperationError
 from repository.messages import (
     SASL,
@@ -289,7 +290,8 @@ _ITEMS: Final[Mapping[int, Callable[[Reader, int], Filter]]] = {
 
 def message(message_id: int, operation: Operation) -> Operation:
     """Make an LDAPMessage of an encoded operation; nothing but its first piece is copied."""
-    return enveloped(BERInteger(message_id).toWire(), operation)
+    octets = message_id.to_bytes(message_id.bit_length() // 8 + 1, "big")
+    return enveloped(bytes((INTEGER, len(octets))) + octets, operation)
 
 
 def enveloped(message_id: bytes, operation: Operation) -> Operation:
@@ -300,7 +302,7 @@ def enveloped(message_id: bytes, operation: Operation) -> Operation:
 
 def envelope_header(size: int) -> bytes:
     """What an LDAPMessage begins with whose message ID and operation have this many octets."""
-    return bytes((SEQUENCE,)) + int2berlen(size)
+    return b"".join((bytes((SEQUENCE,)), int2berlen(size)))
 
 
 def with_control(operation: Operation, control: Control) -> Operation:
@@ -315,6 +317,7 @@ def notice_of_disconnection(result: Result) -> Operation:
     return message(_UNSOLICITED, extended_response(result, name=_NOTICE_OF_DISCONNECTION))
 
 
+@lru_cache(maxsize=256)
 def response(tag: int, result: Result) -> Operation:
     """The response to the request with this tag: BindResponse, SearchResultDone."""
     response_class = _OPERATIONS[tag].response

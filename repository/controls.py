@@ -53,7 +53,7 @@ def read(controls: Iterable[Control], kind: str) -> Controls:
         supported = SUPPORTED.get(control.control_type)
         if supported is None or kind not in supported.kinds:
             if control.criticality:
-                message = f"the control {control.control_type[:64]} is not available for this operation"
+                message = f"the control {control.control_type[:64]!a} is not available for this operation"
                 raise OperationError(ResultCode.UNAVAILABLE_CRITICAL_EXTENSION, message)
             continue
         if control.control_type in seen:

@@ -1,5 +1,6 @@
 """What every connection reads and the store replaces: the publication and the rights in force."""
 
+from datetime import datetime
 from typing import Final
 
 from repository.access import AccessTable
@@ -17,6 +18,7 @@ class Directory:
         self, dit: DIT | None = None, access: AccessTable | None = None, cache_bytes: int = DEFAULT_CACHE_BYTES
     ) -> None:
         self.access = access  # None: not known yet
+        self.next_update: datetime | None = None  # when the first of the lists in force is out of date
         self._cache_bytes = cache_bytes
         self.dit = not_loaded() if dit is None else dit
 

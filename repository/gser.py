@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-_TOKEN: Final = re.compile(r""" *(?:(?P<word>-?[0-9A-Za-z][0-9A-Za-z-]*)|"(?P<string>(?:[^"]|"")*)"|(?P<mark>[{},:])) *""")
+_TOKEN: Final = re.compile(
+    r""" *(?:(?P<word>-?[0-9A-Za-z][0-9A-Za-z-]*)|"(?P<string>(?:[^"]|"")*)"|(?P<mark>[{},:])) *"""
+)
 _MAX_DEPTH: Final = 8
 
 

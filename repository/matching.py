@@ -19,6 +19,8 @@ Rule = Callable[[bytes], Assertion]  # from an assertion value; raises ValueErro
 
 T = TypeVar("T")
 
+_NUMERIC: Final = re.compile(r"[0-9 ]+")
+_PRINTABLE: Final = re.compile(r"[A-Za-z0-9'()+,./:? =-]+")  # RFC 4517, section 3.2
 _OBJECT_IDENTIFIER_FIRST: Final = re.compile(r"\( *([0-9.]+) ")
 
 
@@ -45,11 +47,21 @@ def _alike(normal: Callable[[bytes], Hashable]) -> Rule:
 
 
 def _case_ignore(value: bytes) -> str:
-    return prepare(value.decode())
+    return prepare(_directory_string(value))
 
 
 def _case_exact(value: bytes) -> str:
-    return prepare(value.decode(), fold_case=False)
+    return prepare(_directory_string(value), fold_case=False)
+
+
+def _directory_string(value: bytes) -> str:
+    if not value:
+        raise ValueError("a Directory String has at least one character (RFC 4517, section 3.3.6)")
+    return value.decode()
+
+
+def _case_ignore_ia5(value: bytes) -> str:
+    return prepare(value.decode("ascii"))
 
 
 def _case_ignore_list(value: bytes) -> tuple[str, ...]:
@@ -57,11 +69,18 @@ def _case_ignore_list(value: bytes) -> tuple[str, ...]:
 
 
 def _numeric_string(value: bytes) -> str:
-    return prepare(value.decode()).replace(" ", "")
+    return _printable(value, _NUMERIC).replace(" ", "")
 
 
 def _telephone_number(value: bytes) -> str:
-    return _numeric_string(value).replace("-", "")
+    return _printable(value, _PRINTABLE).lower().replace(" ", "").replace("-", "")
+
+
+def _printable(value: bytes, allowed: re.Pattern[str]) -> str:
+    text = value.decode()
+    if not allowed.fullmatch(text):
+        raise ValueError("a character that the syntax does not have")
+    return text
 
 
 def _distinguished_name(value: bytes) -> names.NameKey:
@@ -88,7 +107,7 @@ def _octet_string(value: bytes) -> bytes:
 
 EQUALITY: Final[Mapping[str, Rule]] = {
     "caseIgnoreMatch": _alike(_case_ignore),
-    "caseIgnoreIA5Match": _alike(_case_ignore),
+    "caseIgnoreIA5Match": _alike(_case_ignore_ia5),
     "caseIgnoreListMatch": _alike(_case_ignore_list),
     "caseExactMatch": _alike(_case_exact),
     "numericStringMatch": _alike(_numeric_string),

@@ -36,11 +36,10 @@ class ResultCode(IntEnum):
     UNAVAILABLE = 52
     UNWILLING_TO_PERFORM = 53
     OTHER = 80
-    CANCELED = 118  # from here on: RFC 3909, RFC 4528, RFC 4370
+    CANCELED = 118  # these three: RFC 3909
     NO_SUCH_OPERATION = 119
-    CANNOT_CANCEL = 121
-    ASSERTION_FAILED = 122
-    AUTHORIZATION_DENIED = 123
+    TOO_LATE = 120
+    ASSERTION_FAILED = 122  # RFC 4528
 
     @property
     def text(self) -> str:
@@ -232,15 +231,8 @@ class Control:
     control_value: bytes | None
 
 
-Request = (
-    BindRequest
-    | UnbindRequest
-    | SearchRequest
-    | UpdateRequest
-    | CompareRequest
-    | AbandonRequest
-    | ExtendedRequest
-)  # fmt: skip
+AnsweredRequest = BindRequest | SearchRequest | UpdateRequest | CompareRequest | ExtendedRequest
+Request = AnsweredRequest | UnbindRequest | AbandonRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ MAX_NAME_BYTES: Final = 4096
 # Spaces around the separators and `;` for `,` are not in RFC 4514, but in what its predecessors made clients write.
 _TYPE: Final = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+) *= *")
 _HEX_VALUE: Final = re.compile(r"#((?:[0-9A-Fa-f]{2})+) *")
-_VALUE: Final = re.compile(r"""(?:[^\\"+,;<>\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*""")
+_VALUE: Final = re.compile(r"""(?!#)(?:[^\\"+,;<>\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*""")
 _PAIR: Final = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))")
 _STRING_ENCODINGS: Final = {
     0x0C: "utf-8",

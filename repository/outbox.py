@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Final
 
 from repository.codec import Operation
+from repository.messages import ResultCode
 
 Octets = bytes | memoryview
 
@@ -35,48 +36,58 @@ class _Answer:
         return self.begun.popleft()
 
 
-class Outbox:
-    """Answers in the order in which they are to be sent; its length is how many there are."""
+class Outbox(deque[_Answer]):
+    """Answers in the order in which they are to be sent.
 
-    def __init__(self) -> None:
-        self._answers: deque[_Answer] = deque()
-
-    def __len__(self) -> int:
-        return len(self._answers)
+    A deque with more methods: whether it is empty is asked several times for every request.
+    """
 
     def add(self, message_id: int, messages: Iterable[Operation]) -> None:
         """Put an answer at the end."""
-        self._answers.append(_Answer(message_id, messages))
+        self.append(_Answer(message_id, messages))
 
     def abandon(self, message_id: int) -> None:
         """Forget the answer to this request; a message that has been begun is completed, or the stream would break."""
-        for answer in self._answers:
+        for answer in self:
             if answer.message_id == message_id:
                 answer.messages.clear()
-        self._answers = deque(filter(None, self._answers))
+        left = list(filter(None, self))
+        self.clear()
+        self.extend(left)
+
+    def cancel(self, message_id: int, last: Operation) -> ResultCode:
+        """End an answer early: `last` takes the place of the messages that are not begun.
+
+        Returns:
+            success; tooLate if at most the last message of the answer is left; noSuchOperation if there is no answer.
+        """
+        answer = next((each for each in self if each.message_id == message_id), None)
+        if answer is None:
+            return ResultCode.NO_SUCH_OPERATION
+        if len(answer.messages) + bool(answer.begun) < 2:
+            return ResultCode.TOO_LATE
+        answer.messages = deque([last])
+        return ResultCode.SUCCESS
 
     def take(self, limit_bytes: int) -> list[Octets]:
         """The next octets to be sent, at most this many; empty if there are none."""
         slices: list[memoryview] = []
-        while self._answers and limit_bytes > 0:
-            answer = self._answers[0]
+        while self and limit_bytes > 0:
+            answer = self[0]
             piece = answer.next_piece()
             slices.append(piece[:limit_bytes])
             if len(piece) > limit_bytes:
                 answer.begun.appendleft(piece[limit_bytes:])
             limit_bytes -= len(slices[-1])
             if not answer:
-                self._answers.popleft()
+                self.popleft()
         return _joined(slices)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._answers.clear()
 
 
 def _joined(slices: list[memoryview]) -> list[Octets]:
     """The same octets, without small pieces side by side."""
     joined: list[Octets] = []
     for is_small, run in groupby(slices, key=lambda piece: len(piece) <= _SMALL_BYTES):
-        joined += [b"".join(run)] if is_small else run
+        pieces = list(run)
+        joined += [b"".join(pieces)] if is_small else pieces
     return joined

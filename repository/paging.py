@@ -38,8 +38,8 @@ class Paging:
         """Begin a paged search, or go on with the one that the cookie names; its control says how to go on.
 
         Raises:
-            OperationError: unwillingToPerform: the cookie is not the last one, the search is another one, or rights have
-                changed in between; what `find` raises.
+            OperationError: unwillingToPerform: the cookie is not the last one, the search is another one, or rights
+                have changed in between; what `find` raises.
         """
         asked, rest = controls.paged_results, self._rest
         self._rest = None
@@ -58,9 +58,7 @@ class Paging:
             raise OperationError(ResultCode.UNWILLING_TO_PERFORM, message)
         return self._next(rest, asked, controls, limits)
 
-    def _next(
-        self, rest: _Rest, asked: PagedResults, controls: Controls, limits: Limits
-    ) -> tuple[Outcome, Control]:
+    def _next(self, rest: _Rest, asked: PagedResults, controls: Controls, limits: Limits) -> tuple[Outcome, Control]:
         size = min(asked.size, limits.entries)
         entries, result = rest.found
         is_last = size == 0 or size >= len(entries)  # a page of size 0 ends the search: RFC 2696, section 3

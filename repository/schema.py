@@ -10,6 +10,7 @@ from repository import definitions
 
 _DEFINITION: Final = re.compile(r"\( (?P<oid>[\d.]+) NAME (?:'(?P<name>[^']+)'|\( (?P<names>[^)]+) \))")
 _FIELD: Final = re.compile(r" (SUP|EQUALITY|SUBSTR|SYNTAX|USAGE) ([\w.]+)")
+_NUMERIC_OID: Final = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _SYNTAX: Final = "1.3.6.1.4.1.1466.115.121.1."
 # Certificate, Certificate List, Certificate Pair: transferred as DER with ;binary only (RFC 4523, section 2).
 _BINARY_SYNTAXES: Final = frozenset({_SYNTAX + "8", _SYNTAX + "9", _SYNTAX + "10"})
@@ -57,7 +58,7 @@ def described(attribute_description: str) -> AttributeType | None:
 
 def object_identifier(name: str) -> str | None:
     """The OID of an object class or attribute type that is given by name or OID; None for an unknown name."""
-    if name[:1].isdigit():
+    if _NUMERIC_OID.fullmatch(name):
         return name
     found = attribute_type(name)
     return found.oid if found else _object_classes().get(name.lower())

@@ -1,8 +1,9 @@
 """Search and compare on a snapshot of the directory (RFC 4511, sections 4.5 and 4.10).
 
 A search has two steps: `find` makes a list of the entries, `answer` encodes what is to be shown of all of them, or of
-one page. An answer is encoded without a message ID and depends on the request with its controls, the tree and the rights
-alone: whoever wants to keep answers for requests that repeat keeps an `Outcome` under exactly these three.
+one page. An answer is encoded without a message ID and depends on the request, the tree and the rights alone: whoever
+wants to keep answers for requests that repeat keeps them under exactly these three. Only pages, and what ended at the
+time limit, depend on more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,9 +72,7 @@ def search(
     return answer(found, request, controls)
 
 
-def find(
-    dit: DIT, request: SearchRequest, controls: Controls, *, may_read_restricted: bool, limits: Limits
-) -> Found:
+def find(dit: DIT, request: SearchRequest, controls: Controls, *, may_read_restricted: bool, limits: Limits) -> Found:
     """Find the entries of a search.
 
     Raises:
@@ -139,9 +138,7 @@ def _matched(wanted: Iterable[Predicate], entry: Entry, attributes: _Selected) -
         yield held, tuple(value for value in its_values if any(item(entry, {held: (value,)}) for item in wanted))
 
 
-def compare(
-    dit: DIT, request: CompareRequest, controls: Controls = NONE, *, may_read_restricted: bool
-) -> Result:
+def compare(dit: DIT, request: CompareRequest, controls: Controls = NONE, *, may_read_restricted: bool) -> Result:
     """Answer a compare with compareTrue or compareFalse.
 
     Raises:

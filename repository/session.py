@@ -18,12 +18,14 @@ from repository import codec, controls
 from repository.access import Credential
 from repository.authentication import Authentication, VerifyPassword
 from repository.ber import Reader
+from repository.cache import Answer
 from repository.codec import Envelope, Operation
 from repository.controls import Controls
 from repository.directory import Directory
 from repository.errors import MalformedMessageError, OperationError
 from repository.messages import (
     AbandonRequest,
+    AnsweredRequest,
     BindRequest,
     CompareRequest,
     ExtendedRequest,
@@ -96,6 +98,9 @@ _REFUSALS: Final = frozenset({
     ResultCode.UNWILLING_TO_PERFORM,
 })  # fmt: skip
 
+# Results that the same request would lead to again; how long a search takes is another matter every time.
+_REPEATABLE: Final = frozenset({ResultCode.SUCCESS, ResultCode.SIZE_LIMIT_EXCEEDED, ResultCode.ADMIN_LIMIT_EXCEEDED})
+
 _MAX_OBJECT_CHARACTERS: Final = 512  # of a record: a peer may write names as long as a message
 
 
@@ -116,6 +121,11 @@ class Session:
     def is_waiting(self) -> bool:
         """Whether a password is being verified; until `verified`, nothing else may be received."""
         return self._pending is not None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether somebody is bound, with a right or without it now."""
+        return self._authentication.is_bound
 
     def party(self, now: datetime) -> Credential | None:
         """Who is bound and has the right at this moment."""
@@ -162,15 +172,20 @@ class Session:
         except OperationError as e:
             yield from self._refuse(envelope, e.result, now)
 
-    def _operation(self, envelope: Envelope, request: Request, now: datetime) -> Iterator[Action]:  # noqa: C901 - cases
-        match request:  # unbind and abandon have no response, so none of their controls can be refused
+    def _operation(self, envelope: Envelope, request: Request, now: datetime) -> Iterator[Action]:
+        match request:
             case UnbindRequest():
                 yield Close()
-                return
             case AbandonRequest(message_id):
-                yield Abandon(message_id)
-                return
-        understood = controls.read(envelope.controls, envelope.kind)
+                if not any(control.criticality for control in envelope.controls):  # none goes with this operation
+                    yield Abandon(message_id)
+            case _:
+                understood = controls.read(envelope.controls, envelope.kind)
+                yield from self._answered(envelope, request, understood, now)
+
+    def _answered(
+        self, envelope: Envelope, request: AnsweredRequest, understood: Controls, now: datetime
+    ) -> Iterator[Action]:
         match request:
             case BindRequest():
                 yield from self._bind(envelope, request, now)
@@ -198,28 +213,31 @@ class Session:
     def _bind_response(self, envelope: Envelope, name: str, result: Result, now: datetime) -> list[Action]:
         return [self._record(envelope.kind, result.code.text, name, now), _answer(envelope, result)]
 
-    def _may_read_restricted(self, now: datetime) -> bool:
-        return self.party(now) is not None
-
     # ---------------------------------------------------------------- search
 
     def _search(
         self, envelope: Envelope, request: SearchRequest, understood: Controls, now: datetime
     ) -> Iterator[Action]:
-        reader = {"may_read_restricted": self._may_read_restricted(now)}
+        dit, may_read = self._directory.dit, self.party(now) is not None
         if understood.paged_results is None:
-            outcome = search(self._directory.dit, request, understood, **reader, limits=self._limits)
+            outcome = search(dit, request, understood, may_read_restricted=may_read, limits=self._limits)
             done = codec.response(envelope.tag, outcome.result)
         else:
-            outcome, page = self._paging.page(self._directory.dit, request, understood, **reader, limits=self._limits)
+            outcome, page = self._paging.page(
+                dit, request, understood, may_read_restricted=may_read, limits=self._limits
+            )
             done = codec.with_control(codec.response(envelope.tag, outcome.result), page)
-        yield from self._search_records(request, outcome, now)
-        messages = (codec.message(envelope.message_id, operation) for operation in (*outcome.entries, done))
+        records = list(self._search_records(request, outcome, now))
+        yield from records
+        operations = (*outcome.entries, done)
+        if understood.paged_results is None and outcome.result.code in _REPEATABLE:
+            answers = self._directory.answers(may_read_restricted=may_read)
+            answers.add(envelope.operation, Answer.of(operations, records))
+        messages = (codec.message(envelope.message_id, operation) for operation in operations)
         yield Send(envelope.message_id, tuple(messages))
 
     def _compare(self, request: CompareRequest, understood: Controls, now: datetime) -> Result:
-        may_read_restricted = self._may_read_restricted(now)
-        return compare(self._directory.dit, request, understood, may_read_restricted=may_read_restricted)
+        return compare(self._directory.dit, request, understood, may_read_restricted=self.party(now) is not None)
 
     def _search_records(self, request: SearchRequest, outcome: Outcome, now: datetime) -> Iterator[Record]:
         """One for each list given out: they are what the reports to relying parties count (R-2-1-4-10)."""

@@ -19,7 +19,7 @@ from repository.schema import AttributeType, attribute_type
 START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511, section 4.14
 WHO_AM_I: Final = "1.3.6.1.4.1.4203.1.11.3"  # RFC 4532
 CANCEL: Final = "1.3.6.1.1.8"  # RFC 3909
-PASSWORD_MODIFY: Final = "1.3.6.1.4.1.4203.1.11.1"  # RFC 3062; known in order to be refused
+PASSWORD_MODIFY: Final = "1.3.6.1.4.1.4203.1.11.1"  # noqa: S105 - an OID: RFC 3062; known in order to be refused
 EXTENSIONS: Final = (START_TLS, WHO_AM_I, CANCEL)
 _SASL_MECHANISMS: Final = ("EXTERNAL",)
 _ALL_OPERATIONAL_ATTRIBUTES: Final = "1.3.6.1.4.1.4203.1.5.1"  # RFC 3673

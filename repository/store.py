@@ -2,20 +2,24 @@
 
 The feed number is the truth: a snapshot is read together with the last number, and then every later number is read in
 turn. A notification only wakes the reader early; on a replica, where there are none, it wakes by itself every second.
-Without a database the last snapshot stays in force.
+Without a database the last snapshot stays in force; a server that starts without one serves its local copy.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Mapping
+from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 
+from repository import local_copy
 from repository.access import AccessTable, Credential
 from repository.directory import Directory
 from repository.errors import CorruptPublicationError
+from repository.local_copy import Publication
 from repository.snapshot import PublishedObject, build
 from settings.database import ConnectArguments
 
@@ -33,21 +37,30 @@ ACCESS: Final = "access"
 _CHANNEL: Final = "prefca_change"
 _LAST_CHANGE: Final = "SELECT coalesce(max(number), 0) FROM change_v1"
 _CHANGES: Final = "SELECT max(number) AS last, array_agg(DISTINCT kind) AS kinds FROM change_v1 WHERE number > $1"
+_NEXT_UPDATE: Final = "SELECT min(next_update) FROM publication_v1"
 _OBJECTS: Final = """
     SELECT publication_id, position, entry_dn, attribute, sha256, public
     FROM published_object_v1 ORDER BY authority_id, position"""
 _VALUE: Final = "SELECT value FROM published_object_v1 WHERE publication_id = $1 AND position = $2"
 _CREDENTIALS: Final = """
-    SELECT relying_party_id, name, secret_hash, agreed_from, agreed_until
-    FROM repository_access_v1 WHERE kind = 'password'"""
+    SELECT relying_party_id, name, secret_hash, agreed_from, agreed_until, certificate FROM repository_access_v1"""
 
 
 class Store:
     """Keeps a Directory as the database has it."""
 
-    def __init__(self, arguments: ConnectArguments) -> None:
+    def __init__(self, arguments: ConnectArguments, copy_file: Path, *, writes_copy: bool) -> None:
+        """Make one.
+
+        Args:
+            arguments: how to reach the database.
+            copy_file: where the last publication is kept.
+            writes_copy: this process keeps it there; of several workers one does.
+        """
+        self.is_away = False
         self._arguments = arguments
-        self._is_away = False
+        self._copy_file = copy_file
+        self._writes_copy = writes_copy
         self._retry_s = FIRST_RETRY_S
         self._objects: list[asyncpg.Record] = []  # as last read
         self._values: Mapping[bytes, bytes] = {}  # those of `_objects` by their hash: most outlive a publication
@@ -64,9 +77,10 @@ class Store:
                 finally:
                     connection.terminate()
             except _AWAY as e:
-                if not self._is_away:
+                if not self.is_away:
                     logger.warning("database_away", extra={"error": f"{type(e).__name__}: {e}"})
-                self._is_away = True
+                    self.is_away = True
+                    await self._restore(directory)
             await asyncio.sleep(self._retry_s)
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
 
@@ -76,9 +90,9 @@ class Store:
         with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):
             await connection.add_listener(_CHANNEL, lambda *_: wake.set())
         last = await self._load(connection, directory, {PUBLICATION, ACCESS})
-        if self._is_away:
+        if self.is_away:
             logger.info("database_back")
-        self._is_away, self._retry_s = False, FIRST_RETRY_S
+        self.is_away, self._retry_s = False, FIRST_RETRY_S
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wake.wait(), POLL_S)
@@ -111,14 +125,46 @@ class Store:
             value = self._values.get(key) or values.get(key)
             values[key] = value or await connection.fetchval(_VALUE, row["publication_id"], row["position"])
         objects = [_published_object(row, values) for row in rows]
-        publications = sorted({row["publication_id"] for row in rows})
+        next_update: datetime | None = await connection.fetchval(_NEXT_UPDATE)
+        publication = Publication(tuple(sorted({row["publication_id"] for row in rows})), next_update, objects)
+        if await self._put_in_force(publication, directory):
+            self._objects = rows
+            if self._writes_copy:
+                await self._keep(publication)
+
+    async def _put_in_force(self, publication: Publication, directory: Directory) -> bool:
         try:
-            directory.dit = await asyncio.to_thread(build, objects)  # hashing all values takes a second or more
+            dit = await asyncio.to_thread(build, publication.objects)  # hashing all values takes a second or more
         except CorruptPublicationError as e:
-            logger.error("snapshot_refused", extra={"publications": publications, "error": str(e)})  # noqa: TRY400
+            logger.error("snapshot_refused", extra={"publications": list(publication.ids), "error": str(e)})  # noqa: TRY400
+            return False
+        directory.dit = dit
+        directory.next_update = publication.next_update
+        self._values = {each.sha256: each.value for each in publication.objects}
+        logger.info(
+            "snapshot_loaded", extra={"publications": list(publication.ids), "values": len(publication.objects)}
+        )
+        return True
+
+    async def _keep(self, publication: Publication) -> None:
+        """Write the local copy. Without it the server serves as well, only a restart may not."""
+        try:
+            await asyncio.to_thread(local_copy.write, self._copy_file, publication)
+        except OSError as e:
+            logger.error("copy_not_written", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+
+    async def _restore(self, directory: Directory) -> None:
+        """Serve the local copy, if nothing else is there."""
+        if directory.dit.is_loaded:
             return
-        self._objects, self._values = rows, values
-        logger.info("snapshot_loaded", extra={"publications": publications, "values": len(objects)})
+        try:
+            publication = await asyncio.to_thread(local_copy.read, self._copy_file)
+        except FileNotFoundError:
+            return
+        except (OSError, CorruptPublicationError) as e:
+            logger.error("copy_refused", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+            return
+        await self._put_in_force(publication, directory)
 
 
 def _published_object(row: asyncpg.Record, values: Mapping[bytes, bytes]) -> PublishedObject:

@@ -51,4 +51,4 @@ class FailedBinds:
             return self._lockout
         if number <= _FREE_FAILURES:
             return timedelta(0)
-        return min(_FIRST_PAUSE * 2 ** (number - _FREE_FAILURES - 1), self._lockout)
+        return min(_FIRST_PAUSE * (1 << number - _FREE_FAILURES - 1), self._lockout)

@@ -1,10 +1,14 @@
-"""The server's certificate and key, for LDAPS and StartTLS (TLS 1.2 and later)."""
+"""The server's certificate and key, for LDAPS and StartTLS (TLS 1.2 and later), and whose certificates it accepts."""
 
+import logging
 import os
 import ssl
+from hashlib import sha256
 from pathlib import Path
 
 from repository.errors import StartError
+
+logger = logging.getLogger(__name__)
 
 
 class TLSContext:
@@ -17,7 +21,8 @@ class TLSContext:
     def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate = certificate
         self._key = key
-        self.context = self._loaded()
+        self._context = self._loaded()
+        self._trusted: frozenset[bytes] = frozenset()
 
     def reload(self) -> None:
         """Read the files again.
@@ -25,7 +30,30 @@ class TLSContext:
         Raises:
             StartError: a file is missing or not usable; what was loaded stays in use.
         """
-        self.context = self._loaded()
+        self._context = self._loaded()
+        self._trusted = frozenset()
+
+    def trusting(self, certificates: frozenset[bytes]) -> ssl.SSLContext:
+        """What a new connection uses whose client may show one of these certificates (DER), or none.
+
+        Each is trusted by itself, whoever issued it. One that is no longer among them is trusted on until the next
+        `reload`, which allows the handshake only: what a certificate is good for, the bind decides.
+        """
+        if certificates is not self._trusted:
+            for certificate in certificates - self._trusted:
+                self._trust(certificate)
+            self._trusted = certificates
+        return self._context
+
+    def _trust(self, certificate: bytes) -> None:
+        try:
+            self._context.load_verify_locations(cadata=certificate)
+        except ssl.SSLError as e:
+            fingerprint = sha256(certificate).hexdigest()
+            logger.error("client_certificate_unreadable", extra={"sha256": fingerprint, "error": str(e)})  # noqa: TRY400
+            return
+        self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self._context.verify_mode = ssl.CERT_OPTIONAL
 
     def _loaded(self) -> ssl.SSLContext:
         for path, key in ((self._certificate, "tls_certificate"), (self._key, "tls_key")):

@@ -56,6 +56,7 @@ class Settings(BaseModel):
             ("ocsp.admin_listen", self.ocsp.admin_listen),
             ("repository.listen", self.repository.listen),
             ("repository.tls_listen", self.repository.tls_listen),
+            ("repository.admin_listen", self.repository.admin_listen),
         ):
             if endpoint is None or endpoint.port == 0:
                 continue

@@ -1,6 +1,6 @@
 """The sections of prefca.toml, as frozen values. An unknown key is an error."""
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -32,13 +32,18 @@ def _optional_endpoint(value: object) -> object:
     return None if value == "" else _endpoint(value)
 
 
+def _network(value: object) -> object:
+    return ip_network(value) if isinstance(value, str) else value
+
+
 def _words(value: object) -> object:
     """In the environment a list is written with commas."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 ListenAddress = Annotated[Endpoint, BeforeValidator(_endpoint)]
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_words)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_words)]
 RecognitionKind = Literal["network", "client-certificate", "signing-certificate", "password", "token"]
 OptionalListenAddress = Annotated[Endpoint | None, BeforeValidator(_optional_endpoint)]
 
@@ -109,7 +114,7 @@ class OCSPSection(Section):
     tls_listen: OptionalListenAddress = Endpoint("127.0.0.1", 2562)  # HTTPS; "" switches it off
     tls_certificate: Path = Path("tls/ocsp.pem")  # relative to the instance
     tls_key: Path = Path("tls/ocsp.key.pem")
-    admin_listen: ListenAddress = Endpoint("127.0.0.1", 2561)  # /healthz, /readyz, /metrics
+    admin_listen: OptionalListenAddress = Endpoint("127.0.0.1", 2561)  # /healthz, /readyz, /metrics; "" is off
     workers: int = Field(0, ge=0)  # processes that answer; 0 is one per core
     cache_mib: int = Field(128, ge=0)  # answers that a worker keeps; 0 keeps none, and signs each
     max_staleness_s: int = Field(60, ge=3)  # kept answers are not given when revocations were not heard of for so long
@@ -128,6 +133,7 @@ class OCSPSection(Section):
     trusted_proxies: Networks = ()  # who ends TLS for us: what their headers say of the client is believed
     proxy_certificate_header: str = "Client-Cert"  # RFC 9440; as PEM or bare base64 too
     responder_id: Literal["key", "name"] = "key"  # RFC 9919 wants "key"
+    mixed_generations: bool = False  # answer about several keys of the CA at once: clients of RFC 6960 reject that
     archive_cutoff_days: int | None = Field(None, ge=1)  # how long statuses are kept after expiry, as answers say
     key_directory: Path = Path("keys/ocsp")  # relative to the instance: <serial in hex>.pem
     passphrase_file: Path = Path("secrets/ocsp-key.passphrase")
@@ -147,10 +153,20 @@ class RepositorySection(Section):
 
     listen: ListenAddress = Endpoint("127.0.0.1", 3890)
     tls_listen: OptionalListenAddress = Endpoint("127.0.0.1", 6360)  # LDAPS; `listen` offers StartTLS. "" is off
+    admin_listen: OptionalListenAddress = Endpoint("127.0.0.1", 3891)  # /healthz, /readyz, /metrics; "" is off
     tls_certificate: Path = Path("tls/ldap.pem")  # relative to the instance
     tls_key: Path = Path("tls/ldap.key.pem")
+    workers: int = Field(1, ge=0)  # processes that answer, each with the whole publication in memory; 0 is one per core
+    cache_mib: int = Field(32, ge=1)  # of a worker: ready answers for anonymous readers, and as much for parties
+    copy_file: Path = Path("repository/publication")  # relative to the instance: what a start without database serves
+    max_connections: int = Field(10_000, ge=1)  # of one worker
     max_message_bytes: int = Field(65_536, ge=1024)  # of one LDAPMessage from a client
-    search_size_limit_entries: int = Field(1000, ge=1)
+    search_size_limit_entries: int = Field(1000, ge=1)  # of one search, or of one page
+    search_time_limit_s: int = Field(10, ge=1)
+    max_connections_per_address: int = Field(1024, ge=1)  # of one worker
+    bind_lockout_failures: int = Field(10, ge=3)  # of one name from one address, in one worker
+    bind_lockout_s: int = Field(300, ge=1)  # how long it then cannot bind; earlier failures cost seconds
+    password_memory_s: int = Field(60, ge=0)  # a password that was right is not verified again for so long; 0: always
     idle_timeout_s: int = Field(300, ge=1)
 
 

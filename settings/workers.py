@@ -19,9 +19,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
-WORKER_OPTION: Final = "--worker"  # of the program: the descriptor of its end of the socket pair
+WORKER_OPTION: Final = "--worker"  # of the program: a Place
 FIRST_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 30.0
 STEADY_S: Final = 60.0  # a worker that ran for so long is not failing
@@ -35,6 +35,27 @@ Report = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker is told of itself, as the value of WORKER_OPTION."""
+
+    number: int  # 0 .. count - 1; it keeps its number when it is started again
+    descriptor: int  # its end of the socket pair
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read it.
+
+        Raises:
+            ValueError: it is not from `str`.
+        """
+        number, descriptor = map(int, text.split(":"))
+        return cls(number, descriptor)
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.descriptor}"
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerState:
     """What the parent knows of a worker."""
 
@@ -45,8 +66,9 @@ class WorkerState:
 class _Worker:
     """One of them, through all its lives."""
 
-    def __init__(self, number: int, command: Sequence[str]) -> None:
+    def __init__(self, number: int, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.number = number
+        self._environment = environment
         self.starts = 0
         self.was_ready = asyncio.Event()
         self.process: asyncio.subprocess.Process | None = None
@@ -59,8 +81,9 @@ class _Worker:
         """Start it and wait for its end; its exit status."""
         ours, its = socket.socketpair()
         try:
+            place = Place(self.number, its.fileno())
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, WORKER_OPTION, str(its.fileno()), pass_fds=(its.fileno(),)
+                *(*self._command, WORKER_OPTION, str(place)), env=self._environment, pass_fds=(place.descriptor,)
             )
         finally:
             its.close()
@@ -102,14 +125,15 @@ class _Worker:
 class Workers:
     """The workers of one program."""
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
+    def __init__(self, command: Sequence[str], count: int, environment: Mapping[str, str]) -> None:
         """Make a parent.
 
         Args:
             command: starts one worker, which understands WORKER_OPTION.
             count: how many.
+            environment: of theirs.
         """
-        self._workers = [_Worker(number, command) for number in range(count)]
+        self._workers = [_Worker(number, command, environment) for number in range(count)]
         self._stop = asyncio.Event()
         self._status = 0
 
@@ -176,7 +200,7 @@ async def answer_parent(descriptor: int, report: Callable[[], Report]) -> None:
     """The worker's side: say that it is ready, then tell `report` whenever asked; stop this process with the parent.
 
     Args:
-        descriptor: the value of WORKER_OPTION.
+        descriptor: of the worker's Place.
         report: how the worker is, as JSON can say it.
     """
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))

@@ -16,7 +16,7 @@ from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
 from issuer.installation import active_key, opened
 from issuer.registration import Issued, Outcome, open_desk, register
 from issuer.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
-from issuer.store import CertificateRow
+from issuer.rows import CertificateRow
 from settings.load import Settings
 
 MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
@@ -27,7 +27,7 @@ MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
 @click.option(
     "--results",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the outcome of each line is written, as JSON Lines.  [default: NOTICES.results.jsonl]",
+    help="Where each line's outcome is written, as JSON Lines.  [default: NOTICES' name with .results.jsonl, here]",
 )
 @json_option
 @click.pass_context

@@ -1,12 +1,8 @@
 """`prefca relying-party`: who may ask for residents' statuses and lists (R-1-3-1-2, R-4-4-4-3, R-4-4-4-5)."""
 
-import sys
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 from typing import Final
 
-import argon2
 import asyncpg
 import click
 
@@ -14,12 +10,11 @@ from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
-from issuer.store import RelyingPartyRow
+from issuer.party_store import RelyingPartyRow
 from pkix.validity import Validity
 from settings.load import Settings
 
 AGREEMENT: Final = timedelta(days=365)
-MIN_PASSWORD_CHARACTERS: Final = 12
 DATE = click.DateTime(["%Y-%m-%d"])
 
 _STATES: Final = {"suspend": "suspended", "resume": "active", "withdraw": "withdrawn"}
@@ -47,7 +42,10 @@ def add(
 ) -> None:
     """Register NAME (letters, digits and . _ -), which has an agreement, with its rights."""
     begin = agreed_from.replace(tzinfo=UTC) if agreed_from else now()
-    end = agreed_until.replace(tzinfo=UTC) if agreed_until else begin + AGREEMENT
+    try:
+        end = agreed_until.replace(tzinfo=UTC) if agreed_until else begin + AGREEMENT
+    except OverflowError as e:
+        raise RefusedError("the agreement would have no end; correct --from, or give --until") from e
     if end <= begin:
         raise RefusedError("the agreement ends before it begins; correct --from or --until")
     run(_add(settings_of(context), name, description, Validity(begin, end), frozenset(rights)))
@@ -64,7 +62,7 @@ async def register(
 ) -> int:
     """Record a party, in the caller's transaction; returns its number."""
     try:
-        relying_party_id = await installation.store.add_relying_party(
+        relying_party_id = await installation.parties.add_relying_party(
             name, description or name, agreed, may_ocsp="ocsp" in rights, may_crl="crl" in rights, now=now()
         )
     except asyncpg.UniqueViolationError as e:
@@ -75,66 +73,53 @@ async def register(
     return relying_party_id
 
 
-@relying_party.command()
-@click.argument("name")
-@click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its first line.")
-@click.pass_context
-def password(context: click.Context, name: str, password_file: Path | None) -> None:
-    """Set the password with which NAME binds to the repository; without a file you are asked for it."""
-    if password_file is not None:
-        try:
-            secret = password_file.read_text(encoding="utf-8").partition("\n")[0]
-        except UnicodeDecodeError as e:
-            raise RefusedError(f"{password_file} is not UTF-8 text; write the password there as text") from e
-    elif sys.stdin.isatty():
-        secret = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    else:
-        raise click.UsageError("give --password-file, or run the command on a terminal to be asked")
-    if len(secret) < MIN_PASSWORD_CHARACTERS:
-        raise RefusedError(f"the password is too short; use at least {MIN_PASSWORD_CHARACTERS} characters")
-    run(_change(settings_of(context), name, secret=secret))
-    click.echo(f"{name} binds as {bind_name(name)} with that password")
+async def registered(installation: Installation, name: str) -> int:
+    """The number of a party.
+
+    Raises:
+        RefusedError: there is none of that name.
+    """
+    parties = {party.name: party.relying_party_id for party in await installation.parties.relying_parties()}
+    if name not in parties:
+        raise RefusedError(f"{name} is not registered; `prefca relying-party list` shows who is")
+    return parties[name]
 
 
 @relying_party.command()
 @click.argument("name")
-@click.argument("network")
+@click.option("--description", help="Its name for people.")
+@click.option("--until", "agreed_until", type=DATE, help="Day on which the agreement has ended (UTC).")
+@click.option(
+    "--right", "rights", type=click.Choice(["ocsp", "crl"]), multiple=True, help="All it shall have; may repeat."
+)
 @click.pass_context
-def network(context: click.Context, name: str, network: str) -> None:
-    """Recognise NAME by asking from NETWORK, such as 192.0.2.0/24: for closed networks."""
-    try:
-        parsed = ip_network(network)
-    except ValueError as e:
-        raise RefusedError(f"{e}; write a network such as 192.0.2.0/24") from e
-    run(_change(settings_of(context), name, source=parsed))
-    click.echo(f"{name} is recognised when it asks from {parsed}")
+def change(
+    context: click.Context,
+    name: str,
+    description: str | None,
+    agreed_until: datetime | None,
+    rights: tuple[str, ...],
+) -> None:
+    """Change what NAME agreed on: the end of the agreement, its rights. What is not given stays."""
+    until = agreed_until.replace(tzinfo=UTC) if agreed_until else None
+    run(_change_agreement(settings_of(context), name, description, until, frozenset(rights)))
+    click.echo(f"{name} is changed; `prefca relying-party show {name}` shows it")
 
 
-async def _change(
-    settings: Settings, name: str, *, secret: str | None = None, source: IPv4Network | IPv6Network | None = None
+async def _change_agreement(
+    settings: Settings, name: str, description: str | None, until: datetime | None, rights: frozenset[str]
 ) -> None:
     async with opened(settings) as installation, installation.store.transaction():
-        parties = {party.name: party.relying_party_id for party in await installation.store.relying_parties()}
-        if name not in parties:
-            raise RefusedError(f"{name} is not registered; `prefca relying-party list` shows who is")
-        if secret is not None:
-            await give_password(installation, parties[name], name, secret)
-        if source is not None:
-            await give_network(installation, parties[name], name, source)
-
-
-async def give_password(installation: Installation, relying_party_id: int, name: str, secret: str) -> None:
-    """Let a party bind with a password, kept as an Argon2id hash."""
-    await installation.store.add_password(relying_party_id, argon2.PasswordHasher().hash(secret), now())
-    await installation.store.record("credential_added", now(), name, {"kind": "password"})
-
-
-async def give_network(
-    installation: Installation, relying_party_id: int, name: str, source: IPv4Network | IPv6Network
-) -> None:
-    """Let a party be recognised by where it asks from."""
-    await installation.store.add_network(relying_party_id, source, now())
-    await installation.store.record("credential_added", now(), name, {"kind": "network", "network": str(source)})
+        await registered(installation, name)
+        try:
+            changed = await installation.parties.change_relying_party(name, description, until, rights)
+        except asyncpg.CheckViolationError as e:
+            raise RefusedError("the agreement would end before it begins; correct --until") from e
+        if not changed:
+            raise RefusedError(f"{name} was withdrawn; register it under another name")
+        given = {"description": description, "agreed_until": until and until.isoformat(), "rights": sorted(rights)}
+        detail = {key: value for key, value in given.items() if value}
+        await installation.store.record("relying_party_changed", now(), name, detail)
 
 
 def _state_command(verb: str, state: str) -> click.Command:
@@ -154,7 +139,7 @@ for _verb, _state in _STATES.items():
 
 async def _set_state(settings: Settings, name: str, state: str) -> None:
     async with opened(settings) as installation, installation.store.transaction():
-        if not await installation.store.set_relying_party_state(name, state):
+        if not await installation.parties.set_relying_party_state(name, state):
             raise RefusedError(f"{name} is not registered, or was withdrawn; `prefca relying-party list` shows which")
         await installation.store.record("relying_party_state", now(), name, {"state": state})
 
@@ -164,7 +149,7 @@ async def _set_state(settings: Settings, name: str, state: str) -> None:
 @click.pass_context
 def list_command(context: click.Context, as_json: bool) -> None:
     """List the registered parties."""
-    rows = [_row(party) for party in run(_all(settings_of(context)))]
+    rows = [as_row(party) for party in run(_all(settings_of(context)))]
     if as_json:
         print_json(rows)
     else:
@@ -176,10 +161,11 @@ def list_command(context: click.Context, as_json: bool) -> None:
 
 async def _all(settings: Settings) -> list[RelyingPartyRow]:
     async with opened(settings) as installation:
-        return await installation.store.relying_parties()
+        return await installation.parties.relying_parties()
 
 
-def _row(party: RelyingPartyRow) -> dict[str, object]:
+def as_row(party: RelyingPartyRow) -> dict[str, object]:
+    """A party for people and scripts."""
     return {
         "name": party.name,
         "description": party.description,

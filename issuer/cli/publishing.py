@@ -18,7 +18,7 @@ from issuer.errors import RefusedError
 from issuer.installation import Installation, active_key, opened
 from issuer.municipality import municipality
 from issuer.revocation import parse_serial
-from issuer.store import PublishedList
+from issuer.rows import PublishedList
 from pkix.validity import UpdateWindow
 from settings.load import Settings
 

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuer import batch, service_ca, supervision
+from issuer.cli.credentials import give_network, give_password
 from issuer.cli.output import progress
-from issuer.cli.parties import AGREEMENT, bind_name, give_network, give_password, register
+from issuer.cli.parties import AGREEMENT, bind_name, register
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import ActiveKey, Installation, active_key, configured_authority, opened, require_database
@@ -97,7 +98,7 @@ async def _revoke_some(installation: Installation, issued: list[Issued]) -> None
 
 async def _register_party(installation: Installation, directory: Path) -> None:
     """A verifier that is recognised on this machine, and binds with a password."""
-    if any(party.name == SAMPLE_PARTY for party in await installation.store.relying_parties()):
+    if any(party.name == SAMPLE_PARTY for party in await installation.parties.relying_parties()):
         return
     password_file = directory / "verifier.password"
     if not password_file.exists():
@@ -138,6 +139,7 @@ def _what_to_try(settings: Settings) -> str:
     municipality = authority.distribution_point(municipalities_of(settings.ca.prefecture)[0])
     listening = [
         ("OCSP", f"http://{settings.ocsp.listen}/"),
+        *([("OCSP", f"https://{settings.ocsp.tls_listen}/")] if settings.ocsp.tls_listen else ()),
         ("LDAP", f"{ldap}/ (StartTLS)"),
         *([("LDAPS", f"ldaps://{settings.repository.tls_listen}/")] if settings.repository.tls_listen else ()),
     ]

@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
-from cryptography.hazmat.primitives.serialization import Encoding
+from aiohttp import ClientSession, TCPConnector
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import ocsp
 
+from ocsp.access import ClientCertificate
 from pkix.revocation import CRLReason, Revoked
 from tests.support.database import Database
 from tests.support.ocsp import (
@@ -32,6 +34,8 @@ from tests.support.ocsp import (
     rsa_key,
     verified,
 )
+from tests.support.parties import Identity
+from tests.support.softhsm import device, installed_module
 
 NOW = datetime.now(UTC)
 CA_1 = CA(NOW)
@@ -89,6 +93,8 @@ async def start(instance: Path, database: Database, **environment: str) -> Progr
     settings = {
         "PREFCA_DATABASE__DSN": database.dsn,
         "PREFCA_OCSP__LISTEN": "127.0.0.1:0",
+        "PREFCA_OCSP__ADMIN_LISTEN": "127.0.0.1:0",
+        "PREFCA_OCSP__WORKERS": "1",
         "PREFCA_OCSP__TLS_LISTEN": "",
         "PREFCA_LOG__FORMAT": "json",
     }
@@ -102,9 +108,9 @@ async def start(instance: Path, database: Database, **environment: str) -> Progr
 
 
 @asynccontextmanager
-async def running(instance: Path, database: Database) -> AsyncIterator[tuple[Program, str]]:
+async def running(instance: Path, database: Database, **environment: str) -> AsyncIterator[tuple[Program, str]]:
     """The program, and its URL."""
-    program = await start(instance, database)
+    program = await start(instance, database, **environment)
     try:
         endpoint = (await program.event("listening"))["endpoints"]
         yield program, f"http://{endpoint}/"
@@ -115,12 +121,26 @@ async def running(instance: Path, database: Database) -> AsyncIterator[tuple[Pro
 
 
 async def post(url: str, octets: bytes) -> bytes:
+    async with ClientSession() as session:
+        return await ask(session, url, octets)
+
+
+async def ask(session: ClientSession, url: str, octets: bytes | None = None) -> bytes:
     headers = {"Content-Type": "application/ocsp-request"}
-    async with ClientSession() as session, session.post(url, data=octets, headers=headers) as response:
+    async with session.post(url, data=octets or ASKED, headers=headers) as response:
         return await response.read()
 
 
 ASKED = request(CA_1.cert_id(SERIAL))
+
+
+async def asked_until_revoked(url: str) -> int:
+    """How many answers came until SERIAL was revoked: the change feed takes a few milliseconds."""
+    async with asyncio.timeout(10):
+        for number in count(1):
+            if verified(await post(url, ASKED), CA_1).certificate_status is ocsp.OCSPCertStatus.REVOKED:
+                return number
+    raise AssertionError
 
 
 @pytest.mark.req("R-4-4-4-2-1", "R-4-11-2-1")
@@ -132,10 +152,13 @@ async def test_it_serves_what_is_in_the_database_until_it_is_stopped(
     async with running(instance, database) as (program, url):
         assert verified(await post(url, ASKED), CA_1).certificate_status is ocsp.OCSPCertStatus.GOOD
         await records.revoke(SERIAL, Revoked(NOW.replace(microsecond=0), CRLReason.SUPERSEDED))
-        assert verified(await post(url, ASKED), CA_1).certificate_status is ocsp.OCSPCertStatus.REVOKED
+        answers = 1 + await asked_until_revoked(url)
         (segment,) = (instance / "journal").iterdir()
         lines = [json.loads(line) for line in segment.read_text().splitlines()]
-        assert [(line["party"], line["result"]) for line in lines] == [("verifier", "good"), ("verifier", "revoked")]
+        assert [(line["party"], line["result"]) for line in lines] == [
+            *[("verifier", "good")] * (answers - 1),
+            ("verifier", "revoked"),
+        ]
         assert await program.stop(number) == 0
 
 
@@ -202,6 +225,47 @@ async def test_with_the_key_of_another_delegate_it_does_not_start(instance: Path
     assert code == 1
     assert line.startswith("prefca-ocsp: no answer could be signed: ")
     assert str(file) in line
+
+
+@pytest.mark.req("R-4-4-4-3")
+async def test_workers_serve_https_with_a_key_in_a_token(
+    instance: Path, database: Database, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each logs in for itself; a party that is registered later is recognised by all of them."""
+    module = installed_module()
+    if module is None:
+        pytest.skip("needs the package softhsm2")
+    (tmp_path / "hsm").mkdir()
+    hsm = device(module, tmp_path / "hsm")
+    for name, value in hsm.environment.items():
+        monkeypatch.setenv(name, value)
+    file = hsm.directory / "key.pem"
+    file.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    hsm.import_key(file, f"{DELEGATE.serial:016X}", "01")
+    (instance / "secrets" / "ocsp-token.pin").write_text(hsm.pin)
+    server, party = Identity.new("localhost", host="localhost"), Identity.new("verifier")
+    certificate, key = server.write(instance / "tls")
+    environment = {
+        "PREFCA_OCSP__PKCS11_MODULE": str(module),
+        "PREFCA_OCSP__PKCS11_TOKEN": hsm.label,
+        "PREFCA_OCSP__TLS_LISTEN": "127.0.0.1:0",
+        "PREFCA_OCSP__TLS_CERTIFICATE": str(certificate),
+        "PREFCA_OCSP__TLS_KEY": str(key),
+        "PREFCA_OCSP__WORKERS": "2",
+        "PREFCA_OCSP__RECOGNITION": "client-certificate",
+    }
+    async with running(instance, database, **environment) as (program, urls):
+        port = urls.rstrip("/").rpartition(":")[2]
+        await records.grant("other-verifier", ClientCertificate(party.der), around(NOW))
+        await program.event("loaded")
+        await program.event("loaded")
+        for _ in range(8):  # the kernel decides which worker gets a connection
+            connector = TCPConnector(ssl=party.client(tmp_path / "party", server))
+            async with ClientSession(connector=connector) as session:
+                verified(await ask(session, f"https://localhost:{port}/"), CA_1)
+        assert await program.stop() == 0
+    lines = [json.loads(line) for file in (instance / "journal").iterdir() for line in file.read_text().splitlines()]
+    assert {line["party"] for line in lines} == {"other-verifier"}
 
 
 async def test_without_any_delegate_it_does_not_start(instance: Path, database: Database) -> None:

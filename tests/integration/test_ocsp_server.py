@@ -173,6 +173,16 @@ async def test_what_cannot_be_answered_authoritatively(client: Client, cert_ids:
     assert refused(await client.post(request(*cert_ids))) == "UNAUTHORIZED"
 
 
+async def test_several_generations_in_one_request_for_clients_that_allow_it(store: MemoryStore, keys: KeyStore) -> None:
+    """RFC 2560 does, RFC 6960 does not: `ocsp.mixed_generations`. The newest key's delegate speaks for all."""
+    store.grant("verifier", "127.0.0.1/32", around(NOW))
+    asked = request(CA_2.cert_id(OF_CA_2), CA_1.cert_id(REVOKED), CA_1.cert_id(OF_CA_2))
+    section = OCSPSection(mixed_generations=True)
+    async with served(store, keys, section) as responder, ClientSession() as session:
+        answer = verified(await Client(session, responder).post(asked), CA_2)
+    assert [one.certificate_status.name for one in answer.responses] == ["GOOD", "REVOKED", "UNKNOWN"]
+
+
 @pytest.mark.req("R-4-4-4-3", "R-2-8-2")
 @pytest.mark.parametrize(
     ("serials", "answered"),
@@ -423,7 +433,7 @@ async def test_a_bug_is_an_internal_error(
 
 async def test_an_answer_is_no_longer_good_than_its_signer(store: MemoryStore, tmp_path: Path) -> None:
     """NextUpdate stays inside the delegate's validity."""
-    end = NOW + timedelta(seconds=200)
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=200)
     soon = SERIAL - 3
     store = MemoryStore()
     store.add_ca(CA_1, CA_1.delegate(soon, rsa_key("delegate"), (NOW - DAY, end)))

@@ -9,13 +9,23 @@ from ipaddress import ip_network
 import pytest
 
 import ocsp.store
-from ocsp.access import Grant, Network
+from ocsp.access import (
+    ClientCertificate,
+    Credential,
+    Grant,
+    Network,
+    Password,
+    SigningCertificate,
+    Token,
+)
 from ocsp.errors import StoreUnavailableError
 from ocsp.store import Store
 from pkix.revocation import CRLReason, Good, Revoked
 from tests.support.database import Database
 from tests.support.ocsp import CA, DAY, SERIAL, Records, around, out_of_reach, rsa_key
+from tests.support.parties import Identity
 
+PARTY = Identity.new("verifier")
 NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
 CA_1 = CA(NOW)
 DELEGATE = CA_1.delegate(SERIAL - 1, rsa_key("delegate"))
@@ -70,6 +80,29 @@ async def test_a_suspended_party_has_no_grant(store: Store, records: Records) ->
     assert await store.grants() == [Grant("verifier", Network(ip_network("192.0.2.0/24")), *around(NOW))]
     await records.suspend("verifier")
     assert await store.grants() == []
+
+
+@pytest.mark.req("R-4-4-4-3")
+@pytest.mark.parametrize(
+    "credential",
+    [
+        Network(ip_network("2001:db8::/32")),
+        Password("$argon2id$"),
+        Token(bytes(32)),
+        ClientCertificate(PARTY.der),
+        SigningCertificate(PARTY.der),
+    ],
+    ids=lambda credential: credential.kind,
+)
+async def test_every_kind_of_credential_is_read(store: Store, records: Records, credential: Credential) -> None:
+    """As it was registered; a certificate is worth nothing outside its validity."""
+    begin, end = PARTY.certificate.not_valid_before_utc, PARTY.certificate.not_valid_after_utc
+    agreement = (begin - DAY, end + DAY)
+    await records.grant("verifier", credential, agreement)
+    (grant,) = await store.grants()
+    assert (grant.party, grant.credential) == ("verifier", credential)
+    certified = isinstance(credential, ClientCertificate | SigningCertificate)
+    assert (grant.agreed_from, grant.agreed_until) == ((begin, end) if certified else agreement)
 
 
 async def test_the_change_feed_tells_what_happened_since(store: Store, records: Records) -> None:
@@ -163,3 +196,30 @@ async def test_the_clock_of_the_database_is_utc_to_us(store: Store, records: Rec
     status = (await store.statuses([SERIAL]))[SERIAL].status
     assert isinstance(status, Revoked)
     assert status.at.utcoffset() == timedelta(0)
+
+
+async def test_who_asks_meanwhile_is_gathered(store: Store, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred questions at once are one or two look-ups; each gets its answer."""
+    for serial in range(SERIAL, SERIAL + 100):
+        await records.add(serial)
+    fetch, look_ups = Store._fetch, []
+
+    async def counted(self: Store, query: str, *arguments: object) -> object:
+        look_ups.append(query)
+        return await fetch(self, query, *arguments)
+
+    monkeypatch.setattr(Store, "_fetch", counted)
+    answers = await asyncio.gather(*(store.statuses([serial]) for serial in range(SERIAL, SERIAL + 100)))
+    assert all(serial in answer for serial, answer in enumerate(answers, SERIAL))
+    assert len(look_ups) <= 2
+
+
+async def test_a_look_up_that_is_waited_for_by_nobody_does_not_stop_the_next(store: Store, records: Records) -> None:
+    """A client that leaves takes nobody along."""
+    await records.add(SERIAL)
+    leaving = asyncio.create_task(store.statuses([SERIAL]))
+    staying = asyncio.create_task(store.statuses([SERIAL]))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert SERIAL in await staying
+    assert SERIAL in await store.statuses([SERIAL])

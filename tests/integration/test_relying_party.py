@@ -34,9 +34,9 @@ def grants(user: str) -> list[tuple[Any, ...]]:
 def test_a_party_is_recognised_by_its_credentials(instance: Path, prefca: Prefca, password_file: Path) -> None:
     """Registered first, then given a password and a network; the list shows all of it but the password."""
     add(prefca, "ward-tax", "--right", "ocsp", "--right", "crl", "--description", "千代田区税務課")
-    ended = prefca("relying-party", "password", "ward-tax", "--password-file", password_file)
+    ended = prefca("relying-party", "credential", "add", "password", "ward-tax", "--password-file", password_file)
     assert ended.stdout == "ward-tax binds as uid=ward-tax,ou=Relying Parties,o=JPKI,c=JP with that password\n"
-    assert prefca("relying-party", "network", "ward-tax", "192.0.2.0/24").status == 0
+    assert prefca("relying-party", "credential", "add", "network", "ward-tax", "192.0.2.0/24").status == 0
     (shown,) = prefca("relying-party", "list", "--json").json
     assert (shown["name"], shown["description"], shown["state"]) == ("ward-tax", "千代田区税務課", "active")
     assert (shown["rights"], shown["credentials"]) == (["ocsp", "crl"], ["password", "192.0.2.0/24"])
@@ -59,7 +59,7 @@ def test_a_server_sees_only_who_has_its_right(
 ) -> None:
     """A party that may ask for statuses may not read lists, and the other way round."""
     add(prefca, "ward-tax", "--right", right)
-    prefca("relying-party", "password", "ward-tax", "--password-file", password_file)
+    prefca("relying-party", "credential", "add", "password", "ward-tax", "--password-file", password_file)
     assert {user: len(grants(user)) for user in visible} == visible
 
 
@@ -67,7 +67,7 @@ def test_a_server_sees_only_who_has_its_right(
 def test_a_right_that_ends_ends_at_once(end: str, instance: Path, prefca: Prefca, password_file: Path) -> None:
     """Suspended parties come back, withdrawn ones do not."""
     add(prefca)
-    prefca("relying-party", "password", "ward-tax", "--password-file", password_file)
+    prefca("relying-party", "credential", "add", "password", "ward-tax", "--password-file", password_file)
     assert prefca("relying-party", end, "ward-tax").status == 0
     assert grants("prefca_ocsp") == grants("prefca_repository") == []
     resumed = prefca("relying-party", "resume", "ward-tax")
@@ -80,7 +80,12 @@ def test_a_new_password_takes_the_place_of_the_old_one(instance: Path, prefca: P
     add(prefca)
     for secret in ("the first password", "the second password"):
         password_file.write_text(secret)
-        assert prefca("relying-party", "password", "ward-tax", "--password-file", password_file).status == 0
+        assert (
+            prefca(
+                "relying-party", "credential", "add", "password", "ward-tax", "--password-file", password_file
+            ).status
+            == 0
+        )
     ((_, secret_hash),) = grants("prefca_repository")
     assert argon2.PasswordHasher().verify(secret_hash, "the second password")
 
@@ -105,7 +110,7 @@ def test_a_name_is_registered_once(instance: Path, prefca: Prefca) -> None:
 def test_every_change_of_rights_is_recorded(instance: Path, prefca: Prefca, password_file: Path) -> None:
     """Without the password."""
     add(prefca)
-    prefca("relying-party", "password", "ward-tax", "--password-file", password_file)
+    prefca("relying-party", "credential", "add", "password", "ward-tax", "--password-file", password_file)
     prefca("relying-party", "suspend", "ward-tax")
 
     acts = select("SELECT kind, detail FROM operation_record WHERE object = 'ward-tax' ORDER BY record_id")
@@ -124,17 +129,25 @@ def test_every_change_of_rights_is_recorded(instance: Path, prefca: Prefca, pass
         (["add", "new", "--right", "crl", "--from", "2030-01-01", "--until", "2029-01-01"], 3, "ends before it begins"),
         (["add", "new", "--right", "crl", "--from", "soon"], 2, "does not match the format"),
         (
-            ["password", "nobody", "--password-file", "{password}"],
+            ["credential", "add", "password", "nobody", "--password-file", "{password}"],
             3,
             "nobody is not registered; `prefca relying-party list`",
         ),
-        (["password", "ward-tax", "--password-file", "/nonexistent"], 2, "'/nonexistent' does not exist"),
-        (["password", "ward-tax", "--password-file", "{short}"], 3, "use at least 12 characters"),
-        (["password", "ward-tax", "--password-file", "{binary}"], 3, "not UTF-8 text"),
-        (["password", "ward-tax"], 2, "give --password-file, or run the command on a terminal"),
-        (["network", "ward-tax", "192.0.2.1/24"], 3, "has host bits set; write a network such as 192.0.2.0/24"),
-        (["network", "ward-tax", "everywhere"], 3, "write a network such as 192.0.2.0/24"),
-        (["network", "nobody", "192.0.2.0/24"], 3, "nobody is not registered"),
+        (
+            ["credential", "add", "password", "ward-tax", "--password-file", "/nonexistent"],
+            2,
+            "'/nonexistent' does not exist",
+        ),
+        (["credential", "add", "password", "ward-tax", "--password-file", "{short}"], 3, "use at least 12 characters"),
+        (["credential", "add", "password", "ward-tax", "--password-file", "{binary}"], 3, "not UTF-8 text"),
+        (["credential", "add", "password", "ward-tax"], 2, "give --password-file, or run the command on a terminal"),
+        (
+            ["credential", "add", "network", "ward-tax", "192.0.2.1/24"],
+            3,
+            "has host bits set; write a network such as 192.0.2.0/24",
+        ),
+        (["credential", "add", "network", "ward-tax", "everywhere"], 3, "write a network such as 192.0.2.0/24"),
+        (["credential", "add", "network", "nobody", "192.0.2.0/24"], 3, "nobody is not registered"),
         (["suspend", "nobody"], 3, "nobody is not registered, or was withdrawn; `prefca relying-party list`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -10,7 +10,7 @@ import pytest
 from tests.support.command import Prefca
 
 KEYS = {"ocsp.listen": "PREFCA_OCSP__LISTEN", "repository.listen": "PREFCA_REPOSITORY__LISTEN"}
-TLS = {"repository.tls_listen": "PREFCA_REPOSITORY__TLS_LISTEN"}
+TLS = {"ocsp.tls_listen": "PREFCA_OCSP__TLS_LISTEN", "repository.tls_listen": "PREFCA_REPOSITORY__TLS_LISTEN"}
 
 
 @contextmanager

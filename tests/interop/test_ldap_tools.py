@@ -14,7 +14,8 @@ from tests.support.running import RunningCA
 
 CERTIFICATE, ARL, CRL = "cACertificate;binary", "authorityRevocationList;binary", "certificateRevocationList;binary"
 MUNICIPALITIES = 62
-SIZE_LIMIT_EXCEEDED, COMPARE_FALSE, COMPARE_TRUE, CONFIDENTIALITY_REQUIRED, UNWILLING_TO_PERFORM = 4, 5, 6, 13, 53
+SIZE_LIMIT_EXCEEDED, COMPARE_FALSE, COMPARE_TRUE, CONFIDENTIALITY_REQUIRED = 4, 5, 6, 13
+UNWILLING_TO_PERFORM, ASSERTION_FAILED = 53, 122
 
 
 @pytest.mark.req("R-2-6-1-2", "R-2-6-3-1", "R-2-8-3-1")
@@ -136,10 +137,49 @@ def test_a_limit_of_the_client_is_kept(running_ca: RunningCA) -> None:
     assert done.stdout.count("dn:") == 3
 
 
-def test_a_client_that_asks_for_pages_gets_everything(running_ca: RunningCA) -> None:
-    """A control that is not critical and not known is ignored (RFC 4511, section 4.1.11)."""
-    search = ("-LLL", "-b", "C=JP", "-s", "sub", "-E", "pr=10/noprompt", "(objectClass=cRLDistributionPoint)", "1.1")
-    assert ldap_tool("ldapsearch", running_ca, *search).stdout.count("dn:") == MUNICIPALITIES
+def test_a_client_that_asks_for_pages_gets_them(running_ca: RunningCA) -> None:
+    """RFC 2696: `ldapsearch -E pr=10` reads all in several answers."""
+    search = ("-b", "C=JP", "-s", "sub", "-E", "!pr=10/noprompt", "(objectClass=cRLDistributionPoint)", "1.1")
+    printed = ldap_tool("ldapsearch", running_ca, *search).stdout
+    assert printed.count("\ndn:") == MUNICIPALITIES
+    assert printed.count("pagedresults: estimate=") == (MUNICIPALITIES + 9) // 10
+
+
+def test_an_assertion_and_matched_values_are_understood(running_ca: RunningCA) -> None:
+    """RFC 4528 and RFC 3876, both critical."""
+    search = ("-LLL", "-b", CA_ENTRY, "-s", "base", "(objectClass=*)", "objectClass")
+    done = ldap_tool("ldapsearch", running_ca, "-E", "!mv=(objectClass=pkiCA)", *search)
+    assert re.findall("^objectClass: .*$", done.stdout, re.MULTILINE) == ["objectClass: pkiCA"], done.stderr
+    assert ldap_tool("ldapsearch", running_ca, "-e", "!assert=(objectClass=pkiCA)", *search).returncode == 0
+    refused = ldap_tool("ldapsearch", running_ca, "-e", "!assert=(objectClass=person)", *search)
+    assert refused.returncode == ASSERTION_FAILED
+
+
+@pytest.mark.req("R-4-4-4-1-2")
+def test_a_certificate_and_a_list_are_found_by_what_is_in_them(running_ca: RunningCA) -> None:
+    """By certificateExactMatch and certificateListExactMatch: RFC 4523."""
+    authority = x509.load_pem_x509_certificate(running_ca.ca.read_bytes())
+    issuer = f'issuer rdnSequence:"{authority.issuer.rfc4514_string()}"'
+    certificate = f"(cACertificate={{ serialNumber {authority.serial_number}, {issuer} }})"
+    assert list(ldapsearch(running_ca, "C=JP", certificate, "1.1", scope="sub")) == [CA_ENTRY]
+    other = f"(cACertificate={{ serialNumber {authority.serial_number + 1}, {issuer} }})"
+    assert not ldapsearch(running_ca, "C=JP", other, "1.1", scope="sub")
+
+    entry = list_entry("Chiyoda-ku")
+    (attributes,) = ldapsearch(running_ca, entry, CRL, access="starttls").values()
+    crl = x509.load_der_x509_crl(attributes[CRL][0])
+    point = f'distributionPoint fullName:{{ directoryName:rdnSequence:"{entry}" }}'
+    this_update = f'thisUpdate utcTime:"{crl.last_update_utc:%y%m%d%H%M%SZ}"'
+    wanted = f"(certificateRevocationList={{ {issuer}, {this_update}, {point} }})"
+    assert list(ldapsearch(running_ca, "C=JP", wanted, "1.1", scope="sub", access="starttls")) == [entry]
+    assert not ldapsearch(running_ca, "C=JP", wanted, "1.1", scope="sub")
+
+
+def test_nobody_changes_a_password(running_ca: RunningCA) -> None:
+    """`ldappasswd` (RFC 3062) is told that the CA does."""
+    done = ldap_tool("ldappasswd", running_ca, "-s", "another password", access="ldaps")
+    assert "Server is unwilling to perform (53)" in done.stdout
+    assert done.returncode != 0
 
 
 @pytest.mark.req("R-2-6-3-1", "R-4-4-4-1-2")

@@ -28,7 +28,8 @@ from issuer.notice import Notice, parse_notice
 from issuer.profile import MIN_SERIAL, Issuer, self_signed
 from issuer.registration import Issued, Outcome, open_desk, register
 from issuer.revocation import NotRevoked, RevocationOrder, RevokedNow
-from issuer.store import Generation, Store
+from issuer.rows import Generation
+from issuer.store import Store
 from pkix.revocation import CRLReason
 from pkix.software import SoftwareSigner, write_secret
 from settings.load import Settings

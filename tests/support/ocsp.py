@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_network
@@ -19,22 +19,38 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from journal.record import Record
-from ocsp.access import Credential, Grant, Network
-from ocsp.delegates import DelegateCertificate, KeyStore
+from ocsp import provision
+from ocsp.access import (
+    ClientCertificate,
+    Credential,
+    Grant,
+    Network,
+    Password,
+    Recognition,
+    SigningCertificate,
+    Token,
+)
+from ocsp.cache import AnswerCache
+from ocsp.connection import HTTPServer
+from ocsp.delegates import DelegateCertificate, Keys, KeyStore
 from ocsp.errors import StoreUnavailableError
 from ocsp.issuers import Generation
+from ocsp.metrics import Metrics
 from ocsp.refresh import Change, Refresh
-from ocsp.responder import Responder
-from ocsp.server import OCSPService, listening
+from ocsp.server import Listener, Means, OCSPService, listening
+from ocsp.signing import Signatures
 from ocsp.status import IssuedCertificate
+from ocsp.workers import bind
 from pkix import der, software
 from pkix.certid import subject_public_key
 from pkix.names import name
 from pkix.revocation import Good, Revoked
+from settings.load import Settings
 from settings.sections import Endpoint, OCSPSection
 from tests.support.database import Database
 
 DAY = timedelta(days=1)
+LOOPBACK = Endpoint("127.0.0.1", 0)
 PASSPHRASE = b"correct horse"
 SERIAL = 2**62 + 1000  # of the first certificate that a test asks about
 CA_NAME = name(("C", "JP"), ("O", "JPKI"), ("OU", "Tokyo-to"), ("OU", "The Governor of Tokyo-to"))
@@ -205,7 +221,7 @@ class MemoryStore:
         self._changed("access")
 
     def _changed(self, kind: str, key: int | None = None) -> None:
-        self._changes.append(Change(len(self._changes) + 1, kind, key))
+        self._changes.append(Change(len(self._changes) + 1, kind, key, datetime.now(UTC)))
         self.wake()
 
     def _reached(self) -> None:
@@ -263,6 +279,11 @@ class MemoryJournal:
     def append(self, record: Record) -> None:
         """Add to the batch."""
         self._batch.append(record)
+
+    def append_line(self, line: bytes) -> None:
+        """Add to the batch."""
+        fields = json.loads(line)
+        self._batch.append(Record(**fields | {"at": datetime.fromisoformat(fields["at"])}))
 
     def flush(self) -> None:
         """Keep the batch."""
@@ -341,14 +362,26 @@ class Records:
             *(serial, status.reason, status.at, status.invalidity_date),
         )
 
-    async def grant(self, party: str, network: str, period: Period) -> None:
-        """A relying party gets the right `ocsp`."""
+    async def grant(self, party: str, credential: Credential | str, period: Period) -> None:
+        """A relying party gets the right `ocsp`, recognised by a network or something else."""
+        known_by = Network(ip_network(credential)) if isinstance(credential, str) else credential
+        columns: dict[str, object] = {}
+        match known_by:
+            case Network(network=network):
+                columns = {"network": network}
+            case Password(secret_hash=secret_hash):
+                columns = {"secret_hash": secret_hash}
+            case Token(digest=digest):
+                columns = {"fingerprint": digest}
+            case ClientCertificate(certificate=der_) | SigningCertificate(certificate=der_):
+                columns = {"fingerprint": hashlib.sha256(der_).digest(), "certificate": der_}
+        places = ", ".join(f"${number}" for number in range(5, 5 + len(columns)))
         await self._connection.execute(
             "WITH party AS (INSERT INTO relying_party (name, description, agreed_from, agreed_until, state, may_ocsp,"
-            " may_crl, created_at) VALUES ($1, '', $3, $4, 'active', true, false, $3) RETURNING relying_party_id)"
-            " INSERT INTO credential (relying_party_id, kind, network, created_at)"
-            " SELECT relying_party_id, 'network', $2, $3 FROM party",
-            *(party, ip_network(network), *period),
+            " may_crl, created_at) VALUES ($1, '', $2, $3, 'active', true, false, $2) RETURNING relying_party_id)"
+            f" INSERT INTO credential (relying_party_id, kind, created_at, {', '.join(columns)})"
+            f" SELECT relying_party_id, $4, $2, {places} FROM party",
+            *(party, *period, known_by.kind, *columns.values()),
         )
 
     async def suspend(self, party: str) -> None:
@@ -373,26 +406,56 @@ async def out_of_reach(database: Database) -> AsyncIterator[None]:
 class Served:
     """A responder that listens on loopback."""
 
-    def __init__(self, store: MemoryStore, refresh: Refresh, journal: MemoryJournal, endpoint: Endpoint) -> None:
+    def __init__(
+        self, store: MemoryStore, refresh: Refresh, means: Means, endpoints: Sequence[Endpoint], server: HTTPServer
+    ) -> None:
         self.store = store
         self.refresh = refresh
-        self.journal = journal
-        self.endpoint = endpoint
-        self.url = f"http://{endpoint}/"
+        self.means = means
+        self.cache = means.cache
+        self.server = server
+        self.endpoint, *self.tls_endpoints = endpoints
+        self.url = f"http://{self.endpoint}/"
+
+    @property
+    def tls_url(self) -> str:
+        """Of the HTTPS listener, with the name in its certificate."""
+        (endpoint,) = self.tls_endpoints
+        return f"https://localhost:{endpoint.port}/"
+
+    @property
+    def journal(self) -> "MemoryJournal":
+        """What it wrote down."""
+        assert isinstance(self.means.journal, MemoryJournal)
+        return self.means.journal
 
 
 @asynccontextmanager
-async def served(store: MemoryStore, keys: KeyStore, section: OCSPSection | None = None) -> AsyncIterator[Served]:
-    """The whole responder without its database, for as long as the context lasts."""
-    section = (section or OCSPSection()).model_copy(update={"listen": Endpoint("127.0.0.1", 0)})
-    refresh = Refresh(store, keys, lambda: datetime.now(UTC))
-    journal = MemoryJournal()
+async def served(
+    store: MemoryStore, keys: Keys, section: OCSPSection | None = None, instance: Path | None = None
+) -> AsyncIterator[Served]:
+    """The whole responder without its database, for as long as the context lasts; HTTPS too if it has an `instance`."""
+    section = section or OCSPSection()
+    settings = Settings(instance=instance or Path("/nonexistent"), ocsp=section)
+    metrics, cache = Metrics(), AnswerCache(section.cache_mib * 2**20, section.max_staleness_s)
+    refresh = Refresh(store, keys, lambda: datetime.now(UTC), cache, tuple(map(Recognition, section.recognition)))
     if not store.away:
         await refresh.load()
-    with ThreadPoolExecutor(1) as signing:
-        responder = Responder(store, timedelta(seconds=section.response_validity_s), signing)
-        service = OCSPService(section, refresh, responder, journal)
-        async with listening(service, section) as (endpoint,), asyncio.TaskGroup() as tasks:
+    with ExitStack() as stack:
+        signing = stack.enter_context(closing(Signatures(metrics)))
+        recogniser = stack.enter_context(provision.recogniser(settings, bytes(32)))
+        responder = provision.responder(section, store, signing)
+        limits = provision.rate_limits(section)
+        means = Means(refresh, recogniser, limits, responder, cache, MemoryJournal(), metrics)
+        listeners = [Listener(bind("ocsp.listen", LOOPBACK, 1)[0])]
+        if instance is not None:
+            tls = provision.server_tls(settings, lambda: refresh.access)
+            listeners.append(Listener(bind("ocsp.tls_listen", LOOPBACK, 1)[0], tls.context))
+        endpoints = [Endpoint(*listener.socket.getsockname()) for listener in listeners]
+        async with (
+            listening(OCSPService(section, means), section, means, listeners) as server,
+            asyncio.TaskGroup() as tasks,
+        ):
             following = tasks.create_task(refresh.follow())
-            yield Served(store, refresh, journal, endpoint)
+            yield Served(store, refresh, means, endpoints, server)
             following.cancel()

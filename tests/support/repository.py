@@ -67,7 +67,7 @@ def search_request(base: str = "", scope: int = 0, search_filter: Any = None, *a
     return pureldap.LDAPSearchRequest(
         baseObject=base,
         scope=scope,
-        derefAliases=0,
+        derefAliases=limits.get("deref", 0),
         sizeLimit=limits.get("size_limit", 0),
         timeLimit=0,
         typesOnly=limits.get("types_only", False),
@@ -87,6 +87,7 @@ class Answer:
 
     message_id: int
     operation: Any
+    controls: Any = None
 
     @property
     def is_result(self) -> bool:
@@ -116,7 +117,7 @@ def read_answers(octets: bytes) -> list[Answer]:
     context = pureldap.LDAPBERDecoderContext_TopLevel(
         inherit=pureldap.LDAPBERDecoderContext_LDAPMessage(fallback=inner, inherit=inner)
     )
-    return [Answer(each.id, each.value) for each in pureber.berDecodeMultiple(octets, context)]
+    return [Answer(each.id, each.value, each.controls) for each in pureber.berDecodeMultiple(octets, context)]
 
 
 # ---------------------------------------------------------------- rows
@@ -174,6 +175,16 @@ async def add_party(connection: asyncpg.Connection, name: str = "verifier") -> i
             password_hash(),
         )
     return party
+
+
+async def add_certificate(connection: asyncpg.Connection, party: int, certificate: bytes) -> None:
+    """A client certificate (DER) of a relying party."""
+    await connection.execute(
+        "INSERT INTO credential (relying_party_id, kind, fingerprint, certificate, created_at)"
+        " VALUES ($1, 'client-certificate', sha256($2), $2, now())",
+        party,
+        certificate,
+    )
 
 
 # ---------------------------------------------------------------- client and process
@@ -284,10 +295,16 @@ class RepositoryProcess:
 
 def write_tls(instance: Path) -> None:
     """A certificate for 127.0.0.1 and its key, where the server looks for them."""
+    (instance / "tls").mkdir(exist_ok=True)
+    write_certificate(instance / "tls" / "ldap.pem", instance / "tls" / "ldap.key.pem", "127.0.0.1")
+
+
+def write_certificate(certificate: Path, private_key: Path, common_name: str) -> bytes:
+    """A self-signed certificate, valid for 127.0.0.1, and its key, both in PEM; returns its DER."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    certificate = (
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
@@ -295,16 +312,14 @@ def write_tls(instance: Path) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    (instance / "tls").mkdir(exist_ok=True)
-    (instance / "tls" / "ldap.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    (instance / "tls" / "ldap.key.pem").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    private_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return made.public_bytes(Encoding.DER)
 
 
 def start(instance: Path, dsn: str, **settings: object) -> subprocess.Popen[bytes]:
     """`prefca-repository` on free ports; `settings` are keys of the section [repository]."""
-    keys = {"listen": "127.0.0.1:0", "tls_listen": "127.0.0.1:0"} | settings
+    keys = {"listen": "127.0.0.1:0", "tls_listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"} | settings
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFCA_")} | {
         "PREFCA_DATABASE__DSN": dsn,
         "PREFCA_LOG__FORMAT": "json",

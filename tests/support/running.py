@@ -160,6 +160,7 @@ class RunningCA:
             "PREFCA_OCSP__ADMIN_LISTEN": str(self.ocsp_admin),
             "PREFCA_REPOSITORY__LISTEN": str(self.ldap),
             "PREFCA_REPOSITORY__TLS_LISTEN": str(self.ldaps),
+            "PREFCA_REPOSITORY__ADMIN_LISTEN": "",
         }
 
 

@@ -23,12 +23,18 @@ def answer(*, public: tuple[bool, ...] = (True,), has_nonce: bool = False) -> An
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_public_status_may_be_kept_by_caches(method: str) -> None:
     """For less time than it holds: thisUpdate < now + max-age < nextUpdate."""
-    assert headers(answer(), method) == {
+    assert headers(answer(), method, NOW) == {
         "Cache-Control": "max-age=150, public, no-transform, must-revalidate",
         "ETag": f'"{hashlib.sha256(b"the answer").hexdigest()}"',
         "Last-Modified": "Wed, 01 Apr 2026 12:00:00 GMT",
         "Expires": "Wed, 01 Apr 2026 12:05:00 GMT",
     }
+
+
+def test_what_leaves_late_is_kept_no_longer_than_it_holds() -> None:
+    """While the database is away, answers are given out until their end."""
+    late = headers(answer(), "GET", NOW + timedelta(seconds=290))
+    assert late["Cache-Control"].startswith("max-age=10,")
 
 
 @pytest.mark.req("R-4-4-4-3")
@@ -45,4 +51,4 @@ def test_a_public_status_may_be_kept_by_caches(method: str) -> None:
 )
 def test_nothing_else_is_kept(given: Answer, method: str, expected: str) -> None:
     """What one party may know is for nobody else; a nonce is for one request."""
-    assert headers(given, method) == {"Cache-Control": expected}
+    assert headers(given, method, NOW) == {"Cache-Control": expected}

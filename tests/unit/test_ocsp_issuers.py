@@ -3,12 +3,14 @@
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ocsp.issuers import Delegate, Issuers
 from ocsp.request import CertID, parse_request
 from ocsp.status import SERIALS, IssuedCertificate, single_response
 from pkix.names import name
 from pkix.revocation import CRLReason, Good, Revoked, Unknown
+from pkix.signing import ECDSA_WITH_SHA256_OID, SHA256_WITH_RSA_OID
 from pkix.software import SoftwareSigner
 from pkix.validity import Validity
 from tests.support.ocsp import CA, DAY, SERIAL, request, rsa_key
@@ -17,15 +19,16 @@ NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
 CA_1, CA_2 = CA(NOW), CA(NOW, generation_id=2)
 STRANGER = CA(NOW, generation_id=9, subject=name(("C", "JP"), ("O", "Somebody else")))
 SIGNER = SoftwareSigner(rsa_key("delegate"))
+EC_SIGNER = SoftwareSigner(ec.generate_private_key(ec.SECP256R1()))
 
 
 def cert_id(ca: CA, serial: int = SERIAL, algorithm: str = "sha256") -> CertID:
     return parse_request(request(ca.cert_id(serial, algorithm)), max_certificates=1).cert_ids[0]
 
 
-def delegate(serial: int, generation_id: int, first: int, last: int) -> Delegate:
+def delegate(serial: int, generation_id: int, first: int, last: int, signer: SoftwareSigner = SIGNER) -> Delegate:
     """Valid from the `first` to the `last` day from now."""
-    return Delegate(serial, generation_id, Validity(NOW + first * DAY, NOW + last * DAY), b"", b"", b"", SIGNER)
+    return Delegate(serial, generation_id, Validity(NOW + first * DAY, NOW + last * DAY), b"", b"", b"", signer)
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha384", "sha512"])
@@ -107,3 +110,27 @@ def test_what_is_said_of_a_certificate(
 def test_serial_numbers_that_the_database_cannot_hold_are_not_looked_up() -> None:
     """Those of our CA are positive and of 8 octets."""
     assert [serial in SERIALS for serial in (2**62, 2**63 - 1, 2**63, 0, -1)] == [True, True, False, False, False]
+
+
+SHA1_WITH_RSA = "1.2.840.113549.1.1.5"
+
+
+@pytest.mark.parametrize(
+    ("preferred", "expected"),
+    [
+        ([], 3),
+        ([SHA256_WITH_RSA_OID], 2),
+        ([ECDSA_WITH_SHA256_OID, SHA256_WITH_RSA_OID], 3),
+        ([SHA256_WITH_RSA_OID, ECDSA_WITH_SHA256_OID], 2),
+        ([SHA1_WITH_RSA, SHA256_WITH_RSA_OID], 2),
+        ([SHA1_WITH_RSA], 3),
+    ],
+    ids=["none", "RSA", "P-256 first", "RSA first", "the first is not served", "none is served"],
+)
+def test_the_client_chooses_the_algorithm_if_it_can(preferred: list[str], expected: int) -> None:
+    """RFC 6960, section 4.4.7; else the newest delegate speaks, as the operator would have it."""
+    delegates = [delegate(1, 1, -9, 9), delegate(2, 1, -8, 9), delegate(3, 1, -5, 9, EC_SIGNER)]
+    issuers = Issuers([CA_1.generation], delegates)
+    chosen = issuers.delegate(CA_1.generation, NOW, preferred)
+    assert chosen is not None
+    assert chosen.serial == expected

@@ -1,12 +1,13 @@
 """What is held in memory follows the database."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ocsp.cache import AnswerCache
 from ocsp.errors import StoreUnavailableError
 from ocsp.refresh import Refresh
 from pkix.revocation import CRLReason, Revoked
@@ -29,11 +30,32 @@ def store() -> MemoryStore:
 @pytest.fixture
 async def refresh(store: MemoryStore, tmp_path: Path) -> AsyncIterator[Refresh]:
     """Loaded, and following."""
-    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY), (SERIAL + 1, KEY)), lambda: NOW)
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY), (SERIAL + 1, KEY)), lambda: NOW, AnswerCache(2**20, 60))
     await refresh.load()
     following = asyncio.create_task(refresh.follow())
     yield refresh
     following.cancel()
+
+
+class Told:
+    """Remembers what it was told instead of answers."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[int] = []
+        self.cleared = 0
+        self.confirmed: list[float] = []
+
+    def forget(self, serials: Iterable[int]) -> None:
+        """Revoked."""
+        self.forgotten += serials
+
+    def clear(self) -> None:
+        """New keys or delegates."""
+        self.cleared += 1
+
+    def confirm(self, at: float) -> None:
+        """All was heard."""
+        self.confirmed.append(at)
 
 
 def speaks(refresh: Refresh, ca: CA) -> bool:
@@ -89,7 +111,7 @@ async def test_a_change_behind_many_others_is_not_late(store: MemoryStore, refre
 async def test_nothing_is_known_before_the_first_load(store: MemoryStore, tmp_path: Path) -> None:
     """And a load that failed is tried again."""
     store.away = True
-    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: NOW)
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: NOW, AnswerCache(2**20, 60))
     with pytest.raises(StoreUnavailableError):
         await refresh.load()
     with pytest.raises(StoreUnavailableError):
@@ -105,7 +127,7 @@ async def test_nothing_is_known_before_the_first_load(store: MemoryStore, tmp_pa
 async def test_reload_finds_a_key_that_was_put_there(store: MemoryStore, tmp_path: Path) -> None:
     """What SIGHUP does."""
     keys = key_store(tmp_path)
-    refresh = Refresh(store, keys, lambda: NOW)
+    refresh = Refresh(store, keys, lambda: NOW, AnswerCache(2**20, 60))
     await refresh.load()
     assert not speaks(refresh, CA_1)
     assert len(refresh.refusals) == 1
@@ -121,3 +143,27 @@ def _loaded(refresh: Refresh) -> bool:
         return refresh.snapshot is not None
     except StoreUnavailableError:
         return False
+
+
+@pytest.mark.req("R-4-4-4-2-1")
+async def test_kept_answers_are_dropped_by_what_the_feed_tells(store: MemoryStore, tmp_path: Path) -> None:
+    """Revocations one by one; whatever happened before a load, all at once; and what was heard is confirmed."""
+    told = Told()
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY), (SERIAL + 1, KEY)), lambda: NOW, told)
+    await refresh.load()
+    assert (told.forgotten, told.cleared, told.confirmed) == ([], 1, [NOW.timestamp()])
+    following = asyncio.create_task(refresh.follow())
+    store.add(SERIAL + 10, Revoked(NOW, CRLReason.SUPERSEDED))
+    store.add(SERIAL + 11, Revoked(NOW, CRLReason.SUPERSEDED))
+    await eventually(lambda: told.forgotten == [SERIAL + 10, SERIAL + 11])
+    assert told.cleared == 1
+    store.add_ca(CA_2, CA_2.delegate(SERIAL + 1, KEY))
+    await eventually(lambda: told.cleared == 2)
+    refresh.reload()
+    await eventually(lambda: told.cleared == 3)
+    confirmed = len(told.confirmed)
+    store.away = True
+    store.wake()
+    await asyncio.sleep(0.05)
+    assert len(told.confirmed) == confirmed
+    following.cancel()

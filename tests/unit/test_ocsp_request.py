@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from hypothesis import given
@@ -16,10 +17,20 @@ from ocsp.errors import MalformedRequestError
 from ocsp.request import OCSPRequest, parse_request, path_octets
 from pkix import der
 from tests.support.ocsp import CA, NONCE_OID, SERIAL, nonce, request
+from tests.support.parties import ECDSA_WITH_SHA256, Identity, signed
 
 CA_1 = CA(datetime(2026, 4, 1, tzinfo=UTC))
 ONE = CA_1.cert_id(SERIAL)
 CRITICAL = {"critical": True}
+SIGNER = Identity.new("verifier")
+PREFERRED_OID = "1.3.6.1.5.5.7.48.1.8"
+PREFERRED = der.extension(
+    PREFERRED_OID,
+    der.sequence(
+        der.sequence(der.sequence(der.object_identifier("1.2.3"), der.NULL), der.sequence()),
+        der.sequence(der.sequence(der.object_identifier(ECDSA_WITH_SHA256))),
+    ),
+)
 DIRECTORY_NAME = der.explicit(1, der.explicit(4, CA_1.subject.public_bytes()))
 
 
@@ -110,7 +121,37 @@ def test_requestor_name_is_tolerated(general_name: bytes) -> None:
     assert parse(request(ONE, front=general_name)) == parse(request(ONE))
 
 
+@pytest.mark.parametrize("brought", [[SIGNER.der], [], [SIGNER.der, SIGNER.der]], ids=["one", "none", "two"])
+def test_a_signature_is_read_with_what_it_is_about(brought: list[bytes]) -> None:
+    """Whoever verifies needs the octets that were signed, exactly."""
+    octets = signed(request(ONE), SIGNER, brought)
+    found = parse(octets).signature
+    assert found is not None
+    assert found.certificates == tuple(brought)
+    assert found.algorithm == ECDSA_WITH_SHA256
+    assert found.requestor_name == der.explicit(4, SIGNER.certificate.subject.public_bytes())
+    key = SIGNER.key.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(found.signature, found.tbs_request, ec.ECDSA(hashes.SHA256()))
+
+
+def test_preferred_algorithms_are_read_in_their_order() -> None:
+    """RFC 6960, section 4.4.7.1; what a client says of keys besides is read over."""
+    assert parse(request(ONE, extensions=PREFERRED)).preferred_algorithms == ("1.2.3", ECDSA_WITH_SHA256)
+
+
 MALFORMED = {
+    "signed by nobody": der.sequence(
+        der.sequence(der.sequence(der.sequence(ONE))),
+        der.explicit(0, der.sequence(der.sequence(der.object_identifier(ECDSA_WITH_SHA256)), der.bit_string(b"s"))),
+    ),
+    "signature without algorithm": der.sequence(
+        der.sequence(DIRECTORY_NAME, der.sequence(der.sequence(ONE))),
+        der.explicit(0, der.sequence(der.sequence(), der.bit_string(b"s"))),
+    ),
+    "preferred algorithms without OID": request(
+        ONE, extensions=der.extension(PREFERRED_OID, der.sequence(der.sequence()))
+    ),
     "nothing": b"",
     "not DER": b"GET / HTTP/1.0\r\n\r\n",
     "indefinite length": b"\x30\x80" + request(ONE)[2:] + b"\x00\x00",
@@ -191,6 +232,20 @@ def test_a_damaged_request_parses_or_is_malformed(data: st.DataObject) -> None:
     octets = bytearray(request(ONE, extensions=nonce(b"n" * 32), front=DIRECTORY_NAME))
     for _ in range(data.draw(st.integers(1, 4))):
         octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(MalformedRequestError):
+        parse(bytes(octets))
+
+
+SIGNED = signed(request(ONE, extensions=nonce(b"n" * 32) + PREFERRED), SIGNER)
+
+
+@given(st.data())
+def test_a_damaged_signed_request_parses_or_is_malformed(data: st.DataObject) -> None:
+    """Octets are replaced, left out or put in."""
+    octets = bytearray(SIGNED)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(octets) - 1))
+        octets[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
     with contextlib.suppress(MalformedRequestError):
         parse(bytes(octets))
 

@@ -12,8 +12,18 @@ from cryptography.x509 import ocsp
 from ocsp.errors import OCSPResponseStatus
 from ocsp.issuers import Delegate
 from ocsp.request import parse_request
-from ocsp.response import ERROR_RESPONSES, ValidityInterval, assemble, response_data
+from ocsp.response import (
+    ARCHIVE_CUTOFF,
+    ERROR_RESPONSES,
+    INVALIDITY_DATE,
+    USUAL_FORM,
+    ResponseForm,
+    ValidityInterval,
+    assemble,
+    response_data,
+)
 from ocsp.status import SingleResponse
+from pkix import der
 from pkix.certid import key_identifier
 from pkix.revocation import CertStatus, CRLReason, Good, Revoked, Unknown
 from pkix.signing import sign
@@ -48,12 +58,14 @@ def delegate(key: PrivateKey) -> Delegate:
 RSA_DELEGATE = delegate(rsa_key("delegate"))
 
 
-def answer(*statuses: CertStatus, signer: Delegate = RSA_DELEGATE, extensions: bytes = b"") -> ocsp.OCSPResponse:
+def answer(
+    *statuses: CertStatus, signer: Delegate = RSA_DELEGATE, extensions: bytes = b"", form: ResponseForm = USUAL_FORM
+) -> ocsp.OCSPResponse:
     """What a client gets that asks about as many certificates as there are statuses."""
     octets = request(*(CA_1.cert_id(SERIAL + n) for n in range(len(statuses))), extensions=extensions)
     asked = parse_request(octets, max_certificates=10)
     singles = [SingleResponse(c, status, public=False) for c, status in zip(asked.cert_ids, statuses, strict=True)]
-    tbs = response_data(singles, signer, INTERVAL, asked.nonce)
+    tbs = response_data(singles, signer, INTERVAL, asked.nonce, form)
     return verified(assemble(tbs, sign(signer.signer, tbs), signer), CA_1)
 
 
@@ -152,3 +164,31 @@ def test_refusals_are_unsigned(status: OCSPResponseStatus) -> None:
     """Without responseBytes: RFC 6960, section 2.3."""
     assert refused(ERROR_RESPONSES[status]) == status.name
     assert len(ERROR_RESPONSES[status]) == 5
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_responder_is_named_by_key_or_by_name(*, by_name: bool) -> None:
+    """RFC 6960, section 4.2.2.3: either way the certificate that comes along is meant."""
+    given = answer(Good(), form=ResponseForm(by_name=by_name))
+    assert given.responder_name == (DELEGATE_NAME if by_name else None)
+    assert given.responder_key_hash == (None if by_name else RSA_DELEGATE.key_hash)
+
+
+@pytest.mark.parametrize(
+    ("status", "oids"),
+    [
+        (Good(), [ARCHIVE_CUTOFF]),
+        (Revoked(NOW - DAY, CRLReason.SUPERSEDED), [ARCHIVE_CUTOFF]),
+        (Revoked(NOW - DAY, CRLReason.SUPERSEDED, NOW - DAY), [INVALIDITY_DATE, ARCHIVE_CUTOFF]),
+        (Unknown(), []),
+    ],
+    ids=["good", "revoked", "with invalidityDate", "unknown"],
+)
+def test_archive_cutoff_is_said_if_statuses_are_kept(status: CertStatus, oids: list[str]) -> None:
+    """RFC 6960, section 4.4.4: producedAt minus the time for which they are kept after expiry."""
+    extensions = answer(status, form=ResponseForm(retention=timedelta(days=3650))).single_extensions
+    assert [extension.oid.dotted_string for extension in extensions] == oids
+    if oids:
+        cutoff = extensions.get_extension_for_oid(x509.ObjectIdentifier(ARCHIVE_CUTOFF)).value
+        assert cutoff.public_bytes() == der.generalized_time(NOW - timedelta(days=3650))
+    assert not any(one.oid.dotted_string == ARCHIVE_CUTOFF for one in answer(status).single_extensions)

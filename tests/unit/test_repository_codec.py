@@ -18,6 +18,7 @@ from repository.messages import (
     AttributeValueAssertion,
     BindRequest,
     CompareRequest,
+    Control,
     EqualityMatch,
     ExtendedRequest,
     ExtensibleMatch,
@@ -85,14 +86,14 @@ FILTERS = {
 def test_a_filter_is_read_as_it_was_written(wire: Any, expected: Any) -> None:
     """Every choice of Filter."""
     request = read(message(search_request("c=JP", 2, wire, "cn", size_limit=7, types_only=True)))
-    assert request == SearchRequest("c=JP", 2, 7, True, expected, ("cn",))
+    assert request == SearchRequest("c=JP", 2, 7, 0, True, expected, ("cn",))
 
 
 REQUESTS = {
     "bind": (bind_request("c=JP", b"pw"), BindRequest(3, "c=JP", Simple(b"pw"))),
     "sasl": (
         pureldap.LDAPBindRequest(dn="", auth=("EXTERNAL", "x"), sasl=True),
-        BindRequest(3, "", SASL("EXTERNAL")),
+        BindRequest(3, "", SASL("EXTERNAL", b"x")),
     ),
     "unbind": (pureldap.LDAPUnbindRequest(), UnbindRequest()),
     "compare": (
@@ -100,7 +101,7 @@ REQUESTS = {
         CompareRequest("c=JP", AttributeValueAssertion("cn", b"x")),
     ),
     "abandon": (pureldap.LDAPAbandonRequest(id=300), AbandonRequest(300)),
-    "extended": (pureldap.LDAPExtendedRequest("1.2.3", "value"), ExtendedRequest("1.2.3")),
+    "extended": (pureldap.LDAPExtendedRequest("1.2.3", "value"), ExtendedRequest("1.2.3", b"value")),
     "delete": (pureldap.LDAPDelRequest("c=JP"), UpdateRequest()),
     "modifyDN": (pureldap.LDAPModifyDNRequest("c=JP", "c=FR", False), UpdateRequest()),
 }
@@ -132,7 +133,7 @@ def test_unknown_trailing_elements_are_ignored() -> None:
     more = b"\x81\x01x"
     attributes = element(0x30)
     octets = element(0x30, ID, element(0x63, SEARCH_HEAD, PRESENT, attributes, more), more)
-    assert read(octets) == SearchRequest("", 0, 0, False, Present("cn"), ())
+    assert read(octets) == SearchRequest("", 0, 0, 0, False, Present("cn"), ())
 
 
 MALFORMED = {
@@ -206,18 +207,47 @@ def test_a_filter_has_a_bound(wire: bytes, is_allowed: bool) -> None:
         assert caught.value.result.code == ResultCode.ADMIN_LIMIT_EXCEEDED
 
 
-@pytest.mark.parametrize(
-    ("controls", "expected"),
-    [
-        (None, None),
-        ([("1.2.3", False, b"x"), ("1.2.4", None, None)], None),
-        ([("1.2.3", False, None), ("1.2.4", True, b"x")], "1.2.4"),
-    ],
-    ids=["none", "not-critical", "critical"],
-)
-def test_the_critical_control_is_found(controls: Any, expected: str | None) -> None:
-    """Controls that need not be understood are passed over."""
-    assert codec.open_envelope(message(search_request(), controls=controls)).critical_control == expected
+def test_controls_are_read() -> None:
+    """Criticality is FALSE if absent; a value may be absent, too."""
+    controls: Any = [("1.2.3", False, b"x"), ("1.2.4", True, b""), ("1.2.5", None, None)]
+    assert codec.open_envelope(message(search_request(), controls=controls)).controls == (
+        Control("1.2.3", False, b"x"),
+        Control("1.2.4", True, b""),
+        Control("1.2.5", False, None),
+    )
+    assert codec.open_envelope(message(search_request())).controls == ()
+
+
+@pytest.mark.parametrize(("number", "is_allowed"), [(codec.MAX_CONTROLS, True), (codec.MAX_CONTROLS + 1, False)])
+def test_the_number_of_controls_has_a_bound(number: int, is_allowed: bool) -> None:
+    """More of them are nonsense."""
+    octets = message(search_request(), controls=[("1.2.3", False, None)] * number)
+    with contextlib.nullcontext() if is_allowed else pytest.raises(MalformedMessageError):
+        codec.open_envelope(octets)
+
+
+REFUSED = {
+    "attributes": (search_request("", 0, None, *["cn"] * (codec.MAX_ATTRIBUTES + 1)), ResultCode.ADMIN_LIMIT_EXCEEDED),
+    "deref": (search_request(deref=4), ResultCode.PROTOCOL_ERROR),
+}
+
+
+@pytest.mark.parametrize(("wire", "code"), REFUSED.values(), ids=REFUSED)
+def test_a_search_beyond_its_bounds_is_refused(wire: Any, code: ResultCode) -> None:
+    """With a result: the message could be read."""
+    with pytest.raises(OperationError) as caught:
+        read(message(wire))
+    assert caught.value.result.code == code
+
+
+def test_an_answer_can_have_a_control() -> None:
+    """Behind the operation, inside the message; large values stay as they lie."""
+    value = bytes(100_000)
+    entry = codec.search_result_entry(SearchResultEntry("C=JP", [("x", [value])]))
+    pieces = codec.message(1, codec.with_control(entry, Control("1.2.3", False, b"y")))
+    assert any(piece is value for piece in pieces)
+    (answer,) = read_answers(b"".join(pieces))
+    assert answer.controls == [(b"1.2.3", None, b"y")]
 
 
 def test_an_entry_is_what_ldaptor_reads() -> None:

@@ -58,6 +58,7 @@ INVALID = {
     "no-type": "JP",
     "empty-rdn": "CN=a,,C=JP",
     "trailing-comma": "CN=a,",
+    "sharp-without-hex": "CN=#zz",
     "type-with-space": "C N=a",
     "unescaped-quote": 'CN="a"',
     "unescaped-angle": "CN=<a>",

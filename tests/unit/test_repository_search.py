@@ -1,10 +1,12 @@
 """Search and compare on the published directory."""
 
+from itertools import count
 from typing import Any
 
 import pytest
 
 from repository import codec, definitions
+from repository.controls import Controls
 from repository.dit import DIT
 from repository.errors import CorruptPublicationError, OperationError
 from repository.messages import (
@@ -18,7 +20,7 @@ from repository.messages import (
     Scope,
     SearchRequest,
 )
-from repository.search import Outcome, compare, search
+from repository.search import Limits, Outcome, compare, search
 from repository.snapshot import PublishedObject, build, not_loaded
 from tests.support.repository import CA, CHIYODA, LIST, MINATO, OBJECTS, TOYAMA, published, read_answers
 
@@ -31,13 +33,20 @@ def find(
     base: str = "", scope: int = Scope.BASE_OBJECT, search_filter: Filter = ALL, *attributes: str, **more: Any
 ) -> Outcome:
     request = SearchRequest(
-        base, scope, more.get("size_limit", 0), more.get("types_only", False), search_filter, attributes
+        base,
+        scope,
+        more.get("size_limit", 0),
+        more.get("time_limit", 0),
+        more.get("types_only", False),
+        search_filter,
+        attributes,
     )
     return search(
         more.get("dit", DIRECTORY),
         request,
+        more.get("controls", Controls()),
         may_read_restricted=more.get("may_read_restricted", False),
-        size_limit_entries=more.get("limit", 1000),
+        limits=Limits(more.get("limit", 1000), 10, more.get("clock", lambda: 0)),
     )
 
 
@@ -145,6 +154,52 @@ def test_the_number_of_entries_has_a_limit(size_limit: int, limit: int, code: Re
     assert (outcome.result.code, len(outcome.entries)) == (code, number)
 
 
+@pytest.mark.parametrize(
+    ("time_limit", "code", "number"),
+    [
+        pytest.param(0, ResultCode.SUCCESS, 10, id="none"),
+        pytest.param(5, ResultCode.TIME_LIMIT_EXCEEDED, 5, id="of the client"),
+        pytest.param(99, ResultCode.SUCCESS, 10, id="within that of the server"),
+    ],
+)
+def test_the_time_of_a_search_has_a_limit(time_limit: int, code: ResultCode, number: int) -> None:
+    """Here each entry takes a second, and the server allows ten."""
+    outcome = find("", Scope.WHOLE_SUBTREE, time_limit=time_limit, clock=count().__next__)
+    assert (outcome.result.code, len(outcome.entries)) == (code, number)
+
+
+def test_what_the_server_allows_is_a_limit_for_every_client() -> None:
+    """Here each entry takes three seconds, and the client would wait."""
+    outcome = find("", Scope.WHOLE_SUBTREE, time_limit=99, clock=count(step=3).__next__)
+    assert (outcome.result.code, len(outcome.entries)) == (ResultCode.TIME_LIMIT_EXCEEDED, 3)
+
+
+def test_an_assertion_decides_whether_there_is_a_search() -> None:
+    """RFC 4528: it is about the base, and sees no more than the reader does."""
+    for assertion, code in (
+        (Present("ou"), ResultCode.SUCCESS),
+        (Present(LIST), ResultCode.ASSERTION_FAILED),
+        (Present("noSuchType"), ResultCode.ASSERTION_FAILED),
+    ):
+        try:
+            result = find(POINTS, Scope.WHOLE_SUBTREE, controls=Controls(assertion=assertion)).result
+        except OperationError as e:
+            result = e.result
+        assert result.code == code
+
+
+def test_matched_values_leave_out_the_others() -> None:
+    """RFC 3876: of an attribute without such a value the type stays."""
+    items = (EqualityMatch("objectClass", b"pkiCA"), Present("ou"))
+    assert shown(controls=Controls(matched_values=items)) == {
+        "objectClass": [b"pkiCA"],
+        "ou": [b"The Governor of Tokyo-to"],
+        "cACertificate;binary": [],
+        "authorityRevocationList;binary": [],
+        "certificateRevocationList;binary": [],
+    }
+
+
 REFUSALS: dict[str, tuple[dict[str, Any], ResultCode, str]] = {
     "nothing-above": ({"base": "C=FR"}, ResultCode.NO_SUCH_OBJECT, ""),
     "something-above": ({"base": f"CN=x,{POINTS.lower()}"}, ResultCode.NO_SUCH_OBJECT, POINTS),
@@ -233,7 +288,7 @@ COMPARES: dict[str, tuple[tuple[str, str, bytes], bool, ResultCode]] = {
     "false": ((CHIYODA, "cn", b"x"), False, ResultCode.COMPARE_FALSE),
     "absent": ((CHIYODA, "o", b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
     "restricted": ((CHIYODA, LIST, b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
-    "no-rule": ((CHIYODA, LIST, b"x"), True, ResultCode.INAPPROPRIATE_MATCHING),
+    "no-rule": (("", "supportedLDAPVersion", b"3"), True, ResultCode.INAPPROPRIATE_MATCHING),
     "unknown-type": ((CHIYODA, "x", b"x"), False, ResultCode.UNDEFINED_ATTRIBUTE_TYPE),
     "bad-value": ((CHIYODA, "cn", b"\xff"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
     "no-entry": (("C=FR", "c", b"FR"), False, ResultCode.NO_SUCH_OBJECT),

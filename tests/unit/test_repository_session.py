@@ -2,18 +2,32 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
-from ldaptor.protocols import pureldap
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from ldaptor.protocols import pureber, pureldap
 
 from journal.record import Record
 from repository.access import AccessTable, Credential
+from repository.authentication import VerifyPassword
+from repository.ber import Reader
+from repository.controls import ASSERTION, MANAGE_DSA_IT, MATCHED_VALUES, PAGED_RESULTS
 from repository.directory import Directory
+from repository.errors import MalformedMessageError
+from repository.framing import MessageFramer
 from repository.messages import ResultCode
+from repository.names import parse
 from repository.passwords import matching
-from repository.session import Abandon, Action, Close, Send, Session, StartTLS, VerifyPassword
-from repository.snapshot import START_TLS, WHO_AM_I, build
+from repository.search import Limits
+from repository.session import Abandon, Action, Cancel, Close, Send, Service, Session, StartTLS
+from repository.snapshot import CANCEL, PASSWORD_MODIFY, START_TLS, WHO_AM_I, build
+from repository.throttle import FailedBinds
+from tests.support.mutation import mutations
 from tests.support.repository import (
     CA,
     CHIYODA,
@@ -51,7 +65,9 @@ class Peer:
     ) -> None:
         access = None if credentials is None else AccessTable.of(credentials)
         self.directory = Directory(build(OBJECTS), access)
-        self.session = Session(self.directory, peer="192.0.2.1", is_encrypted=is_encrypted, size_limit_entries=1000)
+        failed_binds = FailedBinds(lockout_failures=5, lockout=timedelta(minutes=5))
+        self.service = Service(self.directory, Limits(1000, 10, lambda: 0), failed_binds)
+        self.session = Session(self.service, peer="192.0.2.1", is_encrypted=is_encrypted)
         self.records: list[Record] = []
         self.now = NOW
 
@@ -91,8 +107,11 @@ class Peer:
         return authorization
 
 
-def sasl(mechanism: str) -> Any:
-    return pureldap.LDAPBindRequest(dn="", auth=(mechanism, None), sasl=True)
+def sasl(mechanism: str, credentials: bytes | None = b"") -> Any:
+    """A bind by SASL; ldaptor's own class leaves out credentials that are empty."""
+    given = [mechanism] if credentials is None else [mechanism, credentials]
+    choice = pureber.BERSequence([pureber.BEROctetString(each) for each in given], tag=0xA3)
+    return pureber.BERSequence([pureber.BERInteger(3), pureber.BEROctetString(""), choice], tag=0x60)
 
 
 BINDS: dict[str, tuple[Any, bool, ResultCode]] = {
@@ -100,7 +119,10 @@ BINDS: dict[str, tuple[Any, bool, ResultCode]] = {
     "empty-password": (bind_request(PARTY_DN), True, ResultCode.UNWILLING_TO_PERFORM),
     "plaintext": (bind_request(PARTY_DN, PASSWORD), False, ResultCode.CONFIDENTIALITY_REQUIRED),
     "version-2": (bind_request(version=2), True, ResultCode.PROTOCOL_ERROR),
-    "sasl-external": (sasl("EXTERNAL"), True, ResultCode.AUTH_METHOD_NOT_SUPPORTED),
+    "sasl-external-without-a-certificate": (sasl("EXTERNAL"), True, ResultCode.INAPPROPRIATE_AUTHENTICATION),
+    "sasl-external-in-plaintext": (sasl("EXTERNAL"), False, ResultCode.INAPPROPRIATE_AUTHENTICATION),
+    "sasl-plain": (sasl("PLAIN", b"\0verifier\0correct horse"), True, ResultCode.AUTH_METHOD_NOT_SUPPORTED),
+    "sasl-lower-case": (sasl("external"), True, ResultCode.AUTH_METHOD_NOT_SUPPORTED),
     "sasl-none": (sasl(""), True, ResultCode.AUTH_METHOD_NOT_SUPPORTED),
 }
 
@@ -192,8 +214,8 @@ def test_a_prolonged_agreement_needs_no_new_bind() -> None:
 def test_before_the_agreement_there_is_no_right() -> None:
     """Its first moment counts in."""
     table = AccessTable.of([credential()])
-    assert table.credentials(PARTY_DN, NOW - DAY)
-    assert not table.credentials(PARTY_DN, NOW - DAY - timedelta(seconds=1))
+    assert table.credentials(parse(PARTY_DN).key, NOW - DAY)
+    assert not table.credentials(parse(PARTY_DN).key, NOW - DAY - timedelta(seconds=1))
 
 
 def test_without_the_access_table_a_bind_may_be_tried_again() -> None:
@@ -284,3 +306,347 @@ def test_a_search_ends_on_the_snapshot_it_began_with() -> None:
     assert entry.dn == CA
     assert done.code == ResultCode.SUCCESS
     assert peer.code(search_request(CA)) == ResultCode.NO_SUCH_OBJECT
+
+
+# ---------------------------------------------------------------- SASL EXTERNAL
+
+
+def client_certificate(not_after: datetime = NOW + 2 * DAY) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(x509.Name([]), x509.Name([]), key.public_key(), 1, NOW - DAY, not_after)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+CERTIFICATE = client_certificate()
+
+
+def certified(*, certificate: bytes = CERTIFICATE, **more: Any) -> Peer:
+    """A peer that showed this certificate in TLS; the party has registered CERTIFICATE."""
+    peer = Peer(credentials=[Credential(7, "verifier", None, NOW - DAY, NOW + DAY, CERTIFICATE)], **more)
+    peer.session.client_fingerprint = sha256(certificate).digest()
+    return peer
+
+
+@pytest.mark.req("R-4-4-4-5", "R-2-6-3-2")
+def test_a_registered_client_certificate_is_a_login() -> None:
+    """SASL EXTERNAL (RFC 4513, section 5.2.3); the password of nobody is needed."""
+    peer = certified()
+    assert not peer.sees_list()
+    assert peer.code(sasl("EXTERNAL")) == ResultCode.SUCCESS
+    assert peer.who_am_i() == f"dn:{PARTY_DN}".encode()
+    assert peer.sees_list()
+    assert peer.records[-1].party == "verifier"
+
+
+IDENTITIES = {
+    "own": (f"dn:{PARTY_DN.upper()}", ResultCode.SUCCESS),
+    "of-somebody-else": (f"dn:{UNKNOWN_DN}", ResultCode.INVALID_CREDENTIALS),
+    "user-name": ("u:verifier", ResultCode.INVALID_CREDENTIALS),
+    "no-dn": ("dn:x", ResultCode.INVALID_CREDENTIALS),
+    "not-utf8": (b"dn:\xff", ResultCode.INVALID_CREDENTIALS),
+}
+
+
+@pytest.mark.parametrize(("identity", "code"), IDENTITIES.values(), ids=IDENTITIES)
+def test_nobody_acts_for_somebody_else(identity: Any, code: ResultCode) -> None:
+    """An authorization identity can only be one's own (RFC 4513, section 5.2.1.8)."""
+    assert certified().code(sasl("EXTERNAL", identity)) == code
+
+
+def test_external_without_credentials_is_asked_for_them() -> None:
+    """Absent is not empty: RFC 4422, section 4."""
+    peer = certified()
+    assert peer.code(sasl("EXTERNAL", None)) == ResultCode.SASL_BIND_IN_PROGRESS
+    assert not peer.sees_list()
+    assert peer.code(sasl("EXTERNAL", b"")) == ResultCode.SUCCESS
+
+
+def test_a_certificate_that_is_not_registered_is_no_login() -> None:
+    """Whoever issued it."""
+    assert certified(certificate=b"another").code(sasl("EXTERNAL")) == ResultCode.INVALID_CREDENTIALS
+
+
+def test_a_certificate_that_is_withdrawn_ends_the_right_on_open_connections() -> None:
+    """As a password does."""
+    peer = certified()
+    peer.code(sasl("EXTERNAL"))
+    peer.directory.access = AccessTable.of([credential()])
+    assert not peer.sees_list()
+    assert peer.code(sasl("EXTERNAL")) == ResultCode.INVALID_CREDENTIALS
+
+
+@pytest.mark.req("R-4-4-4-5")
+def test_a_certificate_that_expires_ends_the_right_on_open_connections() -> None:
+    """Its last second counts in, whatever was agreed on."""
+    peer = certified()
+    peer.directory.access = AccessTable.of([Credential(7, "verifier", None, NOW - DAY, NOW + 9 * DAY, CERTIFICATE)])
+    peer.code(sasl("EXTERNAL"))
+    peer.now = NOW + 2 * DAY
+    assert peer.sees_list()
+    peer.now += timedelta(seconds=1)
+    assert not peer.sees_list()
+    assert peer.code(sasl("EXTERNAL")) == ResultCode.INVALID_CREDENTIALS
+
+
+def test_a_certificate_that_cannot_be_read_is_none_and_takes_nothing_else_with_it() -> None:
+    """The other credentials of the table count."""
+    table = AccessTable.of([Credential(8, "other", None, NOW - DAY, NOW + DAY, b"no certificate"), credential()])
+    assert table.certificates == frozenset()
+    assert table.credentials(parse(PARTY_DN).key, NOW)
+
+
+# ---------------------------------------------------------------- failed binds
+
+
+def refused_unseen(peer: Peer, name: str = PARTY_DN) -> bool:
+    """Whether a bind is refused without a look at its password."""
+    actions = peer.send(bind_request(name, b"any"))
+    if not peer.session.is_waiting:
+        assert answers(actions)[0].code == ResultCode.INVALID_CREDENTIALS
+        return True
+    peer.session.verified("hash" if name == PARTY_DN else None, peer.now)
+    return False
+
+
+def fail(peer: Peer, times: int, name: str = PARTY_DN) -> None:
+    """Give the wrong password, as early as it is looked at."""
+    for _ in range(times):
+        while not isinstance(peer.send(bind_request(name, b"any"))[-1], VerifyPassword):
+            peer.now += timedelta(seconds=1)
+        peer.session.verified(None, peer.now)
+
+
+@pytest.mark.req("R-4-4-4-5", "R-5-2-3-2")
+def test_failed_binds_slow_down_and_then_lock_out() -> None:
+    """Two failures cost nothing, further ones seconds, the fifth (here) five minutes."""
+    peer = Peer()
+    fail(peer, 2)
+    assert peer.now == NOW
+    fail(peer, 3)
+    assert peer.now == NOW + timedelta(seconds=1 + 2)
+    assert refused_unseen(peer)
+    peer.now += timedelta(minutes=5)
+    assert not refused_unseen(peer)
+    assert not refused_unseen(peer)
+
+
+def test_a_lockout_hits_one_name_from_one_address_only() -> None:
+    """Not the party where it really is, and nobody else behind the same address."""
+    guesser = Peer()
+    fail(guesser, 5)
+    assert refused_unseen(guesser)
+    assert not refused_unseen(guesser, UNKNOWN_DN)
+    party = Peer()
+    party.session = Session(guesser.service, peer="198.51.100.1", is_encrypted=True)
+    assert not refused_unseen(party)
+
+
+def test_a_lockout_does_not_tell_whether_a_name_is_known() -> None:
+    """An unknown one is locked out, too, also if it is spelt differently."""
+    for name in (UNKNOWN_DN, UNKNOWN_DN.upper(), "not a DN"):
+        peer = Peer()
+        fail(peer, 5, name)
+        assert refused_unseen(peer, name)
+    peer = Peer()
+    fail(peer, 5, UNKNOWN_DN)
+    assert refused_unseen(peer, UNKNOWN_DN.replace(",", " , "))
+
+
+def test_a_lockout_leaves_who_is_bound_already_alone() -> None:
+    """On another connection of the same party from the same address."""
+    guesser = Peer()
+    party = Peer()
+    party.bind()
+    party.session._authentication._failed_binds = guesser.service.failed_binds
+    fail(guesser, 5)
+    assert party.sees_list()
+
+
+# ---------------------------------------------------------------- controls, Cancel, Password Modify
+
+
+def page(size: int, cookie: bytes = b"") -> list[tuple[str, bool, bytes]]:
+    value = bytes((0x30, 5 + len(cookie), 0x02, 1, size, 0x04, len(cookie))) + cookie
+    return [(PAGED_RESULTS, True, value)]
+
+
+def cookie(answer: Answer) -> bytes:
+    """How to go on, in the control of a result."""
+    ((_, _, value),) = answer.controls
+    reader = Reader(value).constructed()
+    reader.integer()
+    return reader.octets()
+
+
+def test_pages_make_up_the_whole_and_are_of_one_publication() -> None:
+    """RFC 2696: although there is a new one in between."""
+    peer = Peer()
+    everything = [answer.dn for answer in peer.ask(search_request("C=JP", 2)) if not answer.is_result]
+    found: list[str] = []
+    following = b""
+    while True:
+        *entries, done = peer.ask(search_request("C=JP", 2), page(3, following))
+        assert len(entries) <= 3
+        assert done.code == ResultCode.SUCCESS
+        found += [entry.dn for entry in entries]
+        following = cookie(done)
+        peer.directory.dit = build([])
+        if not following:
+            break
+    assert found == everything
+
+
+def test_a_limit_of_the_client_counts_over_all_pages() -> None:
+    """It is told on the last one."""
+    peer = Peer()
+    *first, done = peer.ask(search_request("C=JP", 2, size_limit=5), page(3))
+    assert (len(first), done.code) == (3, ResultCode.SUCCESS)
+    *second, done = peer.ask(search_request("C=JP", 2, size_limit=5), page(3, cookie(done)))
+    assert (len(second), done.code, cookie(done)) == (2, ResultCode.SIZE_LIMIT_EXCEEDED, b"")
+
+
+def test_a_page_that_does_not_follow_is_refused() -> None:
+    """Another search, an old or made-up cookie, other rights; then the paged search is over."""
+    peer = Peer()
+
+    def begin() -> bytes:
+        return cookie(peer.ask(search_request("C=JP", 2), page(3))[-1])
+
+    refused = ResultCode.UNWILLING_TO_PERFORM
+    following = begin()
+    assert peer.code(search_request("O=JPKI,C=JP", 2), page(3, following)) == refused
+    assert peer.code(search_request("C=JP", 2), page(3, following)) == refused
+    first = begin()
+    peer.ask(search_request("C=JP", 2), page(3, first))
+    assert peer.code(search_request("C=JP", 2), page(3, first)) == refused
+    assert peer.code(search_request("C=JP", 2), page(3, b"made up")) == refused
+    following = begin()
+    peer.bind()
+    assert peer.code(search_request("C=JP", 2), page(3, following)) == refused
+    following = begin()
+    peer.directory.access = AccessTable.of([])
+    assert peer.code(search_request("C=JP", 2), page(3, following)) == refused
+
+
+def test_a_page_of_no_entries_ends_the_search() -> None:
+    """RFC 2696, section 3; the estimate is the number of entries."""
+    peer = Peer()
+    following = cookie(peer.ask(search_request("C=JP", 2), page(3))[-1])
+    (done,) = peer.ask(search_request("C=JP", 2), page(0, following))
+    assert (done.code, cookie(done)) == (ResultCode.SUCCESS, b"")
+    assert peer.code(search_request("C=JP", 2), page(3, following)) == ResultCode.UNWILLING_TO_PERFORM
+
+
+PRESENT_OU = b"\x87\x02ou"
+CONTROLS: dict[str, tuple[Any, list[tuple[str, bool, bytes | None]], ResultCode]] = {
+    "assertion": (search_request(CA), [(ASSERTION, True, PRESENT_OU)], ResultCode.SUCCESS),
+    "assertion-false": (search_request(CHIYODA), [(ASSERTION, True, PRESENT_OU)], ResultCode.ASSERTION_FAILED),
+    "assertion-not-critical": (search_request(CHIYODA), [(ASSERTION, False, PRESENT_OU)], ResultCode.ASSERTION_FAILED),
+    "assertion-no-value": (search_request(CA), [(ASSERTION, True, None)], ResultCode.PROTOCOL_ERROR),
+    "assertion-no-filter": (search_request(CA), [(ASSERTION, True, b"\x30")], ResultCode.PROTOCOL_ERROR),
+    "assertion-with-update": (
+        pureldap.LDAPDelRequest(CA),
+        [(ASSERTION, True, PRESENT_OU)],
+        ResultCode.UNAVAILABLE_CRITICAL_EXTENSION,
+    ),
+    "values": (search_request(CA), [(MATCHED_VALUES, True, b"\x30\x04" + PRESENT_OU)], ResultCode.SUCCESS),
+    "values-none": (search_request(CA), [(MATCHED_VALUES, True, b"\x30\x00")], ResultCode.PROTOCOL_ERROR),
+    "values-and": (
+        search_request(CA),
+        [(MATCHED_VALUES, True, b"\x30\x06\xa0\x04" + PRESENT_OU)],
+        ResultCode.PROTOCOL_ERROR,
+    ),
+    "page-no-value": (search_request(CA), [(PAGED_RESULTS, False, None)], ResultCode.PROTOCOL_ERROR),
+    "page-long-cookie": (
+        search_request(CA),
+        [(PAGED_RESULTS, False, b"\x30\x82\x00\x87\x02\x01\x01\x04\x81\x81" + bytes(129))],
+        ResultCode.PROTOCOL_ERROR,
+    ),
+    "twice": (search_request(CA), [(MANAGE_DSA_IT, False, None)] * 2, ResultCode.PROTOCOL_ERROR),
+    "manage-dsa-it": (search_request(CA), [(MANAGE_DSA_IT, True, None)], ResultCode.SUCCESS),
+    "manage-dsa-it-update": (
+        pureldap.LDAPDelRequest(CA),
+        [(MANAGE_DSA_IT, True, None)],
+        ResultCode.UNWILLING_TO_PERFORM,
+    ),
+    "unknown-not-utf8": (
+        search_request(CA),
+        [(b"1.2.3\xff", True, None)],  # type: ignore[list-item]
+        ResultCode.UNAVAILABLE_CRITICAL_EXTENSION,
+    ),
+    "pre-read": (
+        pureldap.LDAPModifyRequest(CA, []),
+        [("1.3.6.1.1.13.1", True, b"\x30\x00")],
+        ResultCode.UNAVAILABLE_CRITICAL_EXTENSION,
+    ),
+    "pre-read-not-critical": (
+        pureldap.LDAPModifyRequest(CA, []),
+        [("1.3.6.1.1.13.1", False, b"\x30\x00")],
+        ResultCode.UNWILLING_TO_PERFORM,
+    ),
+    "bind": (bind_request(), [(PAGED_RESULTS, True, None)], ResultCode.UNAVAILABLE_CRITICAL_EXTENSION),
+    "extended": (
+        pureldap.LDAPExtendedRequest(WHO_AM_I),
+        [(ASSERTION, True, PRESENT_OU)],
+        ResultCode.UNAVAILABLE_CRITICAL_EXTENSION,
+    ),
+}
+
+
+@pytest.mark.parametrize(("request_", "attached", "code"), CONTROLS.values(), ids=CONTROLS)
+def test_a_control_is_understood_ignored_or_refused(request_: Any, attached: Any, code: ResultCode) -> None:
+    """RFC 4511, section 4.1.11: what is critical and not for this operation stops it."""
+    assert Peer().ask(request_, attached)[-1].code == code
+
+
+def test_the_root_dse_names_the_controls_and_operations_that_are_understood() -> None:
+    """RFC 4512, section 5.1."""
+    (root, _) = Peer().ask(search_request("", 0, None, "+"))
+    assert {each.decode() for each in root.attributes["supportedControl"]} == {
+        PAGED_RESULTS,
+        ASSERTION,
+        MATCHED_VALUES,
+        MANAGE_DSA_IT,
+    }
+    assert {each.decode() for each in root.attributes["supportedExtension"]} == {START_TLS, WHO_AM_I, CANCEL}
+    assert root.attributes["supportedSASLMechanisms"] == [b"EXTERNAL"]
+
+
+def test_what_is_canceled_is_told_so() -> None:
+    """RFC 3909; the shell tells how it went."""
+    (cancel,) = Peer().send(pureldap.LDAPExtendedRequest(CANCEL, b"\x30\x03\x02\x01\x07"))
+    assert isinstance(cancel, Cancel)
+    assert cancel.message_id == 7
+    (last,) = read_answers(b"".join(cancel.canceled))
+    assert (last.message_id, type(last.operation), last.code) == (7, pureldap.LDAPSearchResultDone, 118)
+    (answer,) = answers([cancel.answer(ResultCode.TOO_LATE)])
+    assert (answer.message_id, answer.code) == (1, ResultCode.TOO_LATE)
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\x30\x00", b"\x02\x01\x07"])
+def test_a_cancel_of_nothing_is_a_protocol_error(value: bytes | None) -> None:
+    """It needs the ID of a message."""
+    assert Peer().code(pureldap.LDAPExtendedRequest(CANCEL, value)) == ResultCode.PROTOCOL_ERROR
+
+
+def test_nobody_changes_a_password() -> None:
+    """Not even who is bound: the CA does (RFC 3062)."""
+    peer = Peer()
+    peer.bind()
+    assert peer.code(pureldap.LDAPExtendedRequest(PASSWORD_MODIFY)) == ResultCode.UNWILLING_TO_PERFORM
+
+
+def test_no_octets_make_a_session_fail() -> None:
+    """Each message is answered, refused or ends the session; `is_waiting` is the only state to be left again."""
+    framer = MessageFramer(65_536)
+    peer = Peer()
+    for octets in mutations(seed=4511, number=3000):
+        framer.receive(octets)
+        try:
+            while (whole := framer.next_message()) is not None:
+                peer.session.receive(whole, NOW)
+                if peer.session.is_waiting:
+                    peer.session.verified(None, NOW)
+        except MalformedMessageError:
+            pass
+        framer.discard()

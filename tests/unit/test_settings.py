@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,23 @@ def test_variables_of_others_are_left_alone(tmp_path: Path) -> None:
     assert configured(tmp_path, PREFCA_INSTANCE="/elsewhere", PATH="/bin", PREFCAX="1") == Settings(instance=tmp_path)
 
 
+def test_lists_are_written_with_commas_in_the_environment(tmp_path: Path) -> None:
+    """And in brackets in the file."""
+    section = configured(
+        tmp_path, '[ocsp]\nrecognition = ["network", "token"]', PREFCA_OCSP__TRUSTED_PROXIES="192.0.2.1/32, ::1/128"
+    ).ocsp
+    assert section.recognition == ("network", "token")
+    assert section.trusted_proxies == (ip_network("192.0.2.1/32"), ip_network("::1/128"))
+    assert configured(tmp_path, PREFCA_OCSP__RECOGNITION="").ocsp.recognition == ()
+
+
 @pytest.mark.parametrize(
     ("text", "environment", "finding"),
     [
+        ('[ocsp]\nrecognition = ["face"]', {}, "`ocsp.recognition.0`.*'network'"),
+        ('[ocsp]\ntrusted_proxies = ["192.0.2.1/24"]', {}, "`ocsp.trusted_proxies.0.*host bits"),
+        ('[ocsp]\npkcs11_token = "t"', {}, "`ocsp`: `pkcs11_module` and `pkcs11_token` go together"),
+        ('[ocsp]\ntls_listen = "127.0.0.1:2560"', {}, "`ocsp.tls_listen` and `ocsp.listen` are both 127.0.0.1:2560"),
         ("[ocsp]\nlisten_on = 1", {}, "`ocsp.listen_on`: unknown key"),
         ("[oscp]\n", {}, "`oscp`: unknown key"),
         ('instance = "/tmp"', {}, "unknown key `instance`"),

@@ -154,6 +154,8 @@ CREATE TABLE credential (
                      WHEN 'token' THEN fingerprint IS NOT NULL
                      ELSE coalesce(fingerprint = sha256(certificate), false) END)
 );
+-- A certificate or token names one party.
+CREATE UNIQUE INDEX credential_in_force ON credential (kind, fingerprint) WHERE ended_at IS NULL;
 
 -- The change feed. A later number is never visible before an earlier one: the row of change_counter is locked
 -- until the writer's transaction ends.

@@ -24,7 +24,7 @@ CREATE VIEW ocsp_access_v1 AS
     WHERE p.may_ocsp AND p.state = 'active' AND c.ended_at IS NULL;
 
 CREATE VIEW repository_access_v1 AS
-    SELECT p.relying_party_id, p.name, c.kind, c.secret_hash, c.fingerprint, p.agreed_from, p.agreed_until
+    SELECT p.relying_party_id, p.name, c.kind, c.secret_hash, c.certificate, p.agreed_from, p.agreed_until
     FROM relying_party p JOIN credential c USING (relying_party_id)
     WHERE p.may_crl AND p.state = 'active' AND c.ended_at IS NULL AND c.kind IN ('password', 'client-certificate');
 

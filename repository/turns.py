@@ -1,0 +1,82 @@
+"""The end of a turn of the event loop: records go to the kernel, and then the answers that they tell of may leave.
+
+Connections only gather what they want to send and ask for a flush. So one write of the journal serves all connections
+that had something to say in a turn, and nothing leaves that is not recorded (R-4-11-2-1).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from journal import record
+from journal.record import Record
+from journal.segment import Journal
+from repository.cache import Answer
+
+logger = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """A connection."""
+
+    def flush(self) -> None:
+        """Send what is recorded now."""
+
+    def abort(self) -> None:
+        """Close: what waits cannot be recorded."""
+
+
+class Turns:
+    """What happens at the end of each turn of one loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal, clock: Callable[[], datetime]) -> None:
+        self.now = clock
+        self.records = 0  # since the process began
+        self.is_recording = True  # the journal can be written
+        self._loop = loop
+        self._journal = journal
+        self._waiting: dict[Sender, None] = {}  # in the order in which they asked
+        self._stamp: bytes | None = None  # of this turn
+
+    def record(self, one: Record) -> None:
+        """Add a record to those of this turn."""
+        self.records += 1
+        self._journal.append(one)
+
+    def record_again(self, answer: Answer, peer: bytes) -> None:
+        """Add the records of an answer that is given once more, to `peer` (a fragment of `record.peer`)."""
+        for event, gift in answer.records:
+            if self._stamp is None:
+                self._stamp = record.stamp(self.now())
+            self.records += 1
+            self._journal.append_line(b"".join((self._stamp, event, peer, gift)))
+
+    def flush_soon(self, sender: Sender) -> None:
+        """Call `flush` when this turn has ended, or `abort` if the records cannot be written."""
+        if not self._waiting:
+            self._loop.call_soon(self._end)
+        self._waiting[sender] = None
+
+    def has_recorded(self) -> bool:
+        """Write the records that wait; False if they cannot be written: then nobody is answered, until they can."""
+        try:
+            self._journal.flush()
+        except OSError as e:
+            if self.is_recording:
+                logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+            self.is_recording = False
+        else:
+            self.is_recording = True
+        return self.is_recording
+
+    def _end(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        self._stamp = None
+        if self.has_recorded():
+            for sender in waiting:
+                sender.flush()
+        else:
+            for sender in waiting:
+                sender.abort()
