@@ -134,8 +134,12 @@ class Wire(asyncio.Protocol):
     def abortConnection(self) -> None:  # noqa: N802
         """Close now; the peer is told that something was lost."""
         self.disconnecting = True
-        with contextlib.suppress(OSError, ValueError):  # the loop may have closed the socket already
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET_UNSENT)
+        connected = self._tcp.get_extra_info("socket")
+        if connected is None:  # the loop has closed it already
+            self.connection_lost(None)
+            return
+        with contextlib.suppress(OSError, ValueError):  # or is about to
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET_UNSENT)
         self._tcp.abort()
 
     def getPeer(self) -> IPv4Address | IPv6Address:  # noqa: N802
@@ -177,10 +181,6 @@ class Wire(asyncio.Protocol):
         for data in self._early:
             self._protocol.dataReceived(data)
         self._early.clear()
-
-    @property
-    def _socket(self) -> Any:  # noqa: ANN401 - uvloop's stand-in for socket.socket
-        return self._tcp.get_extra_info("socket")
 
 
 @types.coroutine

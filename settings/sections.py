@@ -164,7 +164,7 @@ class RepositorySection(Section):
     search_size_limit_entries: int = Field(1000, ge=1)  # of one search, or of one page
     search_time_limit_s: int = Field(10, ge=1)
     max_connections_per_address: int = Field(1024, ge=1)  # of one worker
-    bind_lockout_failures: int = Field(10, ge=3)  # of one name from one address, in one worker
+    bind_lockout_failures: int = Field(10, ge=3, le=30)  # of one name from one address, in one worker
     bind_lockout_s: int = Field(300, ge=1)  # how long it then cannot bind; earlier failures cost seconds
     password_memory_s: int = Field(60, ge=0)  # a password that was right is not verified again for so long; 0: always
     idle_timeout_s: int = Field(300, ge=1)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.database import Database, embedded_server, fresh_database, reachable_directory
 
-pytest_plugins = ["tests.requirements", "tests.support.ca", "tests.support.command"]
+pytest_plugins = ["tests.requirements", "tests.support.ca", "tests.support.command", "tests.support.softhsm"]
 
 
 @pytest.fixture(scope="session")

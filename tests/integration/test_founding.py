@@ -16,7 +16,7 @@ from settings.load import INSTANCE_VARIABLE
 from tests.support.ca import notice_line
 from tests.support.command import DSN_VARIABLE, Prefca, finished, start
 from tests.support.database import Database
-from tests.support.softhsm import SoftHSM, device, installed_module
+from tests.support.softhsm import SoftHSM
 
 ROWS = {
     "authority": 1,
@@ -38,17 +38,11 @@ def new(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHSM:
-    """A new device with a token."""
-    module = installed_module()
-    if module is None:
-        pytest.skip("needs the package softhsm2")
-    (tmp_path / "hsm").mkdir()
-    hsm = device(module, tmp_path / "hsm")
-    for name, value in hsm.environment.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "pin").write_text(f"{hsm.pin}\n")
-    return hsm
+def pin_file(hsm: SoftHSM, tmp_path: Path) -> Path:
+    """The PIN of the token, for `--pin-file`."""
+    file = tmp_path / "pin"
+    file.write_text(f"{hsm.pin}\n")
+    return file
 
 
 async def counts(database: Database) -> dict[str, int]:
@@ -137,10 +131,10 @@ def with_token(hsm: SoftHSM, pin_file: Path) -> list[str]:
 @pytest.mark.req("R-6-1-1-3", "R-6-1-1-2", "R-2-1-2-16")
 @pytest.mark.parametrize("hierarchy", ["test", "production"])
 def test_a_ca_with_its_key_in_a_token_works(
-    hierarchy: str, new: Path, hsm: SoftHSM, tmp_path: Path, prefca: Prefca
+    hierarchy: str, new: Path, hsm: SoftHSM, pin_file: Path, prefca: Prefca, tmp_path: Path
 ) -> None:
     """From init through issue and revoke to a publication; no CA key is in any file."""
-    ended = prefca("init", "--hierarchy", hierarchy, *with_token(hsm, tmp_path / "pin"))
+    ended = prefca("init", "--hierarchy", hierarchy, *with_token(hsm, pin_file))
     assert (ended.status, ended.stderr) == (0, "")
     assert not (new / "keys" / "ca").exists()
     notices, results = tmp_path / "notices.jsonl", tmp_path / "results.jsonl"
@@ -172,10 +166,9 @@ def test_a_ca_with_its_key_in_a_token_works(
     ids=["wrong PIN", "empty PIN", "no such token", "no such module", "not a module", "no PIN file"],
 )
 def test_a_token_that_cannot_be_used_is_told_so(
-    change: dict[str, str], complaint: str, new: Path, hsm: SoftHSM, tmp_path: Path, prefca: Prefca
+    change: dict[str, str], complaint: str, new: Path, hsm: SoftHSM, pin_file: Path, prefca: Prefca
 ) -> None:
     """One line and the status "not now"; nothing is founded, and init goes on once it is mended."""
-    pin_file = tmp_path / "pin"
     if "pin" in change:
         pin_file.write_text(change["pin"])
     options = with_token(hsm, pin_file)
@@ -190,9 +183,9 @@ def test_a_token_that_cannot_be_used_is_told_so(
     assert prefca("init", *with_token(hsm, pin_file)).status == 0
 
 
-def test_a_token_that_is_away_is_told_so(new: Path, hsm: SoftHSM, tmp_path: Path, prefca: Prefca) -> None:
+def test_a_token_that_is_away_is_told_so(new: Path, hsm: SoftHSM, pin_file: Path, prefca: Prefca) -> None:
     """The batch works again as soon as it is back."""
-    assert prefca("init", *with_token(hsm, tmp_path / "pin")).status == 0
+    assert prefca("init", *with_token(hsm, pin_file)).status == 0
     with hsm.unplugged():
         ended = prefca("batch")
         assert ended.status == 4

@@ -35,7 +35,7 @@ from tests.support.ocsp import (
     verified,
 )
 from tests.support.parties import Identity
-from tests.support.softhsm import device, installed_module
+from tests.support.softhsm import SoftHSM
 
 NOW = datetime.now(UTC)
 CA_1 = CA(NOW)
@@ -229,16 +229,9 @@ async def test_with_the_key_of_another_delegate_it_does_not_start(instance: Path
 
 @pytest.mark.req("R-4-4-4-3")
 async def test_workers_serve_https_with_a_key_in_a_token(
-    instance: Path, database: Database, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    instance: Path, database: Database, records: Records, tmp_path: Path, hsm: SoftHSM
 ) -> None:
     """Each logs in for itself; a party that is registered later is recognised by all of them."""
-    module = installed_module()
-    if module is None:
-        pytest.skip("needs the package softhsm2")
-    (tmp_path / "hsm").mkdir()
-    hsm = device(module, tmp_path / "hsm")
-    for name, value in hsm.environment.items():
-        monkeypatch.setenv(name, value)
     file = hsm.directory / "key.pem"
     file.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     hsm.import_key(file, f"{DELEGATE.serial:016X}", "01")
@@ -246,7 +239,7 @@ async def test_workers_serve_https_with_a_key_in_a_token(
     server, party = Identity.new("localhost", host="localhost"), Identity.new("verifier")
     certificate, key = server.write(instance / "tls")
     environment = {
-        "PREFCA_OCSP__PKCS11_MODULE": str(module),
+        "PREFCA_OCSP__PKCS11_MODULE": str(hsm.module),
         "PREFCA_OCSP__PKCS11_TOKEN": hsm.label,
         "PREFCA_OCSP__TLS_LISTEN": "127.0.0.1:0",
         "PREFCA_OCSP__TLS_CERTIFICATE": str(certificate),

@@ -32,7 +32,7 @@ from tests.support.ocsp import (
     verified,
 )
 from tests.support.parties import Identity, tls_client
-from tests.support.softhsm import SoftHSM, device, installed_module
+from tests.support.softhsm import SoftHSM
 
 NOW = datetime.now(UTC)
 CA_1 = CA(NOW)
@@ -51,18 +51,6 @@ def store_with(key: PrivateKey) -> MemoryStore:
     store.add_ca(CA_1, CA_1.delegate(DELEGATE, key))
     store.add(SERIAL, Good(), public=True)
     return store
-
-
-@pytest.fixture
-def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHSM:
-    """A new device that this process sees."""
-    module = installed_module()
-    if module is None:
-        pytest.skip("needs the package softhsm2")
-    hsm = device(module, tmp_path)
-    for name, value in hsm.environment.items():
-        monkeypatch.setenv(name, value)
-    return hsm
 
 
 @pytest.mark.parametrize("key", [rsa_key("delegate"), ec.generate_private_key(ec.SECP256R1())], ids=["RSA", "P-256"])

@@ -25,7 +25,7 @@ from pkix.cryptoki import Life, PinRefusedError
 from pkix.pkcs11 import Token, open_token
 from pkix.signing import NoSuchKeyError, SigningError, sign
 from pkix.software import PrivateKey
-from tests.support.softhsm import SoftHSM, device, installed_module
+from tests.support.softhsm import SoftHSM
 
 MESSAGE = b"to be signed"
 
@@ -39,18 +39,6 @@ for _ in range(25):
     with open_token(Path(module), label, pin) as token:
         token.signer("ca").sign_digest(hashlib.sha256().digest())
 """
-
-
-@pytest.fixture
-def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHSM:
-    """A new device that this process and its children see."""
-    module = installed_module()
-    if module is None:
-        pytest.skip("needs the package softhsm2")
-    hsm = device(module, tmp_path)
-    for name, value in hsm.environment.items():
-        monkeypatch.setenv(name, value)
-    return hsm
 
 
 @pytest.fixture

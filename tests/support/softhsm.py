@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 MODULES = (
     Path("/usr/lib/softhsm/libsofthsm2.so"),
     Path("/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"),
@@ -73,3 +75,17 @@ def device(module: Path, directory: Path) -> SoftHSM:
     (directory / "softhsm2.conf").write_text(CONFIGURATION.format(tokens=tokens))
     hsm.init_token(hsm.label, hsm.pin)
     return hsm
+
+
+@pytest.fixture
+def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHSM:
+    """A new device with a token, which this process and its children see."""
+    module = installed_module()
+    if module is None:
+        pytest.skip("needs the package softhsm2")
+    directory = tmp_path / "hsm"
+    directory.mkdir()
+    made = device(module, directory)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    return made
