@@ -81,8 +81,10 @@ def _require_free_addresses(settings: Settings) -> None:
     for key, address in (
         ("ocsp.listen", settings.ocsp.listen),
         ("ocsp.tls_listen", settings.ocsp.tls_listen),
+        ("ocsp.admin_listen", settings.ocsp.admin_listen),
         ("repository.listen", settings.repository.listen),
         ("repository.tls_listen", settings.repository.tls_listen),
+        ("repository.admin_listen", settings.repository.admin_listen),
     ):
         if address is None:
             continue

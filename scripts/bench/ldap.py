@@ -1,16 +1,13 @@
-"""Measure prefca-repository beside slapd: answers a second, and memory for slow readers."""
+"""Measure prefca-repository beside slapd: answers a second."""
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import platform
 import random
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,11 +21,7 @@ from ldaptor.protocols import pureldap
 LOAD_CORE = "1"
 SEED = 20140401
 FIRST_TOUCHES = 200_000  # more than any server answers in one run
-SLOW_READERS = 64
-SLOW_READ_BYTES, SLOW_ROUNDS, SLOW_PAUSE_S = 1024, 5, 1.0
-MEBIBYTE = 1_048_576
 LISTED = "certificateRevocationList"
-MEMORY = f"memory for {SLOW_READERS} slow readers of a 10 MB list"
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,6 @@ async def _measure(bench: Bench, wanted: Sequence[str]) -> list[Result]:
     with directories.slapd(bench.scratch / "slapd", values) as peer:
         async with directories.prefca(bench.scratch / "instance", values) as prefca:
             steps = {case.name: partial(bench.compare, case, prefca, peer) for case in CASES}
-            steps[MEMORY] = partial(_memory, prefca, peer, bench.scratch)
             for name, step in steps.items():
                 if not wanted or any(word in name for word in wanted):
                     results.append(step())
@@ -144,46 +136,6 @@ def _compiled(scratch: Path) -> Path:
     program, source = scratch / "ldapload", Path(__file__).with_name("ldapload.c")
     subprocess.run(["gcc", "-O2", "-o", program, source, "-lssl", "-lcrypto"], check=True)
     return program
-
-
-def _memory(prefca: Directory, peer: Directory, scratch: Path) -> Result:
-    """How much the resident set grows while slow clients read the largest list."""
-    ours, its = (_growth(server, scratch) / MEBIBYTE for server in (prefca, peer))
-    return Result(MEMORY, ours, its, "MiB more", its / max(ours, 0.1), 10)
-
-
-def _growth(server: Directory, scratch: Path) -> int:
-    requests = (scratch / "10m").read_bytes()
-    length = int.from_bytes(requests[:4], "big")
-    first = requests[4 + length :]
-    operation = first[4 : 4 + int.from_bytes(first[:4], "big")]
-    with contextlib.ExitStack() as stack:
-        clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(SLOW_READERS)
-        ]
-        clients[0].sendall(_message(operation))  # what everybody reads is there
-        _read(clients[0], 10_000_000)
-        before = server.memory_bytes()
-        most = 0
-        for client in clients:
-            client.sendall(_message(operation))
-        for _ in range(SLOW_ROUNDS):
-            for client in clients:
-                with contextlib.suppress(BlockingIOError):  # slapd serves some of them only
-                    client.recv(SLOW_READ_BYTES, socket.MSG_DONTWAIT)
-            most = max(most, server.memory_bytes() - before)
-            time.sleep(SLOW_PAUSE_S)
-    return most
-
-
-def _read(client: socket.socket, size: int) -> None:
-    while size > 0:
-        size -= len(client.recv(min(size, MEBIBYTE)))
-
-
-def _message(operation: bytes) -> bytes:
-    body = b"\x02\x01\x01" + operation
-    return bytes((0x30, len(body))) + body
 
 
 # ---------------------------------------------------------------- requests
