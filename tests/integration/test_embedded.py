@@ -214,7 +214,7 @@ async def test_root_may_keep_the_instance_to_itself(new_instance: Path, monkeypa
     async with postgres(instance), connected(instance) as connection:
         assert await connection.fetchval("SELECT count(*) FROM kept") == 0
     assert closed.stat().st_mode & 0o777 == 0o700
-    (place,) = places.iterdir()
+    (place,) = places.glob("instance-*")
     assert (place / "instance").read_text() == f"{instance}\n"
 
     instance.rename(closed / "moved")
