@@ -78,12 +78,14 @@ def network(context: click.Context, name: str, network: str) -> None:
 
 async def _add_password(settings: Settings, name: str, secret: str) -> None:
     async with opened(settings) as installation, installation.store.transaction():
-        await give_password(installation, await registered(installation, name), name, secret)
+        party = await registered(installation, name)
+        await give_password(installation, party.relying_party_id, name, secret)
 
 
 async def _add_network(settings: Settings, name: str, source: IPNetwork) -> None:
     async with opened(settings) as installation, installation.store.transaction():
-        await give_network(installation, await registered(installation, name), name, source)
+        party = await registered(installation, name)
+        await give_network(installation, party.relying_party_id, name, source)
 
 
 async def give_password(installation: Installation, relying_party_id: int, name: str, secret: str) -> None:
@@ -115,7 +117,7 @@ def token(context: click.Context, name: str, as_json: bool) -> None:
 async def _add_token(settings: Settings, name: str, token: str) -> int:
     async with opened(settings) as installation, installation.store.transaction():
         party = await registered(installation, name)
-        number = await installation.parties.add_token(party, sha256(token.encode()).digest(), now())
+        number = await installation.parties.add_token(party.relying_party_id, sha256(token.encode()).digest(), now())
         await installation.store.record("credential_added", now(), name, {"kind": "token", "credential": number})
         return number
 
@@ -156,7 +158,7 @@ async def _add_certificate(settings: Settings, name: str, use: CertificateUse, c
     async with opened(settings) as installation, installation.store.transaction():
         party = await registered(installation, name)
         try:
-            number = await installation.parties.add_party_certificate(party, use, der, now())
+            number = await installation.parties.add_party_certificate(party.relying_party_id, use, der, now())
         except asyncpg.UniqueViolationError as e:
             raise RefusedError(
                 "this certificate is registered already; `prefca relying-party show` tells for whom, "
@@ -181,7 +183,8 @@ def list_command(context: click.Context, name: str, as_json: bool) -> None:
 
 async def _credentials(settings: Settings, name: str) -> list[CredentialRow]:
     async with opened(settings) as installation:
-        return await installation.parties.credentials(await registered(installation, name))
+        party = await registered(installation, name)
+        return await installation.parties.credentials(party.relying_party_id)
 
 
 def describe(row: CredentialRow) -> dict[str, object]:
@@ -218,7 +221,7 @@ def end(context: click.Context, name: str, number: int) -> None:
 async def _end(settings: Settings, name: str, number: int) -> None:
     async with opened(settings) as installation, installation.store.transaction():
         party = await registered(installation, name)
-        if not await installation.parties.end_credential(party, number, now()):
+        if not await installation.parties.end_credential(party.relying_party_id, number, now()):
             raise RefusedError(f"{name} has no credential {number}; `prefca relying-party credential list {name}`")
         await installation.store.record("credential_ended", now(), name, {"credential": number})
 
@@ -244,10 +247,8 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
 
 async def _party(settings: Settings, name: str) -> tuple[RelyingPartyRow, list[CredentialRow]]:
     async with opened(settings) as installation, installation.store.snapshot():
-        number = await registered(installation, name)
-        credentials = await installation.parties.credentials(number)
-        parties = await installation.parties.relying_parties()
-        return next(party for party in parties if party.relying_party_id == number), credentials
+        party = await registered(installation, name)
+        return party, await installation.parties.credentials(party.relying_party_id)
 
 
 COMMANDS = (relying_party,)

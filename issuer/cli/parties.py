@@ -40,7 +40,7 @@ def add(
     agreed_until: datetime | None,
     rights: tuple[str, ...],
 ) -> None:
-    """Register NAME (letters, digits and . _ -), which has an agreement, with its rights."""
+    """Register NAME, which has an agreement, with its rights; a name is letters, digits and . _ -."""
     begin = agreed_from.replace(tzinfo=UTC) if agreed_from else now()
     try:
         end = agreed_until.replace(tzinfo=UTC) if agreed_until else begin + AGREEMENT
@@ -73,16 +73,16 @@ async def register(
     return relying_party_id
 
 
-async def registered(installation: Installation, name: str) -> int:
-    """The number of a party.
+async def registered(installation: Installation, name: str) -> RelyingPartyRow:
+    """The party of that name.
 
     Raises:
         RefusedError: there is none of that name.
     """
-    parties = {party.name: party.relying_party_id for party in await installation.parties.relying_parties()}
-    if name not in parties:
-        raise RefusedError(f"{name} is not registered; `prefca relying-party list` shows who is")
-    return parties[name]
+    for party in await installation.parties.relying_parties():
+        if party.name == name:
+            return party
+    raise RefusedError(f"{name} is not registered; `prefca relying-party list` shows who is")
 
 
 @relying_party.command()
@@ -180,6 +180,3 @@ def as_row(party: RelyingPartyRow) -> dict[str, object]:
 def bind_name(name: str) -> str:
     """The name with which a party binds to the repository."""
     return f"uid={name},ou=Relying Parties,o=JPKI,c=JP"
-
-
-COMMANDS = (relying_party,)
