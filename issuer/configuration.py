@@ -1,12 +1,25 @@
-"""The first prefca.toml of an instance: what was chosen, and what else can be set, as comments."""
+"""What `prefca init` writes into prefca.toml.
+
+At first what was chosen, and what else can be set, as comments; later another CA. By then the file is its operator's:
+comments, order and layout stay. TOML has several ways to say one thing, and only the usual one is edited; for any other
+the operator is told what to write.
+"""
 
 import json
+import os
+import re
+import stat
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Final
 
 from issuer.errors import RefusedError
 from pkix.software import write_secret
-from settings.load import FILE_NAME, Settings
+from settings.load import FILE_NAME, Settings, load, parse
+
+_CA: Final = re.compile(r"^[ \t]*\[[ \t]*ca[ \t]*\]", re.MULTILINE)
+_OF_A_CA: Final = re.compile(r"^[ \t]*\[\[?[ \t]*ca[ \t]*[.\]]", re.MULTILINE)  # [[ca]], [ca.signer]
+_NEXT_TABLE: Final = re.compile(r"^(?:[ \t]*#.*\n)*[ \t]*\[", re.MULTILINE)  # with the comment above it
 
 _TEMPLATE = """\
 # Configuration of one prefca installation. Every key can also be set in the environment, as PREFCA_<SECTION>__<KEY>.
@@ -63,13 +76,62 @@ def write_configuration(file: Path, choices: Choices) -> None:
     text = _TEMPLATE.format(
         prefecture=_quoted(choices.prefecture or "Tokyo-to"),
         hierarchy=_quoted(choices.hierarchy or "test"),
-        signer=_signer(choices),
+        signer=_signer(choices, "secrets/ca-key.passphrase"),
         dsn='# dsn = "postgresql://host/prefca"  # without it, prefca runs a PostgreSQL of its own in this directory'
         if choices.dsn is None
         else f"dsn = {_quoted(choices.dsn)}",
     )
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_secret(file, text.encode())
+
+
+def add_ca(instance: Path, choices: Choices) -> None:
+    """Add the CA of `choices.prefecture` to the configuration of an instance; without a signer it has the others' one.
+
+    Raises:
+        RefusedError: the choices contradict the file or each other, or the file is not of the usual form.
+        ConfigurationError: such a CA cannot be, or something was wrong before.
+    """
+    before, file = load(instance), instance / FILE_NAME
+    check_choices(Choices(dsn=choices.dsn), before.each()[0])
+    text, table = file.read_text(), _ca_table(choices)
+    if _OF_A_CA.search(text):
+        added = _with_table(text, table)
+        after = parse(added, instance)
+        if all(after.of(prefecture) == before.of(prefecture) for prefecture in before.prefectures):
+            _replace(file.resolve(), added)
+            return
+    raise RefusedError(
+        f"{file} is not of the form that can be added to; write one [[ca]] table there for each CA, for this one"
+        f" {' '.join(table.split())}, and run the command again"
+    )
+
+
+def _ca_table(choices: Choices) -> str:
+    lines = ["[[ca]]", f"prefecture = {_quoted(choices.prefecture)}"]
+    lines.append(f"hierarchy = {_quoted(choices.hierarchy or 'test')}")
+    if choices.signer or choices.module or choices.token or choices.pin_file:
+        lines += ["[ca.signer]", _signer(choices, f"secrets/{choices.prefecture}-key.passphrase".lower())]
+    return "\n".join(lines)
+
+
+def _with_table(text: str, table: str) -> str:
+    """The text with the table behind those of the other CAs."""
+    text = _CA.sub("[[ca]]", text)
+    *_, last = _OF_A_CA.finditer(text)
+    behind = _NEXT_TABLE.search(text, last.end())
+    place = behind.start() if behind else len(text)
+    return f"{text[:place].rstrip()}\n\n{table}\n\n{text[place:]}".rstrip("\n") + "\n"
+
+
+def _replace(file: Path, text: str) -> None:
+    """Put another text in place of the one before, in one step, with the same owner and mode."""
+    before, unfinished = file.stat(), file.with_name(f"{file.name}.new")
+    unfinished.unlink(missing_ok=True)
+    write_secret(unfinished, text.encode())
+    os.chown(unfinished, before.st_uid, before.st_gid)
+    unfinished.chmod(stat.S_IMODE(before.st_mode))
+    unfinished.replace(file)
 
 
 def check_choices(choices: Choices, settings: Settings) -> None:
@@ -97,11 +159,11 @@ def check_choices(choices: Choices, settings: Settings) -> None:
             )
 
 
-def _signer(choices: Choices) -> str:
+def _signer(choices: Choices, passphrase_file: str) -> str:
     if (choices.signer or "software") == "software":
         if choices.module or choices.token or choices.pin_file:
             raise RefusedError("--module, --token and --pin-file go with --signer pkcs11")
-        return 'kind = "software"\npassphrase_file = "secrets/ca-key.passphrase"'
+        return f'kind = "software"\npassphrase_file = {_quoted(passphrase_file)}'
     if choices.module is None or choices.token is None:
         raise RefusedError("--signer pkcs11 needs --module (the library of the token) and --token (its label)")
     lines = ['kind = "pkcs11"', f"module = {_quoted(choices.module.absolute())}", f"token = {_quoted(choices.token)}"]

@@ -28,14 +28,20 @@ CONNECT_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Installation:
-    """What every command needs."""
+class Records:
+    """The database that all CAs of an installation share."""
+
+    store: Store
+    parties: PartyStore
+
+
+@dataclass(frozen=True, slots=True)
+class Installation(Records):
+    """One CA with what commands need to act for it."""
 
     settings: Settings
     authority: Authority
     authority_id: int
-    store: Store
-    parties: PartyStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,8 @@ async def connected(
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Installation]:
-    """The installation, ready to work on.
+async def records(settings: Settings) -> AsyncIterator[Records]:
+    """The shared records, ready to work on.
 
     Raises:
         NotNowError: PostgreSQL is away.
@@ -107,14 +113,26 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
     async with database(settings), connected(settings) as connection:
         if not await is_current(connection):
             raise RefusedError("the database has no schema of this version; run `prefca init`")
-        authority = configured_authority(settings)
-        store = Store(connection, origin())
-        authority_id = await store.authority_id(authority)
+        yield Records(Store(connection, origin()), PartyStore(connection))
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Installation]:
+    """The CA of these settings, ready to act for.
+
+    Raises:
+        ConfigurationError: the settings are those of several CAs.
+        NotNowError: PostgreSQL is away.
+        RefusedError: the CA is not set up here yet, or the schema is of another version.
+    """
+    authority = configured_authority(settings)
+    async with records(settings) as shared:
+        authority_id = await shared.store.authority_id(authority)
         if authority_id is None:
             raise RefusedError(
                 f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
             )
-        yield Installation(settings, authority, authority_id, store, PartyStore(connection))
+        yield Installation(shared.store, shared.parties, settings, authority, authority_id)
 
 
 @contextlib.asynccontextmanager
@@ -138,7 +156,11 @@ async def active_key(installation: Installation) -> AsyncIterator[ActiveKey]:
 
 
 def configured_authority(settings: Settings) -> Authority:
-    """The authority that the configuration names."""
+    """The authority that the configuration names.
+
+    Raises:
+        ConfigurationError: it names several.
+    """
     return Authority(PREFECTURES[settings.ca.prefecture], settings.ca.hierarchy)
 
 

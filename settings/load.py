@@ -4,9 +4,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from settings.sections import (
     CASection,
@@ -15,36 +15,53 @@ from settings.sections import (
     LogSection,
     OCSPSection,
     RepositorySection,
+    SchedulerSection,
+    ScheduleSection,
     SignerSection,
 )
 
 FILE_NAME: Final = "prefca.toml"
 PREFIX: Final = "PREFCA_"
 INSTANCE_VARIABLE: Final = "PREFCA_INSTANCE"
+CA_VARIABLE: Final = "PREFCA_CA"
 
 
 class ConfigurationError(Exception):
     """The configuration cannot be used; the message says which key, and what to write instead."""
 
 
+def _tables(value: object) -> object:
+    """`[ca]` is one table, `[[ca]]` several."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 class Settings(BaseModel):
-    """The whole configuration of one installation."""
+    """The whole configuration of one installation; `of` narrows it to one of its CAs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     instance: Path  # the directory that holds everything: file, keys, database
-    ca: CASection = CASection()
+    cas: Annotated[tuple[CASection, ...], BeforeValidator(_tables)] = Field((CASection(),), alias="ca", min_length=1)
     signer: SignerSection = SignerSection()
     database: DatabaseSection = DatabaseSection()
     crl: CRLSection = CRLSection()
+    schedule: ScheduleSection = ScheduleSection()
     ocsp: OCSPSection = OCSPSection()
     repository: RepositorySection = RepositorySection()
+    scheduler: SchedulerSection = SchedulerSection()
     log: LogSection = LogSection()
 
     @model_validator(mode="after")
     def _production_has_a_token(self) -> Self:
-        if self.ca.hierarchy == "production" and self.signer.kind != "pkcs11":
-            raise ValueError('`ca.hierarchy` "production" needs `signer.kind` "pkcs11": its key lives in an HSM')
+        for ca in self.cas:
+            if ca.hierarchy == "production" and (ca.signer or self.signer).kind != "pkcs11":
+                raise ValueError('`ca.hierarchy` "production" needs `signer.kind` "pkcs11": its key lives in an HSM')
+        return self
+
+    @model_validator(mode="after")
+    def _one_ca_for_a_prefecture(self) -> Self:
+        if len(set(self.prefectures)) < len(self.cas):
+            raise ValueError("two `[[ca]]` are of one prefecture; leave one out")
         return self
 
     @model_validator(mode="after")
@@ -57,6 +74,7 @@ class Settings(BaseModel):
             ("repository.listen", self.repository.listen),
             ("repository.tls_listen", self.repository.tls_listen),
             ("repository.admin_listen", self.repository.admin_listen),
+            ("scheduler.admin_listen", self.scheduler.admin_listen),
         ):
             if endpoint is None or endpoint.port == 0:
                 continue
@@ -64,6 +82,40 @@ class Settings(BaseModel):
                 raise ValueError(f"`{key}` and `{taken[endpoint]}` are both {endpoint}; give each its own port")
             taken[endpoint] = key
         return self
+
+    @property
+    def prefectures(self) -> tuple[str, ...]:
+        """Whose CAs there are."""
+        return tuple(ca.prefecture for ca in self.cas)
+
+    @property
+    def ca(self) -> CASection:
+        """The one CA of these settings.
+
+        Raises:
+            ConfigurationError: there are several, and nobody said which.
+        """
+        if len(self.cas) > 1:
+            raise ConfigurationError(f"there are several CAs here; say which with --ca {' or '.join(self.prefectures)}")
+        return self.cas[0]
+
+    def of(self, prefecture: str) -> Self:
+        """The same for the CA of one prefecture: its own tables are in the place of the installation's.
+
+        Raises:
+            ConfigurationError: there is no such CA.
+        """
+        ca = next((ca for ca in self.cas if ca.prefecture == prefecture), None)
+        if ca is None:
+            raise ConfigurationError(
+                f"there is no CA of {prefecture} in {self.instance / FILE_NAME}; take {' or '.join(self.prefectures)}"
+            )
+        own = {"signer": ca.signer, "crl": ca.crl, "schedule": ca.schedule}
+        return self.model_copy(update={"cas": (ca,)} | {name: table for name, table in own.items() if table})
+
+    def each(self) -> list[Self]:
+        """The settings of every CA."""
+        return [self.of(prefecture) for prefecture in self.prefectures]
 
     def path(self, relative: Path) -> Path:
         """A path of the configuration: relative ones are below the instance directory."""
@@ -73,29 +125,44 @@ class Settings(BaseModel):
 def load(instance: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read `instance`/prefca.toml (which may be absent), then PREFCA_<SECTION>__<KEY> of the environment.
 
+    Returns:
+        Settings of all CAs; of one CA if there is one only.
+
     Raises:
         ConfigurationError: an unknown key or variable, a value out of range, a contradiction, a broken file.
     """
     file = instance / FILE_NAME
     try:
-        data = tomllib.loads(file.read_text()) if file.exists() else {}
+        text = file.read_text() if file.exists() else ""
+    except (UnicodeDecodeError, OSError) as e:
+        raise ConfigurationError(f"{file}: {e}") from e
+    return parse(text, instance, environment)
+
+
+def parse(text: str, instance: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The same for a file that says `text`."""
+    file = instance / FILE_NAME
+    data: dict[str, Any] = {}
+    try:
+        data = tomllib.loads(text)
         if "instance" in data:
             raise ConfigurationError(
                 f"{file}: unknown key `instance`; the directory that holds the file is the instance"
             )
         _overlay(data, environment)
-        return Settings.model_validate(data | {"instance": instance.resolve()})
+        settings = Settings.model_validate(data | {"instance": instance.resolve()})
     except ValidationError as e:
-        raise ConfigurationError(f"{file}: {_plain(e)}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        raise ConfigurationError(f"{file}: {_plain(e, has_several_cas=isinstance(data.get('ca'), list))}") from e
+    except tomllib.TOMLDecodeError as e:
         raise ConfigurationError(f"{file}: {e}") from e
+    return settings if len(settings.cas) > 1 else settings.of(settings.ca.prefecture)
 
 
 def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
     """Put the variables over what the file says."""
-    sections = Settings.model_fields.keys() - {"instance"}
+    sections = {field.alias or name for name, field in Settings.model_fields.items()} - {"instance"}
     for name, value in environment.items():
-        if not name.startswith(PREFIX) or name == INSTANCE_VARIABLE:
+        if not name.startswith(PREFIX) or name in {INSTANCE_VARIABLE, CA_VARIABLE}:
             continue
         section, _, key = name.removeprefix(PREFIX).lower().partition("__")
         if section not in sections or not key:
@@ -104,15 +171,20 @@ def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
                 + ", ".join(sorted(sections))
             )
         table = data.setdefault(section, {})
+        if section == "ca" and isinstance(table, list):
+            raise ConfigurationError(f"environment variable {name} says not which CA; change `[[ca]]` in {FILE_NAME}")
         if isinstance(table, dict):  # if it is something else, the file's mistake is told first
             table[key] = value
 
 
-def _plain(error: ValidationError) -> str:
+def _plain(error: ValidationError, *, has_several_cas: bool) -> str:
     """All findings in one line, each with its key."""
     findings = []
     for finding in error.errors():
-        key = ".".join(str(part) for part in finding["loc"])
+        loc = finding["loc"]
+        if loc[:1] == ("ca",) and not has_several_cas:
+            loc = (*loc[:1], *loc[2:])  # `[ca]` has no number
+        key = ".".join(str(part) for part in loc)
         what = "unknown key" if finding["type"] == "extra_forbidden" else finding["msg"].removeprefix("Value error, ")
         findings.append(f"`{key}`: {what}" if key else what)
     return "; ".join(findings)

@@ -1,5 +1,7 @@
 """The sections of prefca.toml, as frozen values. An unknown key is an error."""
 
+import re
+from datetime import time
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
@@ -41,24 +43,38 @@ def _words(value: object) -> object:
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
+def _time_of_day(value: object) -> object:
+    """TOML has times of day of its own, written without quotes; those with a fraction are nobody's schedule."""
+    text = value.isoformat() if isinstance(value, time) else str(value)
+    if re.fullmatch("[0-9]{2}:[0-9]{2}(:[0-9]{2})?", text) is None:
+        raise ValueError(f'{text!r} is not a time of day; write "hh:mm", such as "00:30"')
+    return time.fromisoformat(text)
+
+
+def _optional_time_of_day(value: object) -> object:
+    return None if value in {"", None} else _time_of_day(value)
+
+
+def _web_address(value: object) -> object:
+    if isinstance(value, str) and value and re.fullmatch("https?://[^/\\s]+(/\\S*)?", value) is None:
+        raise ValueError("this is not a web address; write one that begins with https:// or http://")
+    return None if value == "" else value
+
+
 ListenAddress = Annotated[Endpoint, BeforeValidator(_endpoint)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_words)]
 RecognitionKind = Literal["network", "client-certificate", "signing-certificate", "password", "token"]
 OptionalListenAddress = Annotated[Endpoint | None, BeforeValidator(_optional_endpoint)]
+TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]
+OptionalTimeOfDay = Annotated[time | None, BeforeValidator(_optional_time_of_day)]
+OptionalWebAddress = Annotated[str | None, BeforeValidator(_web_address)]
 
 
 class Section(BaseModel):
     """A table of the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CASection(Section):
-    """Which certification authority this is."""
-
-    prefecture: Literal["Tokyo-to", "Toyama-ken"] = "Tokyo-to"
-    hierarchy: Literal["test", "production"] = "test"  # the policy OIDs of every certificate (R-1-2-1)
 
 
 class SignerSection(Section):
@@ -86,6 +102,7 @@ class DatabaseSection(Section):
 
     dsn: str | None = None  # postgresql://host/name; with a user, every program connects as it and takes its own role
     owner: str = "prefca"  # the role that owns the schema and runs migrations, for a DSN without a user
+    poll_ms: int = Field(200, ge=10)  # how often servers look for changes that nobody notifies them of, as on a standby
 
     @model_validator(mode="after")
     def _owner_of_a_dsn(self) -> Self:
@@ -105,6 +122,24 @@ class CRLSection(Section):
         if self.period_h >= self.validity_h:
             raise ValueError("`period_h` must be less than `validity_h`, or relying parties see a gap between lists")
         return self
+
+
+class ScheduleSection(Section):
+    """When regular lists are published (R-4-4-3-1), by the clock of Japan."""
+
+    daily_at: TimeOfDay = time()  # the moments are counted from here, every `crl.period_h`
+    cut_off: OptionalTimeOfDay = None  # what was received by then is on the list of the next moment; None: `daily_at`
+    alarm_after_min: int = Field(30, ge=1, le=720)  # how late a list may be before somebody is called
+
+
+class CASection(Section):
+    """One certification authority; what it has of its own replaces the installation's table of that name."""
+
+    prefecture: Literal["Tokyo-to", "Toyama-ken"] = "Tokyo-to"
+    hierarchy: Literal["test", "production"] = "test"  # the policy OIDs of every certificate (R-1-2-1)
+    signer: SignerSection | None = None
+    crl: CRLSection | None = None
+    schedule: ScheduleSection | None = None
 
 
 class OCSPSection(Section):
@@ -168,6 +203,15 @@ class RepositorySection(Section):
     bind_lockout_s: int = Field(300, ge=1)  # how long it then cannot bind; earlier failures cost seconds
     password_memory_s: int = Field(60, ge=0)  # a password that was right is not verified again for so long; 0: always
     idle_timeout_s: int = Field(300, ge=1)
+
+
+class SchedulerSection(Section):
+    """`prefca scheduler`, which keeps the schedules of all CAs."""
+
+    admin_listen: OptionalListenAddress = Endpoint("127.0.0.1", 2563)  # /healthz, /readyz, /metrics; "" is off
+    webhook: OptionalWebAddress = None  # where alarms are posted as JSON
+    retry_s: int = Field(30, ge=1)  # the pause after a batch that failed; it doubles with each further failure
+    retry_max_s: int = Field(600, ge=1)  # up to this
 
 
 class LogSection(Section):

@@ -18,7 +18,7 @@ from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.parties import as_row, bind_name, registered, relying_party
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import Installation, opened
+from issuer.installation import Records, records
 from issuer.party_store import CertificateUse, CredentialRow, RelyingPartyRow
 from settings.load import Settings
 
@@ -77,27 +77,27 @@ def network(context: click.Context, name: str, network: str) -> None:
 
 
 async def _add_password(settings: Settings, name: str, secret: str) -> None:
-    async with opened(settings) as installation, installation.store.transaction():
-        party = await registered(installation, name)
-        await give_password(installation, party.relying_party_id, name, secret)
+    async with records(settings) as shared, shared.store.transaction():
+        party = await registered(shared, name)
+        await give_password(shared, party.relying_party_id, name, secret)
 
 
 async def _add_network(settings: Settings, name: str, source: IPNetwork) -> None:
-    async with opened(settings) as installation, installation.store.transaction():
-        party = await registered(installation, name)
-        await give_network(installation, party.relying_party_id, name, source)
+    async with records(settings) as shared, shared.store.transaction():
+        party = await registered(shared, name)
+        await give_network(shared, party.relying_party_id, name, source)
 
 
-async def give_password(installation: Installation, relying_party_id: int, name: str, secret: str) -> None:
+async def give_password(shared: Records, relying_party_id: int, name: str, secret: str) -> None:
     """Let a party bind with a password, kept as an Argon2id hash."""
-    await installation.parties.add_password(relying_party_id, argon2.PasswordHasher().hash(secret), now())
-    await installation.store.record("credential_added", now(), name, {"kind": "password"})
+    await shared.parties.add_password(relying_party_id, argon2.PasswordHasher().hash(secret), now())
+    await shared.store.record("credential_added", now(), name, {"kind": "password"})
 
 
-async def give_network(installation: Installation, relying_party_id: int, name: str, source: IPNetwork) -> None:
+async def give_network(shared: Records, relying_party_id: int, name: str, source: IPNetwork) -> None:
     """Let a party be recognised by where it asks from."""
-    await installation.parties.add_network(relying_party_id, source, now())
-    await installation.store.record("credential_added", now(), name, {"kind": "network", "network": str(source)})
+    await shared.parties.add_network(relying_party_id, source, now())
+    await shared.store.record("credential_added", now(), name, {"kind": "network", "network": str(source)})
 
 
 @add_group.command()
@@ -115,10 +115,10 @@ def token(context: click.Context, name: str, as_json: bool) -> None:
 
 
 async def _add_token(settings: Settings, name: str, token: str) -> int:
-    async with opened(settings) as installation, installation.store.transaction():
-        party = await registered(installation, name)
-        number = await installation.parties.add_token(party.relying_party_id, sha256(token.encode()).digest(), now())
-        await installation.store.record("credential_added", now(), name, {"kind": "token", "credential": number})
+    async with records(settings) as shared, shared.store.transaction():
+        party = await registered(shared, name)
+        number = await shared.parties.add_token(party.relying_party_id, sha256(token.encode()).digest(), now())
+        await shared.store.record("credential_added", now(), name, {"kind": "token", "credential": number})
         return number
 
 
@@ -155,17 +155,17 @@ def _usable(file: Path) -> x509.Certificate:
 
 async def _add_certificate(settings: Settings, name: str, use: CertificateUse, certificate: x509.Certificate) -> None:
     der = certificate.public_bytes(Encoding.DER)
-    async with opened(settings) as installation, installation.store.transaction():
-        party = await registered(installation, name)
+    async with records(settings) as shared, shared.store.transaction():
+        party = await registered(shared, name)
         try:
-            number = await installation.parties.add_party_certificate(party.relying_party_id, use, der, now())
+            number = await shared.parties.add_party_certificate(party.relying_party_id, use, der, now())
         except asyncpg.UniqueViolationError as e:
             raise RefusedError(
                 "this certificate is registered already; `prefca relying-party show` tells for whom, "
                 "`prefca relying-party credential end` ends that"
             ) from e
         detail = {"kind": use, "credential": number, "sha256": sha256(der).hexdigest()}
-        await installation.store.record("credential_added", now(), name, detail)
+        await shared.store.record("credential_added", now(), name, detail)
 
 
 @credential.command("list")
@@ -182,9 +182,9 @@ def list_command(context: click.Context, name: str, as_json: bool) -> None:
 
 
 async def _credentials(settings: Settings, name: str) -> list[CredentialRow]:
-    async with opened(settings) as installation:
-        party = await registered(installation, name)
-        return await installation.parties.credentials(party.relying_party_id)
+    async with records(settings) as shared:
+        party = await registered(shared, name)
+        return await shared.parties.credentials(party.relying_party_id)
 
 
 def describe(row: CredentialRow) -> dict[str, object]:
@@ -219,11 +219,11 @@ def end(context: click.Context, name: str, number: int) -> None:
 
 
 async def _end(settings: Settings, name: str, number: int) -> None:
-    async with opened(settings) as installation, installation.store.transaction():
-        party = await registered(installation, name)
-        if not await installation.parties.end_credential(party.relying_party_id, number, now()):
+    async with records(settings) as shared, shared.store.transaction():
+        party = await registered(shared, name)
+        if not await shared.parties.end_credential(party.relying_party_id, number, now()):
             raise RefusedError(f"{name} has no credential {number}; `prefca relying-party credential list {name}`")
-        await installation.store.record("credential_ended", now(), name, {"credential": number})
+        await shared.store.record("credential_ended", now(), name, {"credential": number})
 
 
 @relying_party.command()
@@ -246,9 +246,9 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
 
 
 async def _party(settings: Settings, name: str) -> tuple[RelyingPartyRow, list[CredentialRow]]:
-    async with opened(settings) as installation, installation.store.snapshot():
-        party = await registered(installation, name)
-        return party, await installation.parties.credentials(party.relying_party_id)
+    async with records(settings) as shared, shared.store.snapshot():
+        party = await registered(shared, name)
+        return party, await shared.parties.credentials(party.relying_party_id)
 
 
 COMMANDS = (relying_party,)

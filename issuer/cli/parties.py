@@ -9,7 +9,7 @@ import click
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import Installation, opened
+from issuer.installation import Records, records
 from issuer.party_store import RelyingPartyRow
 from pkix.validity import Validity
 from settings.load import Settings
@@ -53,33 +53,31 @@ def add(
 
 
 async def _add(settings: Settings, name: str, description: str, agreed: Validity, rights: frozenset[str]) -> None:
-    async with opened(settings) as installation, installation.store.transaction():
-        await register(installation, name, description, agreed, rights)
+    async with records(settings) as shared, shared.store.transaction():
+        await register(shared, name, description, agreed, rights)
 
 
-async def register(
-    installation: Installation, name: str, description: str, agreed: Validity, rights: frozenset[str]
-) -> int:
+async def register(shared: Records, name: str, description: str, agreed: Validity, rights: frozenset[str]) -> int:
     """Record a party, in the caller's transaction; returns its number."""
     try:
-        relying_party_id = await installation.parties.add_relying_party(
+        relying_party_id = await shared.parties.add_relying_party(
             name, description or name, agreed, may_ocsp="ocsp" in rights, may_crl="crl" in rights, now=now()
         )
     except asyncpg.UniqueViolationError as e:
         raise RefusedError(f"{name} is registered already; choose another name") from e
     except asyncpg.CheckViolationError as e:
         raise RefusedError(f"{name!r} cannot be a name; use up to 64 letters, digits and . _ -") from e
-    await installation.store.record("relying_party_added", now(), name, {"rights": sorted(rights)})
+    await shared.store.record("relying_party_added", now(), name, {"rights": sorted(rights)})
     return relying_party_id
 
 
-async def registered(installation: Installation, name: str) -> RelyingPartyRow:
+async def registered(shared: Records, name: str) -> RelyingPartyRow:
     """The party of that name.
 
     Raises:
         RefusedError: there is none of that name.
     """
-    for party in await installation.parties.relying_parties():
+    for party in await shared.parties.relying_parties():
         if party.name == name:
             return party
     raise RefusedError(f"{name} is not registered; `prefca relying-party list` shows who is")
@@ -109,17 +107,17 @@ def change(
 async def _change_agreement(
     settings: Settings, name: str, description: str | None, until: datetime | None, rights: frozenset[str]
 ) -> None:
-    async with opened(settings) as installation, installation.store.transaction():
-        await registered(installation, name)
+    async with records(settings) as shared, shared.store.transaction():
+        await registered(shared, name)
         try:
-            changed = await installation.parties.change_relying_party(name, description, until, rights)
+            changed = await shared.parties.change_relying_party(name, description, until, rights)
         except asyncpg.CheckViolationError as e:
             raise RefusedError("the agreement would end before it begins; correct --until") from e
         if not changed:
             raise RefusedError(f"{name} was withdrawn; register it under another name")
         given = {"description": description, "agreed_until": until and until.isoformat(), "rights": sorted(rights)}
         detail = {key: value for key, value in given.items() if value}
-        await installation.store.record("relying_party_changed", now(), name, detail)
+        await shared.store.record("relying_party_changed", now(), name, detail)
 
 
 def _state_command(verb: str, state: str) -> click.Command:
@@ -138,10 +136,10 @@ for _verb, _state in _STATES.items():
 
 
 async def _set_state(settings: Settings, name: str, state: str) -> None:
-    async with opened(settings) as installation, installation.store.transaction():
-        if not await installation.parties.set_relying_party_state(name, state):
+    async with records(settings) as shared, shared.store.transaction():
+        if not await shared.parties.set_relying_party_state(name, state):
             raise RefusedError(f"{name} is not registered, or was withdrawn; `prefca relying-party list` shows which")
-        await installation.store.record("relying_party_state", now(), name, {"state": state})
+        await shared.store.record("relying_party_state", now(), name, {"state": state})
 
 
 @relying_party.command("list")
@@ -160,8 +158,8 @@ def list_command(context: click.Context, as_json: bool) -> None:
 
 
 async def _all(settings: Settings) -> list[RelyingPartyRow]:
-    async with opened(settings) as installation:
-        return await installation.parties.relying_parties()
+    async with records(settings) as shared:
+        return await shared.parties.relying_parties()
 
 
 def as_row(party: RelyingPartyRow) -> dict[str, object]:

@@ -1,9 +1,10 @@
-"""The group `prefca`: which instance, and how errors end."""
+"""The group `prefca`: which instance, which of its CAs, and how errors end."""
 
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -11,10 +12,12 @@ from typing import Any, Final, TypeVar
 import click
 
 from issuer.errors import IssuerError, NotNowError, RefusedError
+from issuer.installation import database, require_database
 from issuer.lint import LintError
+from issuer.municipality import PREFECTURES
 from pkix.signing import SigningError
 from settings import log
-from settings.load import INSTANCE_VARIABLE, ConfigurationError, Settings, load
+from settings.load import CA_VARIABLE, INSTANCE_VARIABLE, ConfigurationError, Settings, load
 
 T = TypeVar("T")
 
@@ -29,6 +32,14 @@ _STATUS: Final[dict[type[Exception], int]] = {
     SigningError: NOT_NOW_STATUS,
     LintError: REFUSED_STATUS,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a command works on; no CA is each of the instance."""
+
+    instance: Path = Path("instance")
+    ca: str | None = None
 
 
 # Behind a \b click leaves the lines as they are.
@@ -57,26 +68,70 @@ Exit status: 0 done, 1 a fault of prefca, 2 configuration or usage, 3 refused by
     show_envvar=True,
     help="The directory that holds configuration, keys and database.",
 )
+@click.option(
+    "--ca",
+    type=click.Choice(sorted(PREFECTURES)),
+    envvar=CA_VARIABLE,
+    show_envvar=True,
+    help="Whose CA, if the instance has several.",
+)
 @click.version_option(package_name="prefca")
 @click.pass_context
-def prefca(context: click.Context, instance: Path) -> None:
-    """Remember the instance for the command that follows."""
-    context.obj = instance
+def prefca(context: click.Context, instance: Path, ca: str | None) -> None:
+    """Remember the target for the command that follows."""
+    context.obj = Target(instance, ca)
+
+
+def target_of(context: click.Context) -> Target:
+    """What the command works on."""
+    return context.find_object(Target) or Target()
 
 
 def settings_of(context: click.Context, *, quiet: bool = True) -> Settings:
-    """The configuration of the instance that the command works on; logging is set up on the way.
+    """The configuration that the command works with; logging is set up on the way.
 
-    A command that ends by itself tells its result, so it logs warnings and errors only.
+    It is that of the CA which --ca names, else of all. A command for one CA reads `.ca` of it, which refuses when there
+    are several. One that ends by itself tells its result, so it logs warnings and errors only.
     """
-    settings = load(context.find_object(Path) or Path("instance"))
+    target = target_of(context)
+    settings = load(target.instance)
     log.set_up(settings.log, at_least="warning" if quiet else None)
-    return settings
+    return settings if target.ca is None else settings.of(target.ca)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's asynchronous part."""
     return asyncio.run(work)
+
+
+async def each(settings: Settings, work: Callable[[Settings], Coroutine[Any, Any, T]]) -> tuple[dict[str, T], int]:
+    """Do the work for each CA, one after the other: what fails for one is told, and still done for the others.
+
+    Returns:
+        The results by prefecture, of those that did not fail, and the worst exit status.
+
+    Raises:
+        Exception: whatever `work` raises, if there is one CA only.
+    """
+    if len(settings.cas) == 1:
+        return {settings.ca.prefecture: await work(settings)}, 0
+    results: dict[str, T] = {}
+    worst = 0
+    require_database(settings)
+    async with database(settings):  # started once for all
+        for one in settings.each():
+            try:
+                results[one.ca.prefecture] = await work(one)
+            except Exception as e:  # noqa: BLE001 - `_explained` tells what it is
+                message, status = _explained(e)
+                _complain(f"{one.ca.prefecture}: {message}")
+                worst = max(worst, status)
+    return results, worst
+
+
+def for_scripts(settings: Settings, results: Mapping[str, object]) -> object:
+    """What `each` returned, as JSON: the result of a single CA as it is, several by their prefectures."""
+    return results if len(settings.cas) > 1 else results[settings.ca.prefecture]
 
 
 def now() -> datetime:
@@ -92,15 +147,21 @@ def main() -> None:
         _misused(e)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; what was not reported as done is not done", INTERRUPTED_STATUS)
-    except IssuerError as e:
-        _fail(str(e), e.exit_status)
-    except tuple(_STATUS) as e:
-        _fail(str(e), next(status for kind, status in _STATUS.items() if isinstance(e, kind)))
-    except OSError as e:
-        _fail(f"{e.filename or 'input/output'}: {e.strerror or e}", BUG_STATUS)
-    except Exception:
-        logging.getLogger("prefca").exception("unexpected_error")
-        _fail("a fault of prefca itself; please report it with the lines above", BUG_STATUS)
+    except Exception as e:  # noqa: BLE001 - the boundary
+        _fail(*_explained(e))
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to tell people, and the exit status; a fault of ours is logged with its traceback."""
+    if isinstance(error, IssuerError):
+        return str(error), error.exit_status
+    for kind, status in _STATUS.items():
+        if isinstance(error, kind):
+            return str(error), status
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input/output'}: {error.strerror or error}", BUG_STATUS
+    logging.getLogger("prefca").error("unexpected_error", exc_info=error)
+    return "a fault of prefca itself; please report it with the lines above", BUG_STATUS
 
 
 def _misused(error: click.ClickException) -> None:
@@ -114,5 +175,9 @@ def _misused(error: click.ClickException) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo("prefca: " + " ".join(message.split()), err=True)
+    _complain(message)
     sys.exit(status)
+
+
+def _complain(message: str) -> None:
+    click.echo("prefca: " + " ".join(message.split()), err=True)

@@ -7,16 +7,17 @@ from typing import Final
 import click
 
 from issuer import batch, founding, service_ca
+from issuer.authority import Authority
 from issuer.cli.output import json_option, print_json
-from issuer.cli.root import now, run, settings_of
-from issuer.configuration import Choices, check_choices, write_configuration
+from issuer.cli.root import each, for_scripts, now, run, settings_of, target_of
+from issuer.configuration import Choices, add_ca, check_choices, write_configuration
 from issuer.installation import active_key, configured_authority, connected, database, opened, origin
 from issuer.keys import open_keys
 from issuer.migrate import migrate
 from issuer.municipality import PREFECTURES
 from issuer.store import Store
 from pkix.software import write_secret
-from settings.load import FILE_NAME, Settings
+from settings.load import FILE_NAME, Settings, load
 
 PASSPHRASE_OCTETS: Final = 24
 
@@ -46,41 +47,60 @@ def init(
 ) -> None:
     """Set up a CA: configuration, database, CA key and certificate, OCSP delegate, TLS certificates, first lists.
 
-    Run again, it completes what is missing and changes nothing else.
+    Run again, it completes what is missing and changes nothing else. With another --prefecture it adds a second CA, to
+    this configuration and this database; without --prefecture it completes all of them.
     """
-    file = (context.find_object(Path) or Path("instance")) / FILE_NAME
-    choices = Choices(prefecture, hierarchy, signer, module, token, pin_file, dsn)
-    if not file.exists():
-        write_configuration(file, choices)
+    target = target_of(context)
+    if prefecture and target.ca not in {None, prefecture}:
+        raise click.UsageError("--ca and --prefecture name two prefectures; leave one out")
+    choices = Choices(prefecture or target.ca, hierarchy, signer, module, token, pin_file, dsn)
+    if not (target.instance / FILE_NAME).exists():
+        write_configuration(target.instance / FILE_NAME, choices)
+    elif choices.prefecture not in {None, *load(target.instance).prefectures}:
+        add_ca(target.instance, choices)
     settings = settings_of(context)
-    check_choices(choices, settings)
-    run(_set_up(settings))
-    authority = configured_authority(settings)
+    if choices.prefecture is not None:
+        settings = settings.of(choices.prefecture)
+    for one in settings.each():
+        check_choices(choices, one)
+    authorities, status = run(_set_up(settings))
     if as_json:
-        print_json({"instance": str(settings.instance), "authority": authority.name.rfc4514_string()})
+        told = {
+            prefecture: {"instance": str(settings.instance), "authority": authority.name.rfc4514_string()}
+            for prefecture, authority in authorities.items()
+        }
+        print_json(for_scripts(settings, told))
     else:
-        click.echo(f"{authority.hierarchy} CA is set up: {authority.name.rfc4514_string()}")
+        for authority in authorities.values():
+            click.echo(f"{authority.hierarchy} CA is set up: {authority.name.rfc4514_string()}")
         click.echo(f"instance: {settings.instance}")
+    context.exit(status)
 
 
-async def _set_up(settings: Settings) -> None:
-    _make_passphrase(settings)
+async def _set_up(settings: Settings) -> tuple[dict[str, Authority], int]:
     async with database(settings):
         async with connected(settings, "owner") as connection:
             await migrate(connection, now())
-        async with connected(settings) as connection:
-            authority = configured_authority(settings)
-            work = founding.Founding(settings, authority, Store(connection, origin()), now(), secrets.token_bytes)
-            keys = open_keys(settings)
-            try:
-                await founding.found(work, keys)
-            finally:
-                keys.close()
         service_ca.ensure(settings.instance / "tls", ["localhost", "127.0.0.1", "::1"], now())
-        async with opened(settings) as installation:
-            if await installation.store.publication_in_force(installation.authority_id) is None:
-                async with active_key(installation) as key:
-                    await batch.run(installation, key, now())
+        return await each(settings, _found)
+
+
+async def _found(settings: Settings) -> Authority:
+    """Set up one CA."""
+    authority = configured_authority(settings)
+    _make_passphrase(settings)
+    async with connected(settings) as connection:
+        work = founding.Founding(settings, authority, Store(connection, origin()), now(), secrets.token_bytes)
+        keys = open_keys(settings)
+        try:
+            await founding.found(work, keys)
+        finally:
+            keys.close()
+    async with opened(settings) as installation:
+        if await installation.store.publication_in_force(installation.authority_id) is None:
+            async with active_key(installation) as key:
+                await batch.run(installation, key, now())
+    return authority
 
 
 def _make_passphrase(settings: Settings) -> None:

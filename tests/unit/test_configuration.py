@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from issuer.configuration import Choices, check_choices, write_configuration
+from issuer.configuration import Choices, add_ca, check_choices, write_configuration
 from issuer.errors import RefusedError
-from settings.load import Settings, load
+from settings.load import ConfigurationError, Settings, load
 from settings.sections import DatabaseSection, SignerSection
 
 
@@ -119,3 +119,98 @@ def test_a_choice_that_contradicts_the_file_is_refused(again: Choices, option: s
     settings = written(tmp_path, CHOSEN)
     with pytest.raises(RefusedError, match=f"{option} contradicts .*prefca.toml"):
         check_choices(again, settings)
+
+
+TOYAMA = Choices(prefecture="Toyama-ken")
+TOYAMA_IN_A_TOKEN = Choices("Toyama-ken", "production", "pkcs11", Path("/m.so"), "t", Path("/pin"))
+
+
+@pytest.mark.parametrize("choices", [TOYAMA, TOYAMA_IN_A_TOKEN], ids=["defaults", "everything"])
+def test_a_ca_is_added_beside_the_others(choices: Choices, tmp_path: Path) -> None:
+    """It is what was chosen; the one that was there is what it was."""
+    before = written(tmp_path, Choices())
+    add_ca(tmp_path, choices)
+    after = load(tmp_path, {})
+    assert after.prefectures == ("Tokyo-to", "Toyama-ken")
+    assert after.of("Tokyo-to") == before
+    toyama = after.of("Toyama-ken")
+    check_choices(choices, toyama)
+    assert (toyama.signer == before.signer) is (choices is TOYAMA)
+
+
+def test_a_software_key_beside_a_token_has_a_passphrase_of_its_own(tmp_path: Path) -> None:
+    """The installation has none to share."""
+    written(tmp_path, Choices(signer="pkcs11", module=Path("/m.so"), token="t"))
+    add_ca(tmp_path, Choices("Toyama-ken", signer="software"))
+    after = load(tmp_path, {})
+    assert after.of("Toyama-ken").signer.passphrase_file == Path("secrets/toyama-ken-key.passphrase")
+    assert after.of("Tokyo-to").signer.kind == "pkcs11"
+
+
+ADDED = '[[ca]]\nprefecture = "Toyama-ken"\nhierarchy = "test"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[ca]\n", f"[[ca]]\n\n{ADDED}"),
+        (
+            "# Ours.\n[ca]  # of Tokyo\n# hierarchy = 'test'\n\n# Of the operators.\n[database]\n# dsn\n",
+            f"# Ours.\n[[ca]]  # of Tokyo\n# hierarchy = 'test'\n\n{ADDED}\n# Of the operators.\n[database]\n# dsn\n",
+        ),
+        (
+            "[ca]\n[log]\n[ca.crl]\nperiod_h = 12\n[ocsp]",
+            f"[[ca]]\n[log]\n[ca.crl]\nperiod_h = 12\n\n{ADDED}\n[ocsp]\n",
+        ),
+        ("[[ca]]\nprefecture = 'Tokyo-to'", f"[[ca]]\nprefecture = 'Tokyo-to'\n\n{ADDED}"),
+    ],
+    ids=["alone", "comments", "a table of its own further down", "[[ca]] already"],
+)
+def test_nothing_else_in_the_file_changes(text: str, expected: str, tmp_path: Path) -> None:
+    """Comments stay with what they are about."""
+    (tmp_path / "prefca.toml").write_text(text)
+    add_ca(tmp_path, TOYAMA)
+    assert (tmp_path / "prefca.toml").read_text() == expected
+
+
+def test_whoever_could_read_the_file_can_read_it_still(tmp_path: Path) -> None:
+    """Mode and place are kept, also behind a link."""
+    file = tmp_path / "elsewhere.toml"
+    file.write_text("[ca]\n")
+    file.chmod(0o640)
+    (tmp_path / "prefca.toml").symlink_to(file)
+    add_ca(tmp_path, TOYAMA)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert (tmp_path / "prefca.toml").is_symlink()
+    assert load(tmp_path, {}).prefectures == ("Tokyo-to", "Toyama-ken")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "choices", "error", "advice"),
+    [
+        ("", TOYAMA, RefusedError, r'write one \[\[ca\]\] table there .* prefecture = "Toyama-ken" hierarchy = "test"'),
+        ("ca = { prefecture = 'Tokyo-to' }", TOYAMA, RefusedError, r"write one \[\[ca\]\] table there"),
+        ("[ca]\n[log]", Choices("Toyama-ken", dsn="postgresql:///other"), RefusedError, "--dsn contradicts"),
+        ("[ca]", Choices("Toyama-ken", token="t"), RefusedError, "--signer pkcs11"),
+        ("[ca]", Choices("Toyama-ken", "production"), ConfigurationError, '"production" needs `signer.kind` "pkcs11"'),
+        ("[ca]\nx = 1", TOYAMA, ConfigurationError, "`ca.x`: unknown key"),
+    ],
+    ids=[
+        "no table",
+        "inline table",
+        "another database",
+        "half a signer",
+        "production without a token",
+        "broken before",
+    ],
+)
+def test_what_cannot_be_added_leaves_the_file_as_it_was(
+    text: str, choices: Choices, error: type[Exception], advice: str, tmp_path: Path
+) -> None:
+    """One line says what to do instead."""
+    (tmp_path / "prefca.toml").write_text(text)
+    with pytest.raises(error, match=advice) as raised:
+        add_ca(tmp_path, choices)
+    assert "\n" not in str(raised.value)
+    assert (tmp_path / "prefca.toml").read_text() == text

@@ -12,7 +12,25 @@ import pytest
 from settings import log
 from settings.database import MAX_SOCKET_PATH_BYTES, Role, connect_arguments, socket_directory
 from settings.load import ConfigurationError, Settings, load
-from settings.sections import DatabaseSection, Endpoint, LogSection
+from settings.sections import DatabaseSection, Endpoint, LogSection, SignerSection
+
+TOKEN = '[signer]\nkind = "pkcs11"\nmodule = "/opt/hsm.so"\ntoken = "ca"\n'
+TWO = """
+[[ca]]
+[[ca]]
+prefecture = "Toyama-ken"
+hierarchy = "production"
+[ca.signer]
+kind = "pkcs11"
+module = "/opt/hsm.so"
+token = "toyama"
+[ca.crl]
+period_h = 12
+[signer]
+passphrase_file = "secrets/tokyo"
+[crl]
+validity_h = 96
+"""
 
 
 def configured(directory: Path, text: str = "", **environment: str) -> Settings:
@@ -43,8 +61,9 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
 
 
 def test_variables_of_others_are_left_alone(tmp_path: Path) -> None:
-    """The one that names the instance is the command line's."""
-    assert configured(tmp_path, PREFCA_INSTANCE="/elsewhere", PATH="/bin", PREFCAX="1") == Settings(instance=tmp_path)
+    """Those that name the instance and the CA are the command line's."""
+    others = {"PREFCA_INSTANCE": "/elsewhere", "PREFCA_CA": "Toyama-ken", "PATH": "/bin", "PREFCAX": "1"}
+    assert configured(tmp_path, **others) == Settings(instance=tmp_path)
 
 
 def test_lists_are_written_with_commas_in_the_environment(tmp_path: Path) -> None:
@@ -78,6 +97,21 @@ def test_lists_are_written_with_commas_in_the_environment(tmp_path: Path) -> Non
         ("", {"PREFCA_OSCP__LISTEN": "x"}, "environment variable PREFCA_OSCP__LISTEN sets nothing"),
         ("", {"PREFCA_OCSP__": "x"}, "environment variable PREFCA_OCSP__ sets nothing"),
         ('[ca]\nprefecture = "Osaka-fu"', {}, "`ca.prefecture`.*Tokyo-to"),
+        ('[[ca]]\n[[ca]]\nprefecture = "Osaka-fu"', {}, "`ca.1.prefecture`.*Tokyo-to"),
+        ("[[ca]]\n[[ca]]", {}, "two `\\[\\[ca]]` are of one prefecture"),
+        ("ca = []", {}, "`ca`"),
+        ("[ca.signer]\nkey = 1", {}, "`ca.signer.key`: unknown key"),
+        ('[ca]\nhierarchy = "production"', {}, '"production" needs `signer.kind` "pkcs11"'),
+        (
+            f'[[ca]]\nhierarchy = "production"\n[ca.signer]\nkind = "software"\n{TOKEN}',
+            {},
+            '"production" needs `signer.kind` "pkcs11"',
+        ),
+        (
+            TWO,
+            {"PREFCA_CA__HIERARCHY": "test"},
+            "PREFCA_CA__HIERARCHY says not which CA; change `",
+        ),
         ('[ocsp]\nlisten = "127.0.0.1"', {}, "`ocsp.listen`.*host:port"),
         ('[ocsp]\nlisten = "127.0.0.1:65536"', {}, "`ocsp.listen`.*host:port"),
         ("[ocsp]\nlisten = 2560", {}, "`ocsp.listen`"),
@@ -241,3 +275,39 @@ def test_levels_below_the_configured_one_are_left_out(
     for name in ("debug", "info", "error"):
         getattr(logging.getLogger("test"), name)("event")
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == shown
+
+
+def test_each_ca_has_what_is_its_own_and_otherwise_what_all_have(tmp_path: Path) -> None:
+    """A table of its own takes the place of the common one."""
+    both = configured(tmp_path, TWO + "[ocsp]\nidle_timeout_s = 7\n")
+    tokyo, toyama = both.each()
+    assert [tokyo, toyama] == [both.of("Tokyo-to"), both.of("Toyama-ken")]
+    assert (tokyo.ca.prefecture, tokyo.ca.hierarchy) == ("Tokyo-to", "test")
+    assert (toyama.ca.prefecture, toyama.ca.hierarchy) == ("Toyama-ken", "production")
+    assert tokyo.signer == SignerSection(passphrase_file=Path("secrets/tokyo"))
+    assert toyama.signer == SignerSection(kind="pkcs11", module=Path("/opt/hsm.so"), token="toyama")
+    assert (tokyo.crl.period_h, tokyo.crl.validity_h) == (24, 96)
+    assert (toyama.crl.period_h, toyama.crl.validity_h) == (12, 72)
+    assert tokyo.ocsp == toyama.ocsp == both.ocsp
+
+
+def test_with_several_cas_nothing_is_done_for_one_of_them_by_accident(tmp_path: Path) -> None:
+    """Whoever asks for the CA is told to say which; narrowed settings know no other one."""
+    both = configured(tmp_path, TWO)
+    with pytest.raises(ConfigurationError, match="several CAs here; say which with --ca Tokyo-to or Toyama-ken"):
+        _ = both.ca
+    with pytest.raises(ConfigurationError, match=r"no CA of Osaka-fu in .*prefca\.toml; take Tokyo-to or Toyama-ken"):
+        both.of("Osaka-fu")
+    with pytest.raises(ConfigurationError, match=r"take Tokyo-to$"):
+        both.of("Tokyo-to").of("Toyama-ken")
+
+
+@pytest.mark.parametrize("header", ["[ca]", "[[ca]]"])
+def test_one_ca_needs_no_name(header: str, tmp_path: Path) -> None:
+    """Its own tables hold from the start, and the environment can change it."""
+    text = f'{header}\nprefecture = "Toyama-ken"\n[ca.crl]\nperiod_h = 12\n'
+    settings = configured(tmp_path, text)
+    assert (settings.ca.prefecture, settings.crl.period_h) == ("Toyama-ken", 12)
+    assert settings.each() == [settings]
+    if header == "[ca]":
+        assert configured(tmp_path, text, PREFCA_CA__PREFECTURE="Tokyo-to").ca.prefecture == "Tokyo-to"
