@@ -1,69 +1,326 @@
 """The journal that servers append to."""
 
+import contextlib
+import itertools
 import json
-from datetime import UTC, datetime
+import resource
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from journal import writing
+from journal.reading import Contents, TamperedError, read_segment
 from journal.record import Record
-from journal.segment import Journal
+from journal.recovery import JournalBusyError, Place
+from journal.seal import Head, is_checkpoint, signed_line, spki
+from journal.writing import Journal
 
 pytestmark = pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
 NOW = datetime(2014, 4, 1, 9, 30, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 
 
-def record(name: str) -> Record:
-    return Record(NOW, "ldap_search", "success", "tester", "192.0.2.1", name, 48)
+def record(name: str, at: datetime = NOW) -> Record:
+    return Record(at, "ldap_search", "success", "tester", "192.0.2.1", name, 48)
 
 
-def test_a_record_tells_time_kind_result_origin_and_object() -> None:
-    """Each line is one JSON object with all that the rule asks for."""
-    assert json.loads(record("OU=富山県").line()) == {
-        "at": "2014-04-01T09:30:00.000Z",
-        "kind": "ldap_search",
-        "result": "success",
-        "party": "tester",
-        "origin": "192.0.2.1",
-        "object": "OU=富山県",
-        "size": 48,
-    }
+def objects(path: Path) -> list[str]:
+    """What the records of a segment are about."""
+    lines = (json.loads(line) for line in path.read_bytes().splitlines())
+    return [line["object"] for line in lines if "object" in line]
 
 
-@pytest.mark.parametrize("text", ["a\nb", '"', "\udc80", "\x00"], ids=["line-feed", "quote", "not-utf-8", "nul"])
-def test_a_record_is_one_line_whatever_a_peer_wrote(text: str) -> None:
-    """A peer cannot forge a second record, nor make the first one unreadable."""
-    line = record(text).line()
-    assert line.count(b"\n") == 1
-    assert json.loads(line)["object"] == text
+def contents(path: Path) -> Contents:
+    """What a segment holds, after all checks."""
+    with path.open("rb") as lines:
+        return read_segment(lines)
 
 
-def test_a_batch_is_in_the_file_after_flush_and_earlier_batches_stay(tmp_path: Path) -> None:
-    """Appending never replaces what is there, not even when the process starts again in the same second."""
-    for names in (["a", "b"], ["c"]):
-        journal = Journal.open(tmp_path / "journal", "repository", NOW)
-        for name in names:
-            journal.append(record(name))
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "journal", tmp_path / "keys", "ocsp-0")
+
+
+@pytest.fixture
+def journal(place: Place) -> Journal:
+    return Journal(place, NOW)
+
+
+def write(journal: Journal, *names: str) -> None:
+    for name in names:
+        journal.append(record(name))
+    journal.flush()
+
+
+class TestRecords:
+    """What one line says."""
+
+    def test_a_record_tells_time_kind_result_origin_and_object(self) -> None:
+        """Each line is one JSON object with all that the rule asks for."""
+        assert json.loads(record("OU=富山県").line()) == {
+            "at": "2014-04-01T09:30:00.000Z",
+            "kind": "ldap_search",
+            "result": "success",
+            "party": "tester",
+            "origin": "192.0.2.1",
+            "object": "OU=富山県",
+            "size": 48,
+        }
+
+    @pytest.mark.parametrize("text", ["a\nb", '"', "\udc80", "\x00"], ids=["line-feed", "quote", "not-utf-8", "nul"])
+    def test_a_record_is_one_line_whatever_a_peer_wrote(self, text: str) -> None:
+        """A peer cannot forge a second record, nor make the first one unreadable."""
+        line = record(text).line()
+        assert line.count(b"\n") == 1
+        assert json.loads(line)["object"] == text
+
+
+class TestWriting:
+    """One process that appends."""
+
+    def test_a_batch_is_in_the_file_after_flush(self, journal: Journal) -> None:
+        """Killing the process then loses nothing."""
+        write(journal, "a", "b")
+        write(journal, "c")
+        assert objects(journal.path) == ["a", "b", "c"]
+
+    def test_only_the_owner_may_read_the_journal(self, journal: Journal, place: Place) -> None:
+        """The usage history of relying parties is nobody else's business."""
+        for file in (place.segments, place.keys, journal.path, place.keys / "ocsp-0.pem"):
+            assert file.stat().st_mode & 0o077 == 0
+
+    def test_records_are_kept_for_another_try_when_the_disk_refuses_them(self, journal: Journal) -> None:
+        """A full disk is told to the caller; what it took is taken back, and nothing is lost or written twice."""
+        write(journal, "a")
+        with full_disk(journal.path.stat().st_size + 20):
+            journal.append(record("b"))
+            for _ in range(2):
+                with pytest.raises(OSError, match="too large"):
+                    journal.flush()
+            with pytest.raises(OSError, match="too large"):
+                journal.checkpoint(NOW)
+        journal.append(record("c"))
+        journal.close(NOW)
+        assert objects(journal.path) == ["a", "b", "c"]
+        assert contents(journal.path).records == 3
+
+    def test_two_processes_cannot_write_one_stream(self, journal: Journal, place: Place) -> None:
+        """The second one is told to wait for the first."""
+        with pytest.raises(JournalBusyError, match="stop it first"):
+            Journal(place, NOW)
+        journal.close(NOW)
+        Journal(place, NOW).close(NOW)
+
+    @pytest.mark.parametrize(
+        ("later", "segments"),
+        [(timedelta(hours=5, minutes=29), 1), (timedelta(hours=5, minutes=30), 2)],
+        ids=["before-midnight-in-japan", "midnight-in-japan"],
+    )
+    def test_a_segment_holds_one_day_of_japan(
+        self, journal: Journal, place: Place, later: timedelta, segments: int
+    ) -> None:
+        """Reports are by month of Japan, so no segment may lie in two."""
+        write(journal, "a")
+        journal.checkpoint(NOW + later)
+        assert place.newest() == segments
+
+    def test_a_large_segment_is_followed_by_the_next(
+        self, journal: Journal, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Files stay of a size that can be copied and read."""
+        monkeypatch.setattr(writing, "MAX_SEGMENT_OCTETS", 1000)
+        for name in "abcdefghijklmnopqrst":
+            write(journal, name)
+            journal.checkpoint(NOW)
+        journal.close(NOW)
+        files = [place.segment(number) for number in range(1, place.newest() + 1)]
+        assert len(files) > 2
+        assert "".join(name for file in files for name in objects(file)) == "abcdefghijklmnopqrst"
+        assert chained(files)
+
+    def test_nothing_is_signed_while_nothing_is_written(self, journal: Journal) -> None:
+        """An idle night costs no disk."""
+        size = journal.path.stat().st_size
+        for second in range(3):
+            journal.checkpoint(NOW + second * SECOND)
+        assert journal.path.stat().st_size == size
+
+
+class TestRecovery:
+    """The next start after a kill."""
+
+    @pytest.mark.parametrize("tail", [b"", b'{"at":"2014'], ids=["between-writes", "in-the-middle-of-a-write"])
+    def test_every_record_that_was_flushed_is_sealed(self, journal: Journal, place: Place, tail: bytes) -> None:
+        """With and without a checkpoint after it; half a line belonged to no answer."""
+        write(journal, "a")
+        journal.checkpoint(NOW)
+        write(journal, "b")
+        journal.abandon()
+        with place.segment(1).open("ab") as file:
+            file.write(tail)
+        Journal(place, NOW + SECOND).close(NOW)
+        assert objects(place.segment(1)) == ["a", "b"]
+        assert contents(place.segment(1)).sealed_at == NOW + SECOND
+        assert chained([place.segment(1), place.segment(2)])
+
+    @pytest.mark.parametrize("octets", [0, 10], ids=["empty", "half-a-head"])
+    def test_a_segment_that_had_not_begun_is_begun_again(self, journal: Journal, place: Place, octets: int) -> None:
+        """A kill between making a file and its first line."""
+        write(journal, "a")
+        journal.close(NOW)
+        place.segment(2).write_bytes(place.segment(1).read_bytes()[:octets])
+        Journal(place, NOW).close(NOW)
+        assert chained([place.segment(1), place.segment(2)])
+
+    def test_sealed_segments_may_have_been_collected(self, journal: Journal, place: Place) -> None:
+        """The stream goes on where it was, although its files are elsewhere now."""
+        write(journal, "a")
+        journal.close(NOW)
+        before = contents(place.segment(1))
+        place.segment(1).unlink()
+        Journal(place, NOW).close(NOW)
+        assert contents(place.segment(2)).head.previous == before.sha256
+
+    @pytest.mark.req("R-4-11-5-1")
+    @pytest.mark.parametrize("attack", ["truncated", "removed", "edited", "forged", "added"])
+    def test_what_somebody_did_to_the_files_meanwhile_is_found(
+        self, journal: Journal, place: Place, attack: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An alarm in the log; and the next segment's head never fits what is there."""
+        write(journal, "a", "b")
+        journal.checkpoint(NOW)
+        journal.abandon()
+        ATTACKS[attack](place)
+        Journal(place, NOW).close(NOW)
+        assert "journal_tampered" in caplog.messages
+        files = sorted(place.segments.iterdir())
+        assert not chained(files)
+
+
+def _truncate(place: Place) -> None:
+    file = place.segment(1)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:3]))
+
+
+def _edit(place: Place) -> None:
+    file = place.segment(1)
+    file.write_bytes(file.read_bytes().replace(b'"object":"a"', b'"object":"x"'))
+
+
+def _forge(place: Place) -> None:
+    """All new, well-formed, and signed by a key of the attacker's."""
+    place.segment(1).unlink()
+    other = Place(place.segments, place.keys.with_name("attacker"), place.stream)
+    Journal(other, NOW).close(NOW)
+
+
+def _add(place: Place) -> None:
+    for number in (2, 3):
+        place.segment(number).write_bytes(place.segment(1).read_bytes())
+
+
+ATTACKS: dict[str, Callable[[Place], None]] = {
+    "truncated": _truncate,
+    "removed": lambda place: place.segment(1).unlink(),
+    "edited": _edit,
+    "forged": _forge,
+    "added": _add,
+}
+
+
+@pytest.mark.req("R-4-11-5-1")
+class TestReading:
+    """A segment on its own."""
+
+    KEY = Ed25519PrivateKey.generate()
+
+    @pytest.mark.parametrize(
+        ("change", "line", "why"),
+        [
+            (lambda lines: lines[:2] + lines[3:], 4, "not what was signed"),
+            (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], 5, "not what was signed"),
+            (lambda lines: [*lines[:3], lines[2], *lines[3:]], 6, "not what was signed"),
+            (lambda lines: [*lines[:2], lines[2].replace(b"48", b"47"), *lines[3:]], 5, "not what was signed"),
+            (lambda lines: lines[1:], 1, "does not begin with a head"),
+            (lambda lines: [*lines, lines[2]], 8, "after the seal"),
+            (lambda lines: [*lines[:-1], lines[-1][:-1]], 7, "cut off"),
+            (lambda lines: [*lines[:4], b"{}\n", *lines[4:]], 5, "neither a record"),
+            (lambda lines: [*lines[:4], signed_line(TestReading.KEY, 2, NOW, b"", is_seal=False)], 5, "signature"),
+            (lambda lines: [*lines[:4], lines[4].replace(b"2014", b"2015")], 5, "signature"),
+            (lambda lines: [], 1, "empty"),
+        ],
+        ids=[
+            *("removed", "reordered", "inserted", "changed", "beheaded", "continued", "cut-off", "foreign-line"),
+            *("foreign-signature", "changed-checkpoint", "emptied"),
+        ],
+    )
+    def test_the_first_bad_line_is_named(
+        self, journal: Journal, change: Callable[[list[bytes]], list[bytes]], line: int, why: str
+    ) -> None:
+        """Whatever was changed, removed, inserted or reordered."""
+        write(journal, "a", "b")  # lines 3 and 4
+        journal.checkpoint(NOW)
+        write(journal, "c")
+        journal.close(NOW)
+        lines = journal.path.read_bytes().splitlines(keepends=True)
+        assert read_segment(lines).records == 3
+        with pytest.raises(TamperedError, match=why) as error:
+            read_segment(change(lines))
+        assert error.value.line == line
+
+    def test_records_after_the_last_checkpoint_are_counted_as_unsigned(self, journal: Journal) -> None:
+        """They are all that could be forged unnoticed while a process is dead."""
+        write(journal, "a")
+        journal.checkpoint(NOW)
+        write(journal, "b", "c")
+        assert contents(journal.path).unsigned_records == 2
+
+    def test_a_clock_that_was_set_back_is_told(self, journal: Journal) -> None:
+        """Its line is named; the small steps of time synchronisation are not."""
+        for seconds in (10, 9, 11, 3, 4):
+            journal.append(record("a", NOW + seconds * SECOND))
         journal.flush()
-        journal.close()
-    lines = (tmp_path / "journal" / "repository-20140401T093000Z.jsonl").read_bytes().splitlines()
-    assert [json.loads(line)["object"] for line in lines] == ["a", "b", "c"]
+        assert contents(journal.path).clock_set_back == (6,)
+
+    @pytest.mark.parametrize(
+        "head",
+        [b"[]\n", b"{}\n", b"\xff\n", Head(1, "a", NOW, b"", b"no key").line()],
+        ids=["list", "empty", "not-utf-8", "no-key"],
+    )
+    def test_what_is_no_head_is_refused(self, head: bytes) -> None:
+        """Without an exception of another kind."""
+        with pytest.raises(TamperedError, match="head"):
+            read_segment([head])
+
+    def test_a_checkpoint_is_told_from_a_record_by_how_it_begins(self) -> None:
+        """No peer's text can stand at the beginning of a line."""
+        assert is_checkpoint(signed_line(self.KEY, 0, NOW, b"", is_seal=True))
+        assert not is_checkpoint(record('{"seal":1').line())
+        assert len(spki(self.KEY)) == 44
 
 
-def test_records_are_kept_for_another_try_when_the_disk_refuses_them(tmp_path: Path) -> None:
-    """A full disk is told to the caller and loses no record."""
-    full = Journal(Path("/dev/full"))
-    full.append(record("a"))
-    for _ in range(2):
-        with pytest.raises(OSError, match="No space left"):
-            full.flush()
-    with pytest.raises(OSError, match="No space left"):
-        full.close()
+def chained(files: list[Path]) -> bool:
+    """Do the segments follow each other, each without fault?"""
+    try:
+        read = [contents(file) for file in files]
+    except TamperedError:
+        return False
+    return read[0].head.segment == 1 and all(
+        later.head.previous == earlier.sha256 and later.head.segment == earlier.head.segment + 1
+        for earlier, later in itertools.pairwise(read)
+    )
 
 
-def test_only_the_owner_may_read_the_journal(tmp_path: Path) -> None:
-    """The usage history of relying parties is nobody else's business."""
-    journal = Journal.open(tmp_path / "journal", "ocsp", NOW)
-    journal.close()
-    assert journal.path.stat().st_mode & 0o077 == 0
-    assert journal.path.parent.stat().st_mode & 0o077 == 0
+@contextlib.contextmanager
+def full_disk(octets: int) -> Iterator[None]:
+    """No file may grow beyond so many octets."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,0 +1,148 @@
+"""A segment read line by line, and everything about it checked that can be checked from the segment alone."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from journal.merkle import Tree, leaf_hash
+from journal.seal import Checkpoint, Head, NotASegmentError, is_checkpoint, is_signed_by, public_key
+
+CLOCK_TOLERANCE: Final = timedelta(seconds=2)  # clocks are corrected by small steps
+_AT: Final = slice(7, 31)  # of a record's line: its time, YYYY-MM-DDTHH:MM:SS.mmmZ
+_RECORD: Final = b'{"at":"'
+
+
+class TamperedError(Exception):
+    """A segment does not hold what was written; `line` is the first bad one, from 1."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(f"line {line}: {why}")
+        self.line = line
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a segment holds, after all checks."""
+
+    head: Head
+    records: int
+    octets: int
+    sha256: bytes  # of all octets: the next segment names it
+    merkle_root: bytes  # over the lines of its records, without line feeds
+    sealed_at: datetime | None  # None: it is still written, or its process was killed
+    unsigned_records: int  # after the last checkpoint: at most what a second brings
+    clock_set_back: tuple[int, ...]  # lines whose time is well before that of a line above
+
+
+class SegmentReader:
+    """Takes a segment's lines in order; each with its line feed."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._tree = Tree()
+        self._head: Head | None = None
+        self._key: Ed25519PublicKey | None = None
+        self._lines = self._signed_records = 0
+        self.octets = 0
+        self._sealed: datetime | None = None
+        self._latest = b""
+        self._set_back: list[int] = []
+
+    def feed(self, line: bytes) -> bool:
+        """Check the next line; True if it is a record.
+
+        Raises:
+            TamperedError: it cannot stand there.
+        """
+        self._lines += 1
+        if self._sealed is not None:
+            raise TamperedError(self._lines, "something comes after the seal")
+        if not line.endswith(b"\n"):
+            raise TamperedError(self._lines, "the line is cut off")
+        is_record = line.startswith(_RECORD)
+        if self._head is None:
+            self._read_head(line)
+        elif is_record:
+            self._tree.add(leaf_hash(line[:-1]))
+            self._watch_clock(line[_AT])
+        elif is_checkpoint(line):
+            self._check(line)
+        else:
+            raise TamperedError(self._lines, "neither a record nor a checkpoint")
+        self._digest.update(line)
+        self.octets += len(line)
+        return is_record
+
+    def sha256(self) -> bytes:
+        """Of all octets so far."""
+        return self._digest.digest()
+
+    def contents(self) -> Contents:
+        """What was read.
+
+        Raises:
+            TamperedError: not even a head.
+        """
+        if self._head is None:
+            raise TamperedError(1, "the segment is empty")
+        return Contents(
+            head=self._head,
+            records=self._tree.size,
+            octets=self.octets,
+            sha256=self.sha256(),
+            merkle_root=self._tree.root(),
+            sealed_at=self._sealed,
+            unsigned_records=self._tree.size - self._signed_records,
+            clock_set_back=tuple(self._set_back),
+        )
+
+    def _read_head(self, line: bytes) -> None:
+        try:
+            self._head = Head.parse(line)
+            self._key = public_key(self._head.key)
+        except NotASegmentError as e:
+            raise TamperedError(1, str(e)) from e
+
+    def _check(self, line: bytes) -> None:
+        try:
+            found = Checkpoint.parse(line)
+        except NotASegmentError as e:
+            raise TamperedError(self._lines, str(e)) from e
+        if self._key is None or not is_signed_by(self._key, line):
+            raise TamperedError(self._lines, "the signature of the checkpoint is not the process's")
+        if found.sha256 != self.sha256() or found.records != self._tree.size:
+            raise TamperedError(self._lines, "what stands before the checkpoint is not what was signed")
+        self._signed_records = found.records
+        if found.is_seal:
+            self._sealed = found.at
+
+    def _watch_clock(self, at: bytes) -> None:
+        if at >= self._latest:  # the same form and length each time: as text they are in order
+            self._latest = at
+        elif _moment(self._latest) - _moment(at) > CLOCK_TOLERANCE:
+            self._set_back.append(self._lines)
+            self._latest = at
+
+
+def read_segment(lines: Iterable[bytes]) -> Contents:
+    """Read a whole segment.
+
+    Raises:
+        TamperedError: the first line that is wrong.
+    """
+    reader = SegmentReader()
+    for line in lines:
+        reader.feed(line)
+    return reader.contents()
+
+
+def _moment(at: bytes) -> datetime:
+    try:
+        return datetime.fromisoformat(at.decode())
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
