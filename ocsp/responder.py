@@ -94,16 +94,16 @@ class Responder:
 
 
 def _asked_about(named: Iterable[Generation | None], *, mixes: bool) -> Generation:
-    """The generation of ours among the issuers that a request names; the newest, if it `mixes` several and may.
+    """The generation of ours among the issuers that a request names; the newest of one CA, if it may `mix` several.
 
     Raises:
         NotOurIssuerError: there is none.
-        SeveralIssuersError: there are several, and it may not.
+        SeveralIssuersError: there are several, and it may not, or they are of several CAs.
     """
     ours = {generation.generation_id: generation for generation in named if generation is not None}
     if not ours:
         raise NotOurIssuerError("no issuer of ours is named")
-    if len(ours) > 1 and not mixes:
+    if len(ours) > 1 and not (mixes and len({each.certificate.subject for each in ours.values()}) == 1):
         raise SeveralIssuersError("several issuers are named; ask about each of them on its own")
     return ours[max(ours)]
 

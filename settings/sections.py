@@ -168,7 +168,7 @@ class OCSPSection(Section):
     trusted_proxies: Networks = ()  # who ends TLS for us: what their headers say of the client is believed
     proxy_certificate_header: str = "Client-Cert"  # RFC 9440; as PEM or bare base64 too
     responder_id: Literal["key", "name"] = "key"  # RFC 9919 wants "key"
-    mixed_generations: bool = False  # answer about several keys of the CA at once: clients of RFC 6960 reject that
+    mixed_generations: bool = False  # answer about several keys of one CA at once: clients of RFC 6960 reject that
     archive_cutoff_days: int | None = Field(None, ge=1)  # how long statuses are kept after expiry, as answers say
     key_directory: Path = Path("keys/ocsp")  # relative to the instance: <serial in hex>.pem
     passphrase_file: Path = Path("secrets/ocsp-key.passphrase")

@@ -183,6 +183,15 @@ async def test_several_generations_in_one_request_for_clients_that_allow_it(stor
     assert [one.certificate_status.name for one in answer.responses] == ["GOOD", "REVOKED", "UNKNOWN"]
 
 
+async def test_no_delegate_speaks_for_another_ca(store: MemoryStore, keys: KeyStore) -> None:
+    """Of several CAs at once nobody is told: no client, of whatever RFC, could accept the answer."""
+    store.add_ca(STRANGER)
+    store.grant("verifier", "127.0.0.1/32", around(NOW))
+    asked = request(CA_1.cert_id(RESIDENT), STRANGER.cert_id(RESIDENT))
+    async with served(store, keys, OCSPSection(mixed_generations=True)) as responder, ClientSession() as session:
+        assert refused(await Client(session, responder).post(asked)) == "UNAUTHORIZED"
+
+
 @pytest.mark.req("R-4-4-4-3", "R-2-8-2")
 @pytest.mark.parametrize(
     ("serials", "answered"),
