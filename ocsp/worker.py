@@ -1,24 +1,19 @@
 """One worker, `python -m ocsp.worker`: a process that answers, started by `prefca-ocsp` and never by hand.
 
-It serves on sockets that its parent has bound, and talks to it over a socket: it says once that it serves, and then
-answers each line with a line of JSON, the numbers it has counted. When that socket closes, the parent is gone, and the
-worker stops; also at SIGTERM, after the requests in progress are answered. SIGHUP loads keys and rights again.
+It serves on sockets that its parent has bound (`settings.workers`). SIGTERM stops it after the requests in progress are
+answered; SIGHUP loads keys and rights again.
 """
 
 import argparse
 import asyncio
 import contextlib
 import gc
-import json
-import logging
 import secrets
 import signal
-import socket
 import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 
@@ -36,50 +31,30 @@ from ocsp.store import Store
 from settings import log
 from settings.database import connect_arguments
 from settings.load import Settings, load
+from settings.workers import WORKER_OPTION, Place, Report, answer_parent
 
 CANNOT_START: Final = 1
 MEBIBYTE: Final = 2**20
 GC_ALLOCATIONS: Final = 20_000  # between collections; kept answers are many objects, and none of them is garbage soon
 
-_logger = logging.getLogger("ocsp")
-
-
-@dataclass(frozen=True, slots=True)
-class _Arguments:
-    instance: Path
-    number: int
-    control: socket.socket  # to the parent
-    listen: socket.socket
-    tls_listen: socket.socket | None
-
 
 def main() -> int:
     """Run one worker; its exit code."""
-    arguments = _arguments()
-    settings = load(arguments.instance)
+    parser = argparse.ArgumentParser(prog="ocsp.worker", description="Started by prefca-ocsp.")
+    parser.add_argument("--instance", type=Path, required=True)
+    parser.add_argument(WORKER_OPTION, type=Place.parse, required=True, dest="place")
+    given = parser.parse_args()
+    settings = load(given.instance)
     log.set_up(settings.log)
     try:
-        uvloop.run(_serve(settings, arguments))
+        uvloop.run(_serve(settings, given.place))
     except StartError as e:
         print(f"prefca-ocsp: {e}", file=sys.stderr)
         return CANNOT_START
     return 0
 
 
-def _arguments() -> _Arguments:
-    parser = argparse.ArgumentParser(prog="ocsp.worker", description="Started by prefca-ocsp.")
-    parser.add_argument("--instance", type=Path, required=True)
-    parser.add_argument("--number", type=int, required=True)
-    parser.add_argument("--control", type=int, required=True, help="descriptor of the socket to the parent")
-    parser.add_argument("--listen", type=int, required=True, help="descriptor of a bound socket, for HTTP")
-    parser.add_argument("--tls-listen", type=int, help="the same for HTTPS")
-    given = parser.parse_args()
-    tls_listen = None if given.tls_listen is None else socket.socket(fileno=given.tls_listen)
-    control, listen = socket.socket(fileno=given.control), socket.socket(fileno=given.listen)
-    return _Arguments(given.instance, given.number, control, listen, tls_listen)
-
-
-async def _serve(settings: Settings, arguments: _Arguments) -> None:
+async def _serve(settings: Settings, place: Place) -> None:
     """Serve until told to stop.
 
     Raises:
@@ -88,24 +63,25 @@ async def _serve(settings: Settings, arguments: _Arguments) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which says SIGTERM
     section, metrics = settings.ocsp, Metrics()
     cache = AnswerCache(section.cache_mib * MEBIBYTE, section.max_staleness_s)
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(Store(connect_arguments(settings, "prefca_ocsp"))))
+        database = Store(connect_arguments(settings, "prefca_ocsp"), settings.database.poll_ms / 1000)
+        store = stack.enter_context(contextlib.closing(database))
         signing = stack.enter_context(contextlib.closing(Signatures(metrics)))
         keys = stack.enter_context(provision.delegate_keys(settings))
         refresh = Refresh(store, keys, _now, cache, tuple(map(Recognition, section.recognition)))
         loop.add_signal_handler(signal.SIGHUP, refresh.reload)
         await _first_load(refresh)
-        journal = stack.enter_context(contextlib.closing(_journal(settings, arguments.number)))
+        journal = stack.enter_context(contextlib.closing(_journal(settings, place.number)))
         responder = provision.responder(section, store, signing)
         recogniser = stack.enter_context(provision.recogniser(settings, secrets.token_bytes(32)))
         means = Means(refresh, recogniser, provision.rate_limits(section), responder, cache, journal, metrics)
-        listeners = [Listener(arguments.listen)]
-        if arguments.tls_listen is not None:
+        sockets = place.sockets()
+        listeners = [Listener(sockets["listen"])]
+        if "tls_listen" in sockets:
             tls = provision.server_tls(settings, lambda: refresh.access)
-            listeners.append(Listener(arguments.tls_listen, tls.context))
+            listeners.append(Listener(sockets["tls_listen"], tls.context))
         gc.freeze()  # what is there now stays: the collector need not look at it again and again
         gc.set_threshold(GC_ALLOCATIONS, 50, 50)
         async with (
@@ -114,55 +90,31 @@ async def _serve(settings: Settings, arguments: _Arguments) -> None:
         ):
             working = [
                 tasks.create_task(refresh.follow()),
-                tasks.create_task(_obey(arguments.control, _Report(means, refresh, server), stop)),
+                tasks.create_task(answer_parent(place.control, lambda: _report(means, refresh, server))),
             ]
             await stop.wait()
             for task in working:
                 task.cancel()
 
 
-class _Report:
+def _report(means: Means, refresh: Refresh, server: HTTPServer) -> Report:
     """What the parent is told when it asks."""
-
-    def __init__(self, means: Means, refresh: Refresh, server: HTTPServer) -> None:
-        self._means = means
-        self._refresh = refresh
-        self._server = server
-
-    def line(self, asked: bytes) -> bytes:
-        """An answer, which repeats what was asked."""
-        return json.dumps({"asked": asked.decode().strip()} | self._content()).encode() + b"\n"
-
-    def _content(self) -> dict[str, Any]:
-        now, confirmed_at = _now(), self._refresh.confirmed_at
-        gauges: dict[str, float] = {
-            "cache_answers": len(self._means.cache),
-            "cache_bytes": self._means.cache.size_bytes,
-            "feed_position": self._refresh.position,
-            "feed_lag_seconds": self._refresh.lag_s,
-            "connections": len(self._server.connections),
-        }
-        if confirmed_at is not None:
-            gauges["staleness_seconds"] = (now - confirmed_at).total_seconds()
-        try:
-            issuers = self._refresh.snapshot.issuers
-        except StoreUnavailableError:
-            delegates, can_sign = {}, False
-        else:
-            delegates = {f"{one.serial:016X}": one.validity.not_after.timestamp() for one in issuers.delegates}
-            can_sign = issuers.has_delegate(now)
-        return {"ready": can_sign, "gauges": gauges, "delegates": delegates, **self._means.metrics.counts()}
-
-
-async def _obey(control: socket.socket, report: _Report, stop: asyncio.Event) -> None:
-    """Tell the parent that all is ready, then what it asks, until it is gone."""
-    reader, writer = await asyncio.open_connection(sock=control)
-    with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-        writer.write(report.line(b"ready"))
-        async for line in reader:
-            writer.write(report.line(line))
-            await writer.drain()
-    stop.set()
+    now, confirmed_at = _now(), refresh.confirmed_at
+    gauges: dict[str, float] = {
+        "cache_answers": len(means.cache),
+        "cache_bytes": means.cache.size_bytes,
+        "feed_position": refresh.position,
+        "feed_lag_seconds": refresh.lag_s,
+        "connections": len(server.connections),
+    }
+    if confirmed_at is not None:
+        gauges["staleness_seconds"] = (now - confirmed_at).total_seconds()
+    delegates, can_sign = {}, False
+    if refresh.known is not None:
+        issuers = refresh.known.issuers
+        delegates = {f"{one.serial:016X}": one.validity.not_after.timestamp() for one in issuers.delegates}
+        can_sign = issuers.has_delegate(now)
+    return {"ready": can_sign, "gauges": gauges, "delegates": delegates, **means.metrics.counts()}
 
 
 async def _first_load(refresh: Refresh) -> None:
@@ -175,7 +127,7 @@ async def _first_load(refresh: Refresh) -> None:
         await refresh.load()
     except StoreUnavailableError:
         return
-    if not refresh.snapshot.issuers.has_delegate(_now()):
+    if refresh.known is not None and not refresh.known.issuers.has_delegate(_now()):
         reasons = "; ".join(refresh.refusals) or "the CA has issued no delegate that is valid now; issue one"
         raise StartError(f"no answer could be signed: {reasons}")
 

@@ -4,13 +4,14 @@ import argparse
 import asyncio
 import os
 import secrets
-import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -25,7 +26,7 @@ from repository.health import report
 from repository.parent import supervise
 from repository.passwords import PasswordMemory, PasswordVerifier
 from repository.search import Limits
-from repository.server import Server, bound_socket
+from repository.server import Server
 from repository.session import Service
 from repository.store import Store
 from repository.throttle import FailedBinds
@@ -34,10 +35,30 @@ from repository.turns import Turns
 from settings import log
 from settings.database import connect_arguments
 from settings.load import INSTANCE_VARIABLE, ConfigurationError, Settings, load
-from settings.workers import WORKER_OPTION, Place, Report, WorkerState, answer_parent
+from settings.workers import (
+    WORKER_OPTION,
+    CannotListenError,
+    Place,
+    Report,
+    Sockets,
+    WorkerState,
+    answer_parent,
+    bound,
+    count,
+    one_per_core,
+)
 
 _MEBIBYTE = 1_048_576
 _KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What distinguishes this process from its like."""
+
+    name: str  # of its journal
+    sockets: Sockets
+    writes_copy: bool  # it keeps the local copy; of several one does
 
 
 def main() -> int:
@@ -53,7 +74,7 @@ def main() -> int:
     parser.add_argument(
         "--instance", type=Path, default=default, metavar="DIR", help=f"the installation (default: {default})"
     )
-    parser.add_argument("--workers", type=_count, metavar="N", help="processes that answer; 0 is one per core")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes that answer; 0 is one per core")
     parser.add_argument(WORKER_OPTION, type=Place.parse, dest="place", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
@@ -63,48 +84,67 @@ def main() -> int:
         return 2
     log.set_up(settings.log)
     wanted = settings.repository.workers if arguments.workers is None else arguments.workers
-    count = wanted or len(os.sched_getaffinity(0))
+    number = wanted or one_per_core()
     try:
-        if arguments.place is None and count > 1:
-            return asyncio.run(supervise(settings, count))
-        return _serve(settings, arguments.place)
-    except StartError as e:
+        if arguments.place is not None:
+            return _work(settings, arguments.place)
+        if number > 1:
+            return asyncio.run(supervise(settings, number))
+        return _work_alone(settings)
+    except (StartError, CannotListenError) as e:
         print(e, file=sys.stderr)
         return 1
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; write 2, or 0 for one per core")
-    return int(text)
+def _work(settings: Settings, place: Place) -> int:
+    """Be one of several workers."""
+    process = Process(f"repository-{place.number}", place.sockets(), writes_copy=place.number == 0)
+    return _serve(settings, process, lambda tell: answer_parent(place.control, tell))
 
 
-def _serve(settings: Settings, place: Place | None) -> int:
-    """Be one worker, or, without a place, the only one."""
+def _work_alone(settings: Settings) -> int:
+    """Be the only worker, without a parent."""
+    section = settings.repository
+    addresses = {"listen": section.listen, "tls_listen": section.tls_listen}
+    with (
+        bound("repository", addresses) as (sockets,),
+        bound("repository", {"admin_listen": section.admin_listen}) as (admin,),
+    ):
+        process = Process("repository", sockets, writes_copy=True)
+        return _serve(settings, process, lambda tell: _administer(admin, tell))
+
+
+def _serve(
+    settings: Settings, process: Process, meanwhile: Callable[[Callable[[], Report]], Coroutine[Any, Any, None]]
+) -> int:
+    """Serve until told to stop; the exit status.
+
+    Args:
+        settings: of the installation.
+        process: this one.
+        meanwhile: what else is to run, given what tells how this process is.
+
+    Raises:
+        StartError: certificate or journal cannot be used.
+    """
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     reactor = AsyncioSelectorReactor(loop)
     installReactor(reactor)  # type: ignore[no-untyped-call]
-    writes_copy = place is None or place.number == 0
     store = Store(
         connect_arguments(settings, "prefca_repository"),
+        settings.database.poll_ms / 1000,
+        _now,
         settings.path(settings.repository.copy_file),
-        writes_copy=writes_copy,
+        writes_copy=process.writes_copy,
     )
-    with closing(_journal(settings, place)) as journal:
+    with closing(_journal(settings, process.name)) as journal:
         shared = _shared(settings, Turns(loop, journal, _now), loop.time)
-        server = Server(loop, reactor, shared)
-        server.listen(is_shared=place is not None)
 
         def tell() -> Report:
-            return report(shared, _now(), is_database_away=store.is_away)
+            return report(shared, _now(), is_database_away=store.is_away, confirmed_at=store.confirmed_at)
 
-        if place is not None:
-            return server.run(store, answer_parent(place.descriptor, tell))
-        if (admin_listen := settings.repository.admin_listen) is None:
-            return server.run(store)
-        admin = bound_socket("admin_listen", admin_listen, is_shared=False)
-        return server.run(store, _administer(admin, tell))
+        return Server(loop, reactor, shared, process.sockets).run(store, lambda: meanwhile(tell))
 
 
 def _shared(settings: Settings, turns: Turns, clock: Callable[[], float]) -> Shared:
@@ -120,23 +160,24 @@ def _shared(settings: Settings, turns: Turns, clock: Callable[[], float]) -> Sha
     return Shared(section, service, tls, turns, PasswordVerifier(memory), clock)
 
 
-async def _administer(bound: socket.socket, tell: Callable[[], Report]) -> None:
+async def _administer(admin: Sockets, tell: Callable[[], Report]) -> None:
     """Answer for the only worker, for ever."""
 
     async def states() -> dict[int, WorkerState]:
         return {0: WorkerState(1, tell())}
 
-    async with administering(bound, states):
+    async with AsyncExitStack() as listening:
+        for one in admin.values():
+            await listening.enter_async_context(administering(one, states))
         await asyncio.Event().wait()
 
 
-def _journal(settings: Settings, place: Place | None) -> Journal:
+def _journal(settings: Settings, name: str) -> Journal:
     """The journal of this process.
 
     Raises:
         StartError: it cannot be written.
     """
-    name = "repository" if place is None else f"repository-{place.number}"
     try:
         return Journal.open(settings.instance / "journal", name, _now())
     except OSError as e:

@@ -1,7 +1,7 @@
 """The listening ports and the life of one server process.
 
-uvloop's loop runs under Twisted's reactor: connections are protocols of Twisted (`connection`) on transports of the
-loop (`transport`).
+uvloop's loop runs under Twisted's reactor: connections are protocols of Twisted (`connection`) on transports of our own
+and of the loop (`transport`).
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Protocol, cast
@@ -19,8 +19,9 @@ from twisted.logger import ILogObserver, STDLibLogObserver, globalLogBeginner
 from repository.connection import Connection, Shared, deferred
 from repository.directory import Directory
 from repository.errors import StartError
-from repository.transport import Wire
-from settings.sections import Endpoint
+from repository.poller import Poller
+from repository.transport import Listener
+from settings.workers import Sockets, address_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,54 +35,49 @@ Reactor = Any  # AsyncioSelectorReactor; the methods that are called here are no
 class Source(Protocol):
     """What keeps the directory up to date."""
 
-    async def follow(self, directory: Directory) -> None:
-        """Never return."""
+    async def follow(self, directory: Directory, when_tried: Callable[[], None]) -> None:
+        """Never return; `when_tried` is called when there is something to serve, or the database is away."""
 
 
 class Server:
     """The directory server of one process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reactor: Reactor, shared: Shared) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, reactor: Reactor, shared: Shared, sockets: Sockets) -> None:
         self._loop = loop
         self._reactor = reactor
         self._shared = shared
-        self._ports: list[asyncio.Server] = []
+        self._sockets = sockets  # "listen" and, if LDAPS is wanted, "tls_listen"
+        self._poller = Poller(loop, shared.turns)
+        self._ports: list[Listener] = []
         self._is_stopping = False
         self._alarmed: datetime | None = None  # which nextUpdate was told to have passed
 
-    def listen(self, *, is_shared: bool) -> None:
-        """Open the ports.
-
-        Args:
-            is_shared: other workers open them, too.
-
-        Raises:
-            StartError: a port cannot be opened.
-        """
-        section = self._shared.section
-        addresses = {"ldap": self._listen("listen", section.listen, is_encrypted=False, is_shared=is_shared)}
-        if section.tls_listen is not None:
-            addresses["ldaps"] = self._listen("tls_listen", section.tls_listen, is_encrypted=True, is_shared=is_shared)
+    def _listen(self) -> None:
+        """Begin to accept connections."""
+        addresses = {
+            name: self._listen_at(self._sockets[key], is_encrypted=key == "tls_listen")
+            for name, key in (("ldap", "listen"), ("ldaps", "tls_listen"))
+            if key in self._sockets
+        }
         logger.info("listening", extra=addresses)
 
-    def _listen(self, key: str, endpoint: Endpoint, *, is_encrypted: bool, is_shared: bool) -> str:
-        bound = bound_socket(key, endpoint, is_shared=is_shared)
+    def _listen_at(self, bound: socket.socket, *, is_encrypted: bool) -> str:
         accept = partial(self._accept, is_encrypted=is_encrypted)
-        port = self._loop.create_server(lambda: Wire(self._loop, accept), sock=bound, backlog=BACKLOG_CONNECTIONS)
-        self._ports.append(self._loop.run_until_complete(port))
-        return str(Endpoint(*bound.getsockname()[:2]))
+        self._ports.append(Listener(self._poller, bound, BACKLOG_CONNECTIONS, accept))
+        return address_of(bound)
 
     def _accept(self, address: str, *, is_encrypted: bool) -> Connection | None:
-        if not (self._shared.may_connect(address) and self._shared.turns.has_recorded()):
+        turns = self._shared.turns
+        if not (self._shared.may_connect(address) and (turns.is_recording or turns.has_recorded())):
             return None
         return Connection(self._shared, address, is_encrypted=is_encrypted)
 
-    def run(self, source: Source, *others: Coroutine[Any, Any, None]) -> int:
+    def run(self, source: Source, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> int:
         """Serve until told to stop.
 
         Args:
             source: keeps the directory up to date.
-            others: what else is to run meanwhile, and to be cancelled then.
+            meanwhile: what else is to run, from when it listens until it stops.
 
         Returns:
             The exit status: 0, or 1 after a bug of ours.
@@ -91,7 +87,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload_tls)
-        work = self._loop.create_task(self._work(source, *others))
+        work = self._loop.create_task(self._work(source, meanwhile))
         work.add_done_callback(lambda _: self._stop())
         self._reactor.addSystemEventTrigger("before", "shutdown", lambda: deferred(self._finish(work)))
         self._reactor.run(installSignalHandlers=False)
@@ -101,18 +97,20 @@ class Server:
         logger.critical("internal_error", exc_info=work.exception())
         return 1
 
-    async def _work(self, source: Source, *others: Coroutine[Any, Any, None]) -> None:
+    async def _work(self, source: Source, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(source.follow(self._shared.service.directory))
+            tried = asyncio.Event()
+            tasks.create_task(source.follow(self._shared.service.directory, tried.set))
+            await tried.wait()
+            self._listen()
             tasks.create_task(self._look_around())
-            for other in others:
-                tasks.create_task(other)
+            tasks.create_task(meanwhile())
 
     async def _look_around(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            since = self._shared.clock() - self._shared.section.idle_timeout_s
-            for connection in [each for each in self._shared.connections if each.active_at < since]:
+            now, allowed_s = self._shared.clock(), self._shared.section.idle_timeout_s
+            for connection in [each for each in self._shared.connections if each.is_idle(now, allowed_s)]:
                 connection.abort()
             self._alarm()
 
@@ -153,29 +151,3 @@ class Server:
             logger.error("tls_reload_refused", extra={"error": str(e)})  # noqa: TRY400 - the operator's files
         else:
             logger.info("tls_reloaded")
-
-
-def bound_socket(key: str, endpoint: Endpoint, *, is_shared: bool) -> socket.socket:
-    """A socket of this address.
-
-    Args:
-        key: of the section [repository], for the message.
-        endpoint: port 0 is any free one.
-        is_shared: other workers have it, too.
-
-    Raises:
-        StartError: the address cannot be used.
-    """
-    bound = socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_shared:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind(endpoint)
-    except OSError as e:
-        bound.close()
-        raise StartError(
-            f"cannot listen on {endpoint} ({e.strerror or e});"
-            f" stop what uses it, or set `repository.{key}` in prefca.toml to another address"
-        ) from e
-    return bound

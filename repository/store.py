@@ -1,14 +1,14 @@
 """PostgreSQL: all SQL of the directory. Reads what is in force and follows the change feed.
 
 The feed number is the truth: a snapshot is read together with the last number, and then every later number is read in
-turn. A notification only wakes the reader early; on a replica, where there are none, it wakes by itself every second.
+turn. A notification only wakes the reader early; a standby sends none, so it wakes by itself every `database.poll_ms`.
 Without a database the last snapshot stays in force; a server that starts without one serves its local copy.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,20 +21,20 @@ from repository.directory import Directory
 from repository.errors import CorruptPublicationError
 from repository.local_copy import Publication
 from repository.snapshot import PublishedObject, build
-from settings.database import ConnectArguments
+from settings.database import FAILURES, ConnectArguments
+from settings.replica import Completeness, Replication
 
 logger = logging.getLogger(__name__)
 
-POLL_S: Final = 1.0
 TIMEOUT_S: Final = 30.0  # of one query; the largest reads one list of some ten megabytes
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
-_AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 PUBLICATION: Final = "publication"  # kinds of changes
 ACCESS: Final = "access"
 
 _CHANNEL: Final = "prefca_change"
+_REPLICATION: Final = "SELECT in_recovery, replayed, primary_end, told_at FROM replication_v1()"
 _LAST_CHANGE: Final = "SELECT coalesce(max(number), 0) FROM change_v1"
 _CHANGES: Final = "SELECT max(number) AS last, array_agg(DISTINCT kind) AS kinds FROM change_v1 WHERE number > $1"
 _NEXT_UPDATE: Final = "SELECT min(next_update) FROM publication_v1"
@@ -49,58 +49,90 @@ _CREDENTIALS: Final = """
 class Store:
     """Keeps a Directory as the database has it."""
 
-    def __init__(self, arguments: ConnectArguments, copy_file: Path, *, writes_copy: bool) -> None:
+    def __init__(
+        self,
+        arguments: ConnectArguments,
+        poll_s: float,
+        now: Callable[[], datetime],
+        copy_file: Path,
+        *,
+        writes_copy: bool,
+    ) -> None:
         """Make one.
 
         Args:
             arguments: how to reach the database.
+            poll_s: how often to look for changes that nobody notifies us of.
+            now: the clock.
             copy_file: where the last publication is kept.
             writes_copy: this process keeps it there; of several workers one does.
         """
         self.is_away = False
+        self.confirmed_at: datetime | None = None  # all changes until then are in the directory
         self._arguments = arguments
+        self._poll_s = poll_s
+        self._now = now
         self._copy_file = copy_file
         self._writes_copy = writes_copy
         self._retry_s = FIRST_RETRY_S
         self._objects: list[asyncpg.Record] = []  # as last read
         self._values: Mapping[bytes, bytes] = {}  # those of `_objects` by their hash: most outlive a publication
 
-    async def follow(self, directory: Directory) -> None:
-        """Load `directory`, and whatever changes, until cancelled; connect again whenever the connection breaks."""
+    async def follow(self, directory: Directory, when_tried: Callable[[], None]) -> None:
+        """Load `directory`, and whatever changes, until cancelled; connect again whenever the connection breaks.
+
+        Args:
+            directory: to keep as the database has it.
+            when_tried: called once that is so, or the database turned out to be away.
+        """
         while True:
             try:
                 connection = await asyncpg.connect(
                     **self._arguments, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S
                 )  # fmt: skip
                 try:
-                    await self._follow(connection, directory)
+                    await self._follow(connection, directory, when_tried)
                 finally:
                     connection.terminate()
-            except _AWAY as e:
+            except FAILURES as e:
                 if not self.is_away:
                     logger.warning("database_away", extra={"error": f"{type(e).__name__}: {e}"})
                     self.is_away = True
                     await self._restore(directory)
+                    when_tried()
             await asyncio.sleep(self._retry_s)
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
 
-    async def _follow(self, connection: asyncpg.Connection, directory: Directory) -> None:
+    async def _follow(
+        self, connection: asyncpg.Connection, directory: Directory, when_loaded: Callable[[], None]
+    ) -> None:
         wake = asyncio.Event()
-        # A replica cannot listen: there, polling alone has to do.
+        # A standby cannot listen: there, polling alone has to do.
         with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):
             await connection.add_listener(_CHANNEL, lambda *_: wake.set())
+        completeness = Completeness()
+        until = await self._complete_until(connection, completeness)
         last = await self._load(connection, directory, {PUBLICATION, ACCESS})
+        when_loaded()
         if self.is_away:
             logger.info("database_back")
         self.is_away, self._retry_s = False, FIRST_RETRY_S
         while True:
+            self.confirmed_at = until or self.confirmed_at
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), POLL_S)
+                await asyncio.wait_for(wake.wait(), self._poll_s)
             wake.clear()
+            until = await self._complete_until(connection, completeness)
             changes = await connection.fetchrow(_CHANGES, last)
             if changes is not None and changes["last"] is not None:
                 await self._load(connection, directory, changes["kinds"])
                 last = changes["last"]
+
+    async def _complete_until(self, connection: asyncpg.Connection, completeness: Completeness) -> datetime | None:
+        """The moment up to which whatever is read next is complete, as far as can be told."""
+        now = self._now()
+        row = await connection.fetchrow(_REPLICATION)
+        return None if row is None else completeness.until(Replication(**row), now)
 
     async def _load(self, connection: asyncpg.Connection, directory: Directory, kinds: Collection[str]) -> int:
         """Read what is in force of these kinds of changes, and the number of the last change it contains."""

@@ -2,14 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -21,103 +15,10 @@ from cryptography.x509 import ocsp
 from ocsp.access import ClientCertificate
 from pkix.revocation import CRLReason, Revoked
 from tests.support.database import Database
-from tests.support.ocsp import (
-    CA,
-    PASSPHRASE,
-    SERIAL,
-    Records,
-    around,
-    key_store,
-    out_of_reach,
-    refused,
-    request,
-    rsa_key,
-    verified,
-)
+from tests.support.ocsp import CA, SERIAL, Records, around, key_store, out_of_reach, refused, request, rsa_key, verified
+from tests.support.ocsp_program import ASKED, CA_1, DELEGATE, KEY, NOW, Program, running, start
 from tests.support.parties import Identity
 from tests.support.softhsm import SoftHSM
-
-NOW = datetime.now(UTC)
-CA_1 = CA(NOW)
-KEY = rsa_key("delegate")
-DELEGATE = CA_1.delegate(SERIAL - 1, KEY)
-
-
-@dataclass
-class Program:
-    """A running `prefca-ocsp`."""
-
-    process: asyncio.subprocess.Process
-    events: list[dict[str, str]] = field(default_factory=list)
-
-    async def event(self, name: str) -> dict[str, str]:
-        """The next event of that name in its log."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(30):
-            async for line in self.process.stderr:
-                self.events.append(json.loads(line))
-                if self.events[-1]["event"] == name:
-                    return self.events[-1]
-        raise AssertionError(f"no event {name}: {self.events}")
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal; the exit code."""
-        self.process.send_signal(number)
-        async with asyncio.timeout(30):
-            return await self.process.wait()
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Path:
-    """An instance directory with the key of one delegate."""
-    key_store(tmp_path / "keys", (DELEGATE.serial, KEY))
-    secrets = tmp_path / "secrets"
-    secrets.mkdir()
-    (secrets / "ocsp-key.passphrase").write_bytes(PASSPHRASE + b"\n")
-    return tmp_path
-
-
-@pytest.fixture
-async def records(database: Database) -> AsyncIterator[Records]:
-    """A CA with that delegate, and a certificate; the tests are a relying party."""
-    async with database.connect("owner") as connection:
-        records = Records(connection)
-        await records.add_ca(CA_1, DELEGATE)
-        await records.add(SERIAL)
-        await records.grant("verifier", "127.0.0.0/8", around(NOW))
-        yield records
-
-
-async def start(instance: Path, database: Database, **environment: str) -> Program:
-    """Start the program on a free port."""
-    settings = {
-        "PREFCA_DATABASE__DSN": database.dsn,
-        "PREFCA_OCSP__LISTEN": "127.0.0.1:0",
-        "PREFCA_OCSP__ADMIN_LISTEN": "127.0.0.1:0",
-        "PREFCA_OCSP__WORKERS": "1",
-        "PREFCA_OCSP__TLS_LISTEN": "",
-        "PREFCA_LOG__FORMAT": "json",
-    }
-    return Program(
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ocsp", "--instance", str(instance)),
-            env=os.environ | settings | environment,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    )
-
-
-@asynccontextmanager
-async def running(instance: Path, database: Database, **environment: str) -> AsyncIterator[tuple[Program, str]]:
-    """The program, and its URL."""
-    program = await start(instance, database, **environment)
-    try:
-        endpoint = (await program.event("listening"))["endpoints"]
-        yield program, f"http://{endpoint}/"
-    finally:
-        if program.process.returncode is None:
-            program.process.kill()
-            await program.process.wait()
 
 
 async def post(url: str, octets: bytes) -> bytes:
@@ -129,9 +30,6 @@ async def ask(session: ClientSession, url: str, octets: bytes | None = None) -> 
     headers = {"Content-Type": "application/ocsp-request"}
     async with session.post(url, data=octets or ASKED, headers=headers) as response:
         return await response.read()
-
-
-ASKED = request(CA_1.cert_id(SERIAL))
 
 
 async def asked_until_revoked(url: str) -> int:
@@ -146,14 +44,14 @@ async def asked_until_revoked(url: str) -> int:
 @pytest.mark.req("R-4-4-4-2-1", "R-4-11-2-1")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_serves_what_is_in_the_database_until_it_is_stopped(
-    instance: Path, database: Database, records: Records, number: signal.Signals
+    ocsp_instance: Path, database: Database, ocsp_records: Records, number: signal.Signals
 ) -> None:
     """Good, then revoked; each answer is in the journal; exit code 0."""
-    async with running(instance, database) as (program, url):
+    async with running(ocsp_instance, database) as (program, url):
         assert verified(await post(url, ASKED), CA_1).certificate_status is ocsp.OCSPCertStatus.GOOD
-        await records.revoke(SERIAL, Revoked(NOW.replace(microsecond=0), CRLReason.SUPERSEDED))
+        await ocsp_records.revoke(SERIAL, Revoked(NOW.replace(microsecond=0), CRLReason.SUPERSEDED))
         answers = 1 + await asked_until_revoked(url)
-        (segment,) = (instance / "journal").iterdir()
+        (segment,) = (ocsp_instance / "journal").iterdir()
         lines = [json.loads(line) for line in segment.read_text().splitlines()]
         assert [(line["party"], line["result"]) for line in lines] == [
             *[("verifier", "good")] * (answers - 1),
@@ -162,11 +60,11 @@ async def test_it_serves_what_is_in_the_database_until_it_is_stopped(
         assert await program.stop(number) == 0
 
 
-@pytest.mark.usefixtures("records")
-async def test_it_starts_without_a_database_and_waits_for_it(instance: Path, database: Database) -> None:
+@pytest.mark.usefixtures("ocsp_records")
+async def test_it_starts_without_a_database_and_waits_for_it(ocsp_instance: Path, database: Database) -> None:
     """The order in which programs start does not matter."""
     async with out_of_reach(database):
-        program = await start(instance, database)
+        program = await start(ocsp_instance, database)
         url = f"http://{(await program.event('listening'))['endpoints']}/"
         assert refused(await post(url, ASKED)) == "TRY_LATER"
     await program.event("loaded")
@@ -174,14 +72,16 @@ async def test_it_starts_without_a_database_and_waits_for_it(instance: Path, dat
     assert await program.stop() == 0
 
 
-async def test_hangup_loads_keys_that_came_later(instance: Path, database: Database, records: Records) -> None:
+async def test_hangup_loads_keys_that_came_later(
+    ocsp_instance: Path, database: Database, ocsp_records: Records
+) -> None:
     """Such as one restored from its backup."""
     second = CA(NOW, generation_id=2)
-    await records.add_ca(second, second.delegate(SERIAL - 2, KEY))
-    async with running(instance, database) as (program, url):
+    await ocsp_records.add_ca(second, second.delegate(SERIAL - 2, KEY))
+    async with running(ocsp_instance, database) as (program, url):
         assert [event["event"] for event in program.events].count("delegate_refused") == 1
         assert refused(await post(url, request(second.cert_id(SERIAL)))) == "TRY_LATER"
-        key_store(instance / "keys", (SERIAL - 2, KEY))
+        key_store(ocsp_instance / "keys", (SERIAL - 2, KEY))
         program.process.send_signal(signal.SIGHUP)
         await program.event("loaded")
         verified(await post(url, request(second.cert_id(SERIAL))), second)
@@ -194,34 +94,34 @@ async def failed(program: Program) -> tuple[int, str]:
     return program.process.returncode or 0, errors.decode().splitlines()[-1]
 
 
-@pytest.mark.usefixtures("records")
-async def test_an_address_in_use_is_named(instance: Path, database: Database) -> None:
+@pytest.mark.usefixtures("ocsp_records")
+async def test_an_address_in_use_is_named(ocsp_instance: Path, database: Database) -> None:
     """With the key of the configuration to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, line = await failed(await start(instance, database, PREFCA_OCSP__LISTEN=address))
+        code, line = await failed(await start(ocsp_instance, database, PREFCA_OCSP__LISTEN=address))
     assert code == 1
     assert line.startswith(f"prefca-ocsp: cannot listen on {address}: ")
     assert "`ocsp.listen`" in line
 
 
-@pytest.mark.usefixtures("records")
-async def test_without_the_passphrase_it_does_not_start(instance: Path, database: Database) -> None:
+@pytest.mark.usefixtures("ocsp_records")
+async def test_without_the_passphrase_it_does_not_start(ocsp_instance: Path, database: Database) -> None:
     """Whether there is a database or not."""
-    (instance / "secrets" / "ocsp-key.passphrase").unlink()
-    code, line = await failed(await start(instance, database))
+    (ocsp_instance / "secrets" / "ocsp-key.passphrase").unlink()
+    code, line = await failed(await start(ocsp_instance, database))
     assert code == 1
     assert "ocsp-key.passphrase" in line
     assert "`ocsp.passphrase_file`" in line
 
 
-@pytest.mark.usefixtures("records")
-async def test_with_the_key_of_another_delegate_it_does_not_start(instance: Path, database: Database) -> None:
+@pytest.mark.usefixtures("ocsp_records")
+async def test_with_the_key_of_another_delegate_it_does_not_start(ocsp_instance: Path, database: Database) -> None:
     """It says which file to restore."""
-    file = next((instance / "keys" / "ocsp").iterdir())
+    file = next((ocsp_instance / "keys" / "ocsp").iterdir())
     file.unlink()
-    key_store(instance / "keys", (DELEGATE.serial, rsa_key("other")))
-    code, line = await failed(await start(instance, database))
+    key_store(ocsp_instance / "keys", (DELEGATE.serial, rsa_key("other")))
+    code, line = await failed(await start(ocsp_instance, database))
     assert code == 1
     assert line.startswith("prefca-ocsp: no answer could be signed: ")
     assert str(file) in line
@@ -229,15 +129,15 @@ async def test_with_the_key_of_another_delegate_it_does_not_start(instance: Path
 
 @pytest.mark.req("R-4-4-4-3")
 async def test_workers_serve_https_with_a_key_in_a_token(
-    instance: Path, database: Database, records: Records, tmp_path: Path, hsm: SoftHSM
+    ocsp_instance: Path, database: Database, ocsp_records: Records, tmp_path: Path, hsm: SoftHSM
 ) -> None:
     """Each logs in for itself; a party that is registered later is recognised by all of them."""
     file = hsm.directory / "key.pem"
     file.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     hsm.import_key(file, f"{DELEGATE.serial:016X}", "01")
-    (instance / "secrets" / "ocsp-token.pin").write_text(hsm.pin)
+    (ocsp_instance / "secrets" / "ocsp-token.pin").write_text(hsm.pin)
     server, party = Identity.new("localhost", host="localhost"), Identity.new("verifier")
-    certificate, key = server.write(instance / "tls")
+    certificate, key = server.write(ocsp_instance / "tls")
     environment = {
         "PREFCA_OCSP__PKCS11_MODULE": str(hsm.module),
         "PREFCA_OCSP__PKCS11_TOKEN": hsm.label,
@@ -247,9 +147,9 @@ async def test_workers_serve_https_with_a_key_in_a_token(
         "PREFCA_OCSP__WORKERS": "2",
         "PREFCA_OCSP__RECOGNITION": "client-certificate",
     }
-    async with running(instance, database, **environment) as (program, urls):
+    async with running(ocsp_instance, database, **environment) as (program, urls):
         port = urls.rstrip("/").rpartition(":")[2]
-        await records.grant("other-verifier", ClientCertificate(party.der), around(NOW))
+        await ocsp_records.grant("other-verifier", ClientCertificate(party.der), around(NOW))
         await program.event("loaded")
         await program.event("loaded")
         for _ in range(8):  # the kernel decides which worker gets a connection
@@ -257,35 +157,36 @@ async def test_workers_serve_https_with_a_key_in_a_token(
             async with ClientSession(connector=connector) as session:
                 verified(await ask(session, f"https://localhost:{port}/"), CA_1)
         assert await program.stop() == 0
-    lines = [json.loads(line) for file in (instance / "journal").iterdir() for line in file.read_text().splitlines()]
+    files = (ocsp_instance / "journal").iterdir()
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert {line["party"] for line in lines} == {"other-verifier"}
 
 
-async def test_without_any_delegate_it_does_not_start(instance: Path, database: Database) -> None:
+async def test_without_any_delegate_it_does_not_start(ocsp_instance: Path, database: Database) -> None:
     """The issuer has to make one."""
-    code, line = await failed(await start(instance, database))
+    code, line = await failed(await start(ocsp_instance, database))
     assert code == 1
     assert "issue one" in line
 
 
-async def test_a_wrong_configuration_is_named(instance: Path, database: Database) -> None:
+async def test_a_wrong_configuration_is_named(ocsp_instance: Path, database: Database) -> None:
     """Exit code 2."""
-    code, line = await failed(await start(instance, database, PREFCA_OCSP__LISTEN="nowhere"))
+    code, line = await failed(await start(ocsp_instance, database, PREFCA_OCSP__LISTEN="nowhere"))
     assert code == 2
     assert line.startswith("prefca-ocsp: ")
     assert "`ocsp.listen`" in line
 
 
 @pytest.mark.req("R-4-4-4-1-1")
-@pytest.mark.usefixtures("records")
+@pytest.mark.usefixtures("ocsp_records")
 @pytest.mark.parametrize(
     "options", [[], ["-sha256"], ["-no_nonce"], ["-path", "/somewhere"]], ids=["SHA-1", "SHA-256", "no nonce", "path"]
 )
-async def test_openssl_believes_the_answers(instance: Path, database: Database, options: list[str]) -> None:
+async def test_openssl_believes_the_answers(ocsp_instance: Path, database: Database, options: list[str]) -> None:
     """It knows the CA only."""
-    ca_file = instance / "ca.pem"
+    ca_file = ocsp_instance / "ca.pem"
     ca_file.write_bytes(CA_1.certificate.public_bytes(Encoding.PEM))
-    async with running(instance, database) as (_, url):
+    async with running(ocsp_instance, database) as (_, url):
         openssl = await asyncio.create_subprocess_exec(
             *("openssl", "ocsp", *(o for o in options if o.startswith("-sha")), "-issuer", str(ca_file)),
             *("-serial", str(SERIAL), "-serial", str(SERIAL + 1), "-CAfile", str(ca_file), "-url", url),

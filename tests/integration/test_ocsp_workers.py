@@ -1,133 +1,33 @@
 """`prefca-ocsp` with several workers, and its admin listener."""
 
 import asyncio
-import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 
 from pkix.revocation import CRLReason, Revoked
 from tests.support.database import Database
-from tests.support.ocsp import (
-    CA,
-    PASSPHRASE,
-    SERIAL,
-    Records,
-    around,
-    key_store,
-    out_of_reach,
-    request,
-    verified,
-)
+from tests.support.ocsp import SERIAL, Records, out_of_reach, verified
+from tests.support.ocsp_program import ASKED, CA_1, NOW, Program, running, start
 
-NOW = datetime.now(UTC)
-CA_1 = CA(NOW)
-KEY = ec.generate_private_key(ec.SECP256R1())
-DELEGATE = CA_1.delegate(SERIAL - 1, KEY)
-ASKED = request(CA_1.cert_id(SERIAL))
 WORKERS = 2
-
-
-@dataclass
-class Program:
-    """A running `prefca-ocsp` with two workers."""
-
-    process: asyncio.subprocess.Process
-    events: list[dict[str, Any]] = field(default_factory=list)
-    url: str = ""
-    admin: str = ""
-
-    async def event(self, name: str) -> dict[str, Any]:
-        """The next event of that name in its log."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(30):
-            async for line in self.process.stderr:
-                self.events.append(json.loads(line))
-                if self.events[-1]["event"] == name:
-                    return self.events[-1]
-        raise AssertionError(f"no event {name}: {self.events}")
-
-    def workers(self) -> list[int]:
-        """Process ids of the workers."""
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    async def look(self, path: str) -> tuple[int, str]:
-        """HTTP status and body of the admin listener."""
-        async with ClientSession() as session, session.get(self.admin + path) as response:
-            return response.status, await response.text()
+OPTIONS = ("--workers", str(WORKERS))
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Path:
-    """An instance directory with the key of one delegate."""
-    key_store(tmp_path / "keys", (DELEGATE.serial, KEY))
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "ocsp-key.passphrase").write_bytes(PASSPHRASE + b"\n")
-    return tmp_path
-
-
-@pytest.fixture
-async def records(database: Database) -> AsyncIterator[Records]:
-    """A CA with that delegate, and a certificate; the tests are a relying party."""
-    async with database.connect("owner") as connection:
-        records = Records(connection)
-        await records.add_ca(CA_1, DELEGATE)
-        await records.add(SERIAL)
-        await records.grant("verifier", "127.0.0.0/8", around(NOW))
-        yield records
-
-
-async def start(instance: Path, database: Database, listen: str = "127.0.0.1:0") -> Program:
-    """Start the program."""
-    settings = {
-        "PREFCA_DATABASE__DSN": database.dsn,
-        "PREFCA_OCSP__LISTEN": listen,
-        "PREFCA_OCSP__TLS_LISTEN": "",
-        "PREFCA_OCSP__ADMIN_LISTEN": "127.0.0.1:0",
-        "PREFCA_LOG__FORMAT": "json",
-    }
-    return Program(
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ocsp", "--instance", str(instance), "--workers", str(WORKERS)),
-            env=os.environ | settings,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    )
-
-
-@asynccontextmanager
-async def running(instance: Path, database: Database) -> AsyncIterator[Program]:
-    """The program, until the end of the context."""
-    program = await start(instance, database)
-    try:
-        listening = await program.event("listening")
-        program.url, program.admin = f"http://{listening['endpoints']}/", f"http://{listening['admin']}/"
-        yield program
-    finally:
-        if program.process.returncode is None:
-            program.process.terminate()
-        async with asyncio.timeout(30):
-            assert await program.process.wait() in {0, -signal.SIGKILL}
-
-
-@pytest.fixture
-async def program(instance: Path, database: Database, records: Records) -> AsyncIterator[Program]:
+async def program(ocsp_instance: Path, database: Database, ocsp_records: Records) -> AsyncIterator[Program]:
     """It serves, and stops with exit code 0."""
-    async with running(instance, database) as program:
+    async with running(ocsp_instance, database, *OPTIONS) as (program, _):
         yield program
+        if program.process.returncode is None:
+            assert await program.stop() == 0
 
 
 async def post(session: ClientSession, url: str) -> ocsp.OCSPCertStatus:
@@ -185,10 +85,10 @@ def _state(process: int) -> str:
 
 
 @pytest.mark.req("R-4-4-4-2-1")
-async def test_a_revocation_shows_in_every_worker(program: Program, records: Records) -> None:
+async def test_a_revocation_shows_in_every_worker(program: Program, ocsp_records: Records) -> None:
     """Each of them had kept an answer."""
     async with connections_to_all(program) as sessions:
-        await records.revoke(SERIAL, Revoked(NOW.replace(microsecond=0), CRLReason.SUPERSEDED))
+        await ocsp_records.revoke(SERIAL, Revoked(NOW.replace(microsecond=0), CRLReason.SUPERSEDED))
         for session in sessions:
             await until(partial(is_revoked, session, program))
         assert {await post(session, program.url) for session in sessions} == {ocsp.OCSPCertStatus.REVOKED}
@@ -208,7 +108,7 @@ async def test_without_notifications_the_change_feed_is_enough(program: Program,
             await until(partial(is_revoked, session, program))
 
 
-@pytest.mark.usefixtures("records")
+@pytest.mark.usefixtures("ocsp_records")
 async def test_a_worker_that_dies_is_replaced(program: Program) -> None:
     """The others answer meanwhile, and its connections wait for the next one."""
     first, second = program.workers()
@@ -250,12 +150,12 @@ async def test_health_and_readiness(program: Program, database: Database) -> Non
     assert (await program.look("readyz"))[0] == 200
 
 
-@pytest.mark.usefixtures("records")
-async def test_without_a_database_it_is_not_ready(instance: Path, database: Database) -> None:
+@pytest.mark.usefixtures("ocsp_records")
+async def test_without_a_database_it_is_not_ready(ocsp_instance: Path, database: Database) -> None:
     """Until it is there."""
     async with out_of_reach(database):
-        context = running(instance, database)
-        program = await context.__aenter__()
+        context = running(ocsp_instance, database, *OPTIONS)
+        program, _ = await context.__aenter__()
         assert (await program.look("readyz"))[0] == 503
     await until(lambda: is_ready(program))
     await context.__aexit__(None, None, None)
@@ -269,10 +169,10 @@ async def test_workers_end_with_their_parent(program: Program) -> None:
     await until(lambda: have_ended(workers))
 
 
-async def test_two_programs_do_not_share_a_port(program: Program, instance: Path, database: Database) -> None:
+async def test_two_programs_do_not_share_a_port(program: Program, ocsp_instance: Path, database: Database) -> None:
     """Although workers do."""
     address = program.url.removeprefix("http://").removesuffix("/")
-    second = await start(instance, database, listen=address)
+    second = await start(ocsp_instance, database, *OPTIONS, PREFCA_OCSP__LISTEN=address)
     _, errors = await second.process.communicate()
     assert second.process.returncode == 1
     assert errors.decode().splitlines()[-1].startswith(f"prefca-ocsp: cannot listen on {address}: ")

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,12 +21,10 @@ from tests.support.repository import (
     CA,
     CHIYODA,
     LIST,
-    OBJECTS,
     PARTY_DN,
     PASSWORD,
     Client,
     RepositoryProcess,
-    add_authority,
     add_party,
     bind_request,
     publish,
@@ -39,29 +37,6 @@ BIND = bind_request(PARTY_DN, PASSWORD)
 ASK_CHIYODA = search_request(CHIYODA, 0, None, LIST)
 NO_DATABASE = "postgresql:///none?host=/nonexistent"
 TIMES = pytest.mark.parametrize("times", [1, 3], ids=["first-touch", "ready-answer"])
-
-
-@pytest.fixture
-async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """The issuer, who writes what the directory shows."""
-    async with database.connect("prefca_issuer") as connection:
-        yield connection
-
-
-@pytest.fixture
-async def authority(writer: asyncpg.Connection) -> int:
-    """A CA with a publication."""
-    made = await add_authority(writer)
-    await publish(writer, made, OBJECTS)
-    return made
-
-
-@pytest.fixture
-def server(authority: int, database: Database, tmp_path: Path) -> Iterator[RepositoryProcess]:
-    """A server that has loaded it."""
-    with running(tmp_path, database.dsn) as process:
-        process.event("snapshot_loaded")
-        yield process
 
 
 def eventually(condition: Callable[[], object]) -> None:

@@ -40,13 +40,13 @@ from ocsp.refresh import Change, Refresh
 from ocsp.server import Listener, Means, OCSPService, listening
 from ocsp.signing import Signatures
 from ocsp.status import IssuedCertificate
-from ocsp.workers import bind
 from pkix import der, software
 from pkix.certid import subject_public_key
 from pkix.names import name
 from pkix.revocation import Good, Revoked
 from settings.load import Settings
 from settings.sections import Endpoint, OCSPSection
+from settings.workers import bind
 from tests.support.database import Database
 
 DAY = timedelta(days=1)
@@ -190,6 +190,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.certificates: dict[int, IssuedCertificate] = {}
         self.away = False  # out of reach
+        self.lag: timedelta | None = timedelta()  # behind the primary; None: it does not know
         self._generations: list[Generation] = []
         self._delegates: list[DelegateCertificate] = []
         self._grants: list[Grant] = []
@@ -220,6 +221,10 @@ class MemoryStore:
         self._grants = [grant for grant in self._grants if grant.party != party]
         self._changed("access")
 
+    def lose_last_change(self) -> None:
+        """As a standby that did not have it yet when its primary was lost."""
+        del self._changes[-1]
+
     def _changed(self, kind: str, key: int | None = None) -> None:
         self._changes.append(Change(len(self._changes) + 1, kind, key, datetime.now(UTC)))
         self.wake()
@@ -248,15 +253,20 @@ class MemoryStore:
         self._reached()
         return list(self._grants)
 
-    async def last_change(self) -> int:
-        """Its number."""
+    async def last_change(self) -> Change | None:
+        """The newest."""
         self._reached()
-        return len(self._changes)
+        return self._changes[-1] if self._changes else None
 
-    async def changes(self, *, after: int) -> list[Change]:
-        """Those behind a number, two at a time."""
+    async def changes(self, *, since: int) -> list[Change]:
+        """Those from a number on, two at a time."""
         self._reached()
-        return self._changes[after : after + 2]
+        return [change for change in self._changes if change.number >= since][:2]
+
+    async def complete_until(self, now: datetime) -> datetime | None:
+        """As a primary, or as a standby that is behind."""
+        self._reached()
+        return None if self.lag is None else now - self.lag
 
     async def wait_for_change(self) -> None:
         """Without a poll: nothing here goes unnoticed."""
@@ -358,7 +368,8 @@ class Records:
         """A certificate is revoked."""
         await self._connection.execute(
             "INSERT INTO revocation (serial, partition_id, reason, received_at, revoked_at, invalidity_date, not_after,"
-            " entry) SELECT serial, partition_id, $2, $3, $3, $4, not_after, '' FROM certificate WHERE serial = $1",
+            " entry) SELECT serial, partition_id, $2, $3, $3, $4, not_after,"
+            " '\\x30270208'::bytea || int8send(serial) FROM certificate WHERE serial = $1",
             *(serial, status.reason, status.at, status.invalidity_date),
         )
 
@@ -447,10 +458,10 @@ async def served(
         responder = provision.responder(section, store, signing)
         limits = provision.rate_limits(section)
         means = Means(refresh, recogniser, limits, responder, cache, MemoryJournal(), metrics)
-        listeners = [Listener(bind("ocsp.listen", LOOPBACK, 1)[0])]
+        listeners = [Listener(bind("ocsp", "listen", LOOPBACK)[0])]
         if instance is not None:
             tls = provision.server_tls(settings, lambda: refresh.access)
-            listeners.append(Listener(bind("ocsp.tls_listen", LOOPBACK, 1)[0], tls.context))
+            listeners.append(Listener(bind("ocsp", "tls_listen", LOOPBACK)[0], tls.context))
         endpoints = [Endpoint(*listener.socket.getsockname()) for listener in listeners]
         async with (
             listening(OCSPService(section, means), section, means, listeners) as server,
