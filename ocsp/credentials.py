@@ -7,27 +7,18 @@ holds neither the password nor anything it could be found out from.
 
 import asyncio
 import hmac
-import logging
 from base64 import b64decode
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-
 from ocsp.errors import TooManyRequestsError
+from settings import passwords
 
 REMEMBERED_S: Final = 300.0
 MAX_REMEMBERED: Final = 10_000
 MAX_WAITING: Final = 32  # verifications that have not ended: about two seconds of work
-
-# Of no password. Verified in place of the hash of an unknown name, so that both take the same time.
-_NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=4$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-_HASHER: Final = PasswordHasher()
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +74,8 @@ class PasswordVerifier:
         Raises:
             TooManyRequestsError: too many wait already.
         """
-        for secret_hash in hashes or (_NOBODY,):
-            if await self._is_of(secret_hash, password):
+        for secret_hash in hashes or (passwords.NOBODY,):
+            if await self._has_hash(password, secret_hash):
                 return secret_hash
         return None
 
@@ -92,7 +83,7 @@ class PasswordVerifier:
         """Forget what has not begun."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _is_of(self, secret_hash: str, password: bytes) -> bool:
+    async def _has_hash(self, password: bytes, secret_hash: str) -> bool:
         mark = hmac.digest(self._key, secret_hash.encode() + b"\x00" + password, "sha256")
         if self._remembered_until.get(mark, 0.0) > self._clock():
             return True
@@ -100,7 +91,9 @@ class PasswordVerifier:
         if waiting is None:  # else the same is being verified for another request
             if len(self._waiting) >= MAX_WAITING:
                 raise TooManyRequestsError("too many passwords wait to be verified")
-            waiting = asyncio.get_running_loop().run_in_executor(self._thread, _is_of, secret_hash, password)
+            waiting = asyncio.get_running_loop().run_in_executor(
+                self._thread, passwords.has_hash, password, secret_hash
+            )
             self._waiting[mark] = waiting
             waiting.add_done_callback(lambda done: self._verified(mark, done))
         return await asyncio.shield(waiting)
@@ -113,13 +106,3 @@ class PasswordVerifier:
         self._remembered_until[mark] = self._clock() + REMEMBERED_S  # the oldest is the first
         if len(self._remembered_until) > MAX_REMEMBERED:
             del self._remembered_until[next(iter(self._remembered_until))]
-
-
-def _is_of(secret_hash: str, password: bytes) -> bool:
-    try:
-        return _HASHER.verify(secret_hash, password)
-    except InvalidHashError:
-        _logger.exception("credential_unreadable")
-        return False
-    except VerificationError:
-        return False

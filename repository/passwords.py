@@ -7,20 +7,13 @@ as a keyed hash, so that a client which binds again and again costs that work on
 
 import asyncio
 import hmac
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from weakref import WeakValueDictionary
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from settings.passwords import NOBODY, has_hash
 
-logger = logging.getLogger(__name__)
-
-# Of no password. Verified in place of the hash of an unknown name, so that both take the same time.
-_NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=4$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-_HASHER: Final = PasswordHasher()
 _MAX_REMEMBERED: Final = 4096
 
 
@@ -95,14 +88,4 @@ class PasswordVerifier:
 
 def matching(password: bytes, hashes: tuple[str, ...]) -> str | None:
     """That of the hashes which the password has; None if none has. Takes its time for no hash, too."""
-    return next((each for each in hashes or (_NOBODY,) if _is_of(each, password)), None)
-
-
-def _is_of(secret_hash: str, password: bytes) -> bool:
-    try:
-        return _HASHER.verify(secret_hash, password)
-    except InvalidHashError:
-        logger.exception("credential_unreadable")
-        return False
-    except VerificationError:
-        return False
+    return next((each for each in hashes or (NOBODY,) if has_hash(password, each)), None)

@@ -7,7 +7,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
 
-import argon2
 import asyncpg
 import click
 from cryptography import x509
@@ -21,6 +20,7 @@ from issuer.errors import RefusedError
 from issuer.installation import Records, records
 from issuer.party_store import CertificateUse, CredentialRow, RelyingPartyRow
 from settings.load import Settings
+from settings.passwords import hash_of
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -90,7 +90,7 @@ async def _add_network(settings: Settings, name: str, source: IPNetwork) -> None
 
 async def give_password(shared: Records, relying_party_id: int, name: str, secret: str) -> None:
     """Let a party bind with a password, kept as an Argon2id hash."""
-    await shared.parties.add_password(relying_party_id, argon2.PasswordHasher().hash(secret), now())
+    await shared.parties.add_password(relying_party_id, hash_of(secret), now())
     await shared.store.record("credential_added", now(), name, {"kind": "password"})
 
 
