@@ -1,9 +1,31 @@
 """`prefca`: assemble the commands and run."""
 
-from issuer.cli import certificates, credentials, publishing, running, setting_up
+from issuer.cli import (
+    certificates,
+    credentials,
+    delegates,
+    issuing,
+    journal,
+    lists,
+    publishing,
+    running,
+    scheduling,
+    setting_up,
+)
 from issuer.cli.root import main, prefca
 
-for module in (setting_up, certificates, publishing, credentials, running):
+for module in (
+    setting_up,
+    issuing,
+    certificates,
+    scheduling,
+    publishing,
+    lists,
+    delegates,
+    credentials,
+    journal,
+    running,
+):
     for command in module.COMMANDS:
         prefca.add_command(command)
 

@@ -48,7 +48,7 @@ class Journal:
         self._place = place
         self._syncs_always = syncs_always
         self._lock = lock(place)
-        self._key = _key(place.keys / f"{place.stream}.pem")
+        self._key = stream_key(place)
         self._batch: list[bytes] = []
         self.append_line = self._batch.append  # a record that is a line already, joined from fragments
         number, previous = recover(place, self._key, now)
@@ -88,20 +88,25 @@ class Journal:
         """
         os.fdatasync(self._file)
 
-    def checkpoint(self, now: datetime) -> None:
+    def checkpoint(self, now: datetime) -> bool:
         """Sign what was written since the last checkpoint; begin the next segment when this one is old or large.
+
+        Returns:
+            Was anything written since?
 
         Raises:
             OSError: the disk is full or gone.
         """
         self.flush()
+        has_grown = self._octets != self._signed_octets
         if self._octets >= MAX_SEGMENT_OCTETS or _day(now) > _day(self._began):
             finished = self._file
             self._seal(now)
             self._begin(self._number + 1, self._digest.digest(), now)
             os.close(finished)
-        elif self._octets != self._signed_octets:
+        elif has_grown:
             self._sign(now, is_seal=False)
+        return has_grown
 
     def close(self, now: datetime) -> None:
         """Seal and close.
@@ -157,8 +162,13 @@ def _day(moment: datetime) -> date:
     return moment.astimezone(JST).date()
 
 
-def _key(file: Path) -> Ed25519PrivateKey:
-    """The key of the stream, made at its first start."""
+def stream_key(place: Place) -> Ed25519PrivateKey:
+    """The key of a stream, made when it is first needed.
+
+    Raises:
+        OSError: it cannot be read or made.
+    """
+    file = place.keys / f"{place.stream}.pem"
     if not file.exists():
         made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         partial = file.with_suffix(".new")

@@ -12,6 +12,7 @@ from settings.sections import (
     CASection,
     CRLSection,
     DatabaseSection,
+    JournalSection,
     LogSection,
     OCSPSection,
     RepositorySection,
@@ -49,6 +50,7 @@ class Settings(BaseModel):
     ocsp: OCSPSection = OCSPSection()
     repository: RepositorySection = RepositorySection()
     scheduler: SchedulerSection = SchedulerSection()
+    journal: JournalSection = JournalSection()
     log: LogSection = LogSection()
 
     @model_validator(mode="after")

@@ -4,9 +4,11 @@ import re
 from datetime import time
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MINUTES_A_DAY: Final = 1440
 
 
 class Endpoint(NamedTuple):
@@ -131,6 +133,14 @@ class ScheduleSection(Section):
     cut_off: OptionalTimeOfDay = None  # what was received by then is on the list of the next moment; None: `daily_at`
     alarm_after_min: int = Field(30, ge=1, le=720)  # how late a list may be before somebody is called
 
+    @model_validator(mode="after")
+    def _cut_off_comes_before(self) -> Self:
+        if self.cut_off is not None:
+            lead_min = (self.daily_at.hour - self.cut_off.hour) * 60 + self.daily_at.minute - self.cut_off.minute
+            if lead_min % MINUTES_A_DAY > MINUTES_A_DAY // 2:
+                raise ValueError("`cut_off` must lie at or before `daily_at`, by twelve hours at most")
+        return self
+
 
 class CASection(Section):
     """One certification authority; what it has of its own replaces the installation's table of that name."""
@@ -210,8 +220,19 @@ class SchedulerSection(Section):
 
     admin_listen: OptionalListenAddress = Endpoint("127.0.0.1", 2563)  # /healthz, /readyz, /metrics; "" is off
     webhook: OptionalWebAddress = None  # where alarms are posted as JSON
+    look_every_s: int = Field(10, ge=1)  # at the database: how soon another machine takes the place of one that is gone
     retry_s: int = Field(30, ge=1)  # the pause after a batch that failed; it doubles with each further failure
     retry_max_s: int = Field(600, ge=1)  # up to this
+
+
+class JournalSection(Section):
+    """The record of every access and operation (R-4-11-2-1)."""
+
+    directory: Path = Path("journal")  # relative to the instance: segments; others' may be brought there too
+    key_directory: Path = Path("keys/journal")  # what signs them; out of reach of whoever may write to `directory`
+    archive: Path = Path("archive/journal")  # where collected segments go, compressed
+    host: str = Field("", pattern="^[A-Za-z0-9.-]*$")  # begins the streams' names; needed where hosts share an archive
+    sync_s: float = Field(1.0, ge=0)  # how much a machine that loses power may lose; 0: each answer waits for the disk
 
 
 class LogSection(Section):

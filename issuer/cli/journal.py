@@ -1,0 +1,243 @@
+"""`prefca journal`, `report`: what every process wrote down, proof that it is all there, and what is made from it."""
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from issuer import collection, proof
+from issuer.cli.output import json_option, print_json, print_table
+from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
+from issuer.collection import Collected, Places
+from issuer.installation import connected, database, origin, require_database
+from issuer.journal_store import JournalStore, SegmentRow
+from issuer.municipality import PREFECTURES
+from issuer.party_store import PartyStore
+from issuer.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
+from issuer.store import Store
+from journal.reading import TamperedError, read_segment
+from journal.seal import spki
+from pkix.validity import JST
+from settings.load import Settings
+
+DAY = click.DateTime(["%Y-%m-%d"])
+MONTH = click.DateTime(["%Y-%m"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    journals: JournalStore
+    operations: Store
+    parties: PartyStore
+    places: Places
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[_Desk]:
+    require_database(settings)
+    section = settings.journal
+    places = Places(*map(settings.path, (section.directory, section.key_directory, section.archive)))
+    async with database(settings), connected(settings) as connection:
+        yield _Desk(JournalStore(connection), Store(connection, origin()), PartyStore(connection), places)
+
+
+@click.group()
+def journal() -> None:
+    """The record of every access and operation (監査ログ, 利用履歴): collect, verify, prove."""
+
+
+@journal.command("collect")
+@json_option
+@click.pass_context
+def collect_command(context: click.Context, as_json: bool) -> None:
+    """Move sealed segments to the archive, count what they tell of, and sign a root over them.
+
+    The scheduler does it every day. Exit status 3 if a segment is not what its process wrote.
+    """
+    collected, root = run(collect(settings_of(context)))
+    if as_json:
+        print_json(
+            {"segments": collected.segments, "records": collected.records, "root": root, "refused": collected.refused}
+        )
+    else:
+        click.echo(f"{collected.segments} segments with {collected.records} records are in the archive")
+        for refusal in collected.refused:
+            click.echo(f"prefca: {refusal}; look at the file, it stays where it is", err=True)
+    if collected.refused:
+        context.exit(REFUSED_STATUS)
+
+
+async def collect(settings: Settings) -> tuple[Collected, int | None]:
+    """Collect everything that is sealed, and sign a root over it."""
+    async with _opened(settings) as desk:
+        collected = await collection.collect(desk.journals, desk.operations, desk.places, now())
+        root = await proof.make_root(desk.journals, desk.operations, collection.issuer_key(desk.places), now())
+        return collected, root
+
+
+@journal.command("list")
+@click.option("--from", "begin", type=DAY, help="First day, in Japan.")
+@click.option("--to", "end", type=DAY, help="Last day, in Japan.")
+@json_option
+@click.pass_context
+def list_command(context: click.Context, begin: datetime | None, end: datetime | None, as_json: bool) -> None:
+    """List the segments in the archive."""
+
+    async def segments(settings: Settings) -> list[SegmentRow]:
+        async with _opened(settings) as desk:
+            return await desk.journals.segments(*_days(begin, end))
+
+    rows = [
+        {
+            "stream": one.stream,
+            "segment": one.number,
+            "began": one.began,
+            "sealed_at": one.sealed_at,
+            "records": one.records,
+            "file": one.file,
+        }
+        for one in run(segments(settings_of(context)))
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            ["stream", "segment", "began", "sealed at", "records", "file"], [list(row.values()) for row in rows]
+        )
+
+
+@journal.command("verify")
+@click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: all]")
+@click.option("--to", "end", type=DAY, help="Last day, in Japan.")
+@json_option
+@click.pass_context
+def verify_command(context: click.Context, begin: datetime | None, end: datetime | None, as_json: bool) -> None:
+    """Prove that no record was changed, removed, inserted or reordered; name the first bad place of each segment.
+
+    Checked are chains, signatures, archive files, roots, and what waits to be collected. Exit status 3 if anything is
+    wrong.
+    """
+    checked, findings = run(_verify(settings_of(context), *_days(begin, end)))
+    if as_json:
+        print_json({"segments": checked, "findings": findings})
+    else:
+        for finding in findings:
+            click.echo(f"prefca: {finding}", err=True)
+        click.echo(f"{checked} segments checked: " + (f"{len(findings)} findings" if findings else "nothing is wrong"))
+    if findings:
+        context.exit(REFUSED_STATUS)
+
+
+async def _verify(settings: Settings, begin: datetime | None, end: datetime | None) -> tuple[int, list[str]]:
+    async with _opened(settings) as desk:
+        streams = await desk.journals.streams()
+        segments = await desk.journals.segments()
+        findings = await proof.check_roots(desk.journals, streams.get(collection.STREAM))
+        for _, rows in groupby(segments, key=lambda one: one.stream):
+            findings += proof.check_chain(list(rows))
+        wanted = [one for one in segments if _overlaps(one, begin, end)]
+        for one in wanted:
+            finding = await asyncio.to_thread(proof.check_archived, desk.places.archive, one, streams[one.stream])
+            findings += [finding] if finding else []
+        waiting = sorted(desk.places.segments.glob("**/*.jsonl"))
+        findings += [finding for file in waiting if (finding := await asyncio.to_thread(_waiting, file))]
+        return len(wanted) + len(waiting), findings
+
+
+def _overlaps(one: SegmentRow, begin: datetime | None, end: datetime | None) -> bool:
+    return (begin is None or one.sealed_at >= begin) and (end is None or one.began < end)
+
+
+def _waiting(file: Path) -> str | None:
+    """What is wrong with a segment that is not collected yet; its last line may be in the middle of being written."""
+    try:
+        with file.open("rb") as lines:
+            read_segment(line for line in lines if line.endswith(b"\n"))
+    except TamperedError as e:
+        return f"{file}: {e}"
+    return None
+
+
+@journal.command("prove")
+@click.argument("stream")
+@click.argument("segment", type=click.IntRange(1))
+@click.argument("record", type=click.IntRange(1))
+@click.pass_context
+def prove_command(context: click.Context, stream: str, segment: int, record: int) -> None:
+    """Print a proof that the archive holds a RECORD (its number in the SEGMENT of the STREAM).
+
+    Anybody can check it, with nothing but scripts/check-journal-proof and the issuer's journal key.
+    """
+
+    async def work(settings: Settings) -> dict[str, object]:
+        async with _opened(settings) as desk:
+            return await proof.prove(desk.journals, desk.places.archive, stream, segment, record)
+
+    click.echo(json.dumps(run(work(settings_of(context))), ensure_ascii=False, indent=1))
+
+
+@journal.command("key")
+@click.pass_context
+def key_command(context: click.Context) -> None:
+    """Print the public key that signs roots, for those who check proofs: base64 of its SubjectPublicKeyInfo."""
+
+    async def work(settings: Settings) -> bytes:
+        async with _opened(settings) as desk:
+            return spki(collection.issuer_key(desk.places))
+
+    click.echo(base64.b64encode(run(work(settings_of(context)))).decode())
+
+
+@click.group()
+def report() -> None:
+    """Reports that the rule asks for."""
+
+
+@report.command("provision")
+@click.option("--month", type=MONTH, required=True, help="Year and month in Japan, such as 2026-10.")
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "json", "html"]), default="csv", show_default=True, help="The form."
+)
+@click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-", help="A file.")
+@click.pass_context
+def provision_command(context: click.Context, month: datetime, form: str, output: TextIO) -> None:
+    """提供状況報告書: how many items each relying party was given in a month, and how (R-4-5-1).
+
+    Counted is what `prefca journal collect` has collected; the report says whether that is all of the month.
+    """
+    made = run(_provision(settings_of(context), month.date()))
+    output.write({"csv": as_csv, "json": as_json, "html": as_html}[form](made))
+    if not made.is_complete:
+        click.echo("prefca: the month is not over, or not all of its journals are collected yet", err=True)
+
+
+async def _provision(settings: Settings, month: date) -> ProvisionReport:
+    async with _opened(settings) as desk:
+        usage = await desk.journals.usage(month, month_after(month))
+        parties = await desk.parties.relying_parties()
+        return ProvisionReport(
+            prefectures=tuple(PREFECTURES[one.prefecture].name_ja for one in settings.cas),
+            month=month,
+            made_at=now(),
+            complete_until=await desk.journals.complete_until(),
+            provisions=provisions(usage, {party.name: party.description for party in parties}),
+        )
+
+
+def _days(begin: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """From the beginning of one day in Japan to the end of another."""
+    return (
+        None if begin is None else begin.replace(tzinfo=JST),
+        None if end is None else end.replace(tzinfo=JST) + timedelta(days=1),
+    )
+
+
+COMMANDS = (journal, report)

@@ -1,0 +1,249 @@
+"""From the segments of all processes to the archive: checked, compressed and counted.
+
+A segment that is sealed is read once: its chain and signatures are checked, its records counted, and a compressed copy
+written (`issuer.proof` makes roots over them, and checks all of it again). One transaction records it and adds the
+counts, then the original goes. Killed at any point, the next run finds either the original (and does it again) or both
+(and only removes the original): nothing is lost or counted twice.
+
+A segment that fails a check stays where it is and is told at every run, until somebody has looked at it.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from issuer.errors import NotNowError
+from issuer.journal_store import JournalStore, SegmentRow
+from issuer.store import Store
+from issuer.usage import Amount, UsageCounter, Use
+from journal.reading import Contents, SegmentReader, TamperedError
+from journal.record import Record
+from journal.recovery import JournalBusyError, Place, lock, recover
+from journal.seal import Head, NotASegmentError
+from journal.writing import Journal, stream_key
+
+STREAM: Final = "issuer"  # of the operation records
+COMPRESSED: Final = ".zst"
+OPERATIONS_AT_A_TIME: Final = 5000
+_FILE: Final = re.compile(r"(?P<stream>.+)-(?P<number>[0-9]{8})\.jsonl")
+_ID: Final = re.compile(rb',"id":([0-9]+)\}\n')
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where segments come from and go to. All are directories."""
+
+    segments: Path  # of this host's processes, and what was brought from others
+    keys: Path  # of this host's streams
+    archive: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a run did."""
+
+    segments: int
+    records: int
+    refused: tuple[str, ...]  # a segment that is not what was written, and why
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A segment that was read and written to the archive."""
+
+    contents: Contents
+    usage: Mapping[Use, Amount]
+    file: str
+    file_sha256: bytes
+    last_operation: int | None
+
+
+async def collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
+    """Collect everything that is sealed.
+
+    Raises:
+        NotNowError: another process collects.
+        OSError: archive or segments cannot be read or written.
+    """
+    if not await store.lock():
+        raise NotNowError("the journals are being collected by another process; wait for it to end")
+    try:
+        await asyncio.to_thread(_seal_what_was_left, places, now)
+        await _write_operations(store, places, now)
+        begun = _begun(places.segments)
+        collected = await _collect(store, operations, places, now)
+        if not collected.refused:
+            await store.is_complete_until(min(begun, default=now))
+        return collected
+    finally:
+        await store.unlock()
+
+
+def issuer_key(places: Places) -> Ed25519PrivateKey:
+    """The key that signs roots: that of the issuer's own stream."""
+    return stream_key(Place(places.segments, places.keys, STREAM))
+
+
+async def _collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
+    segments = records = 0
+    refused: list[str] = []
+    keys = await store.streams()
+    for stream, number, file in _sealed(places.segments):
+        try:
+            known = await store.segment(stream, number)
+            if known is not None:
+                await asyncio.to_thread(_require_same, file, known)
+            else:
+                copy = await asyncio.to_thread(_copy, file, stream, number, keys.get(stream), places.archive)
+                async with operations.transaction():
+                    if stream not in keys:
+                        await store.add_stream(stream, copy.contents.head.key, now)
+                        keys[stream] = copy.contents.head.key
+                    await store.add_segment(_row(copy, now), copy.usage)
+                    if copy.last_operation is not None:
+                        await store.operations_are_written(copy.last_operation)
+                segments += 1
+                records += copy.contents.records
+            file.unlink()
+        except TamperedError as e:
+            refused.append(f"{file}: {e}")
+            _logger.error("journal_tampered", extra={"file": str(file), "line": e.line, "why": e.why})  # noqa: TRY400 - no fault of ours
+    return Collected(segments, records, tuple(refused))
+
+
+def _require_same(file: Path, known: SegmentRow) -> None:
+    """What was collected before may go.
+
+    Raises:
+        TamperedError: it is something else.
+    """
+    with file.open("rb") as octets:
+        if hashlib.file_digest(octets, "sha256").digest() != known.sha256:
+            raise TamperedError(1, "another segment of this stream and number is in the archive already")
+
+
+def _row(copy: _Copy, now: datetime) -> SegmentRow:
+    contents = copy.contents
+    if contents.sealed_at is None:
+        raise TamperedError(contents.records, "the segment has no seal")
+    return SegmentRow(
+        stream=contents.head.stream,
+        number=contents.head.segment,
+        began=contents.head.began,
+        sealed_at=contents.sealed_at,
+        records=contents.records,
+        octets=contents.octets,
+        sha256=contents.sha256,
+        previous=contents.head.previous,
+        merkle_root=contents.merkle_root,
+        file=copy.file,
+        file_sha256=copy.file_sha256,
+        collected_at=now,
+    )
+
+
+def _sealed(directory: Path) -> Iterator[tuple[str, int, Path]]:
+    """The segments that nobody writes any more, in order."""
+    for file in sorted(directory.glob("**/*.jsonl")):
+        named = _FILE.fullmatch(file.name)
+        if named and _last_line(file).startswith(b'{"seal":'):
+            yield named["stream"], int(named["number"]), file
+
+
+def _begun(directory: Path) -> list[datetime]:
+    """When the segments began that are still written: what they tell of is not counted yet."""
+    begun = []
+    for file in directory.glob("**/*.jsonl"):
+        if not _last_line(file).startswith(b'{"seal":'):
+            with file.open("rb") as lines, contextlib.suppress(NotASegmentError):
+                begun.append(Head.parse(lines.readline()).began)
+    return begun
+
+
+def _last_line(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
+        lines = stream.read().splitlines()
+    return lines[-1] if lines else b""
+
+
+def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path) -> _Copy:
+    """Check, count and compress a segment."""
+    reader, counter, last = SegmentReader(), UsageCounter(), b""
+    name = f"{stream}/{file.name}{COMPRESSED}"
+    target = archive / name
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    with partial.open("wb") as output, file.open("rb") as lines:
+        with zstandard.ZstdCompressor(write_checksum=True).stream_writer(output, closefd=False) as compressed:
+            for line in lines:
+                if reader.feed(line):
+                    counter.add(line)
+                    last = line
+                compressed.write(line)
+        output.flush()
+        os.fsync(output.fileno())
+    contents = reader.contents()
+    if (contents.head.stream, contents.head.segment) != (stream, number):
+        raise TamperedError(1, "the head is of another segment than the file's name")
+    if key is not None and contents.head.key != key:
+        raise TamperedError(1, "the head names another key than the stream has always had")
+    partial.rename(target)
+    written = _ID.search(last) if stream == STREAM else None
+    with target.open("rb") as octets:
+        digest = hashlib.file_digest(octets, "sha256").digest()
+    return _Copy(contents, counter.totals(), name, digest, int(written[1]) if written else None)
+
+
+def _seal_what_was_left(places: Places, now: datetime) -> None:
+    """Seal segments of processes that were killed and not started again."""
+    for file in places.keys.glob("*.pem"):
+        place = Place(places.segments, places.keys, file.stem)
+        try:
+            held = lock(place)
+        except JournalBusyError:
+            continue  # it runs
+        try:
+            recover(place, stream_key(place), now)
+        finally:
+            os.close(held)
+
+
+async def _write_operations(store: JournalStore, places: Places, now: datetime) -> None:
+    """Write the operation records that are in no segment yet: the issuer's own stream."""
+    last = max(await store.operations_written(), _last_operation(places))
+    rows = await store.operations_after(last, OPERATIONS_AT_A_TIME)
+    if not rows:
+        return
+    journal = Journal(Place(places.segments, places.keys, STREAM), now)
+    try:
+        while rows:
+            for row in rows:
+                record = Record(row["at"], row["kind"], row["result"], None, row["origin"], row["object"])
+                journal.append_line(b'%b,"id":%d}\n' % (record.line()[:-2], row["record_id"]))
+            journal.flush()
+            rows = await store.operations_after(rows[-1]["record_id"], OPERATIONS_AT_A_TIME)
+    finally:
+        journal.close(now)
+
+
+def _last_operation(places: Places) -> int:
+    """The highest number of an operation record in the segments that are not collected yet."""
+    last = 0
+    for file in places.segments.glob(f"{STREAM}-*.jsonl"):
+        for found in _ID.finditer(file.read_bytes()):
+            last = max(last, int(found[1]))
+    return last

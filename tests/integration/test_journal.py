@@ -1,0 +1,305 @@
+"""What servers wrote down is collected once, proved, and reported."""
+
+import asyncio
+import base64
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+import zstandard
+
+from journal.record import Record
+from journal.writing import Journal
+from tests.support.command import DSN_VARIABLE, ROOT, Prefca, finished, select, start
+
+NOW = datetime(2026, 10, 15, 3, tzinfo=UTC)
+LIST = "CN=Chiyoda-ku CRLDP,OU=CRL Distribution Points certificateRevocationList"
+CHECK = ROOT / "scripts" / "check-journal-proof"
+
+
+def answered(party: str | None, result: str = "good", at: datetime = NOW) -> Record:
+    return Record(at, "ocsp_request", result, party, "192.0.2.1", "5A00000000000001", 1500)
+
+
+def list_given(party: str | None, at: datetime = NOW) -> Record:
+    return Record(at, "ldap_search", "success", party, "192.0.2.1", LIST, 100_000)
+
+
+def written(instance: Path, stream: str, *records: Record) -> None:
+    """A process ran, wrote these and ended."""
+    journal = Journal.open(instance, stream, NOW)
+    for number, record in enumerate(records, 1):
+        journal.append(record)
+        if number % 10 == 0:
+            journal.checkpoint(NOW)
+    journal.close(NOW + timedelta(seconds=1))
+
+
+@pytest.mark.req("R-4-11-2-1", "R-4-12-2-1")
+def test_collected_segments_are_in_the_archive_and_gone_from_the_servers(instance: Path, prefca: Prefca) -> None:
+    """Compressed, and listed with their times; a segment that is still written is left alone."""
+    written(instance, "ocsp-0", *[answered("tester")] * 25)
+    running = Journal.open(instance, "ocsp-1", NOW)
+    running.append(answered("tester"))
+    running.flush()
+    assert prefca("journal", "collect", "--json").json["refused"] == []
+    assert [file.name for file in (instance / "journal").iterdir()] == ["ocsp-1-00000001.jsonl"]
+    (row,) = (one for one in prefca("journal", "list", "--json").json if one["stream"] == "ocsp-0")
+    assert (row["segment"], row["records"]) == (1, 25)
+    lines = zstandard.decompress((instance / "archive" / "journal" / row["file"]).read_bytes(), 1 << 20).splitlines()
+    assert lines.count(answered("tester").line()[:-1]) == 25
+    running.close(NOW)
+
+
+@pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
+def test_operations_of_the_issuer_are_in_the_journal_once(instance: Path, prefca: Prefca) -> None:
+    """Every act that was recorded with its transaction, and no act twice, however often journals are collected."""
+    for _ in range(2):
+        assert prefca("batch", "--now").status == 0
+        for _ in range(2):
+            assert prefca("journal", "collect").status == 0
+    files = sorted((instance / "archive" / "journal" / "issuer").iterdir())
+    lines = b"".join(zstandard.decompress(file.read_bytes(), 1 << 20) for file in files).splitlines()
+    records = [json.loads(line) for line in lines if line.startswith(b'{"at":')]
+    recorded = select("SELECT record_id, kind, object FROM operation_record ORDER BY record_id")
+    assert [(one["id"], one["kind"], one["object"]) for one in records] == recorded
+
+
+@pytest.mark.req("R-4-11-9")
+def test_a_process_that_was_killed_and_not_started_again_is_collected(instance: Path, prefca: Prefca) -> None:
+    """Its segment is sealed by the collector."""
+    journal = Journal.open(instance, "ocsp-7", NOW)
+    journal.append(answered("tester"))
+    journal.flush()
+    journal.abandon()
+    assert prefca("journal", "collect").status == 0
+    assert {(one["stream"], one["records"]) for one in prefca("journal", "list", "--json").json} >= {("ocsp-7", 1)}
+    written(instance, "ocsp-7", answered("tester"))
+    assert prefca("journal", "collect").status == 0
+    assert prefca("journal", "verify").status == 0
+
+
+@pytest.mark.req("R-4-11-5-1", "R-4-12-2-3")
+class TestVerify:
+    """`prefca journal verify`."""
+
+    @pytest.fixture
+    def collected(self, instance: Path, prefca: Prefca) -> Path:
+        """The directory of a stream in the archive, with two segments under two roots."""
+        for _ in range(2):
+            written(instance, "ocsp-0", *[answered("tester")] * 15)
+            assert prefca("journal", "collect").status == 0
+        return instance / "archive" / "journal" / "ocsp-0"
+
+    def test_nothing_is_wrong_with_what_nobody_touched(self, collected: Path, prefca: Prefca) -> None:
+        """Exit status 0, and the number of segments."""
+        ended = prefca("journal", "verify", "--json")
+        assert (ended.json["findings"], len(list(collected.iterdir()))) == ([], 2)
+        assert ended.json["segments"] > 2
+
+    @pytest.mark.parametrize(
+        ("attack", "told"),
+        [
+            (lambda first, _: rewrite(first, lambda lines: lines[:4] + lines[5:]), "00000001.jsonl.zst: line 12: what"),
+            (lambda first, _: rewrite(first, lambda lines: [*lines[:4], forged(), *lines[5:]]), "line 13: what stands"),
+            (lambda first, _: rewrite(first, lambda lines: lines[:-1]), "not the segment that was collected"),
+            (lambda first, _: first.unlink(), "No such file"),
+            (lambda first, _: first.write_bytes(first.read_bytes()[:-20]), "00000001.jsonl.zst: "),
+            (lambda first, second: shutil.copy(second, first), "not the segment that was collected"),
+        ],
+        ids=["record-removed", "record-replaced", "truncated", "file-removed", "file-damaged", "file-replaced"],
+    )
+    def test_what_was_done_to_the_archive_is_told_with_its_place(
+        self, collected: Path, prefca: Prefca, attack: Callable[[Path, Path], object], told: str
+    ) -> None:
+        """Exit status 3 and the first bad line of the file."""
+        attack(*sorted(collected.iterdir()))
+        ended = prefca("journal", "verify")
+        assert ended.status == 3
+        assert told in ended.stderr
+
+    @pytest.mark.parametrize(
+        ("sql", "told"),
+        [
+            ("DELETE FROM journal_root_leaf WHERE number = 2", "root 2: segments under it are missing or changed"),
+            (
+                "UPDATE journal_segment SET records = 14 WHERE stream = 'ocsp-0' AND number = 2",
+                "root 2: segments under",
+            ),
+            ("UPDATE journal_root SET statement = statement || ' '::bytea WHERE number = 1", "root 1: the signature"),
+            (
+                "DELETE FROM journal_root_leaf WHERE number = 1; DELETE FROM journal_root WHERE number = 1",
+                "root 2: the one before is missing",
+            ),
+        ],
+        ids=["segment-forgotten", "segment-changed", "root-changed", "day-removed"],
+    )
+    def test_what_was_done_to_the_database_is_told(self, collected: Path, prefca: Prefca, sql: str, told: str) -> None:
+        """Even by somebody who can switch triggers off."""
+        assert collected.exists()
+        change(f"SET session_replication_role = replica; {sql}")
+        ended = prefca("journal", "verify")
+        assert ended.status == 3
+        assert told in ended.stderr
+
+    def test_a_segment_that_was_changed_before_it_was_collected_stays_and_is_told(
+        self, instance: Path, prefca: Prefca
+    ) -> None:
+        """By collect and by verify; the rest is collected."""
+        written(instance, "ocsp-0", *[answered("tester")] * 3)
+        written(instance, "ocsp-1", answered("tester"))
+        file = instance / "journal" / "ocsp-0-00000001.jsonl"
+        file.write_bytes(file.read_bytes().replace(b'"good"', b'"evil"', 1))
+        for command in ("collect", "verify"):
+            ended = prefca("journal", command)
+            assert ended.status == 3
+            assert "ocsp-0-00000001.jsonl: line 6: what stands before" in ended.stderr
+        assert [one.name for one in (instance / "journal").iterdir()] == [file.name]
+
+
+@pytest.mark.req("R-4-11-5-1")
+class TestProve:
+    """`prefca journal prove`, checked by a program that knows nothing of prefca."""
+
+    def test_a_proof_convinces_a_stand_alone_script_and_a_forged_one_does_not(
+        self, instance: Path, prefca: Prefca, tmp_path: Path
+    ) -> None:
+        """It prints the record and when it was there; whatever part of the proof was changed, it does not."""
+        written(instance, "ocsp-0", *[answered("tester", at=NOW + timedelta(seconds=number)) for number in range(21)])
+        assert prefca("journal", "collect").status == 0
+        key, file = prefca("journal", "key").stdout.strip(), tmp_path / "proof.json"
+        file.write_text(prefca("journal", "prove", "ocsp-0", "1", "12").stdout)
+        checked = check(file, key)
+        assert (checked.returncode, checked.stderr) == (0, "")
+        assert '"at":"2026-10-15T03:00:11.000Z"' in checked.stdout
+        proof = json.loads(file.read_text())
+        for part in ("record", "segment", "root", "signature"):
+            replaced = base64.b64encode(bytes(64)).decode() if part == "signature" else proof[part].replace("1", "2", 1)
+            file.write_text(json.dumps(proof | {part: replaced}))
+            assert check(file, key).returncode == 1, part
+
+    def test_what_is_not_there_cannot_be_proved(self, instance: Path, prefca: Prefca) -> None:
+        """In a sentence."""
+        assert instance.exists()
+        assert "has no record 1" in prefca("journal", "prove", "ocsp-0", "1", "1").complaint
+
+
+@pytest.mark.req("R-4-5-1", "R-2-1-4-10")
+class TestProvisionReport:
+    """`prefca report provision`."""
+
+    RECORDS = (
+        *[answered("alpha")] * 30,
+        *[answered("alpha", "revoked")] * 4,
+        *[answered("alpha", "unknown"), answered("alpha", "unauthorized")],
+        *[list_given("alpha")] * 3,
+        *[answered("beta")] * 7,
+        *[answered("beta", at=datetime(2026, 9, 30, 14, 59, tzinfo=UTC))] * 100,  # still September in Japan
+        *[answered("beta", at=datetime(2026, 9, 30, 15, tzinfo=UTC))] * 2,
+        answered(None, "good"),
+    )
+
+    def test_it_tells_recipient_month_number_and_method(self, instance: Path, prefca: Prefca, tmp_path: Path) -> None:
+        """Two streams count once each, however often they are collected; refusals and other months do not count."""
+        for stream in ("ocsp-0", "ocsp-1"):
+            written(instance, stream, *self.RECORDS)
+            for _ in range(2):
+                assert prefca("journal", "collect").status == 0
+        rows = list(csv.DictReader(io.StringIO(prefca("report", "provision", "--month", "2026-10").stdout)))
+        assert [(row["提供先"], row["提供年月"], row["提供方法"], row["提供件数"]) for row in rows] == [
+            ("", "2026-10", "OCSP", "2"),
+            ("alpha", "2026-10", "OCSP", "68"),
+            ("alpha", "2026-10", "CRL", "6"),
+            ("beta", "2026-10", "OCSP", "18"),
+        ]
+        report = prefca("report", "provision", "--month", "2026-10", "--format", "json").stdout
+        kinds = {"OCSP": "ocsp_request", "CRL": "ldap_search"}
+        told = {(one["recipient"], kinds[one["method"]]): one["items"] for one in json.loads(report)["provisions"]}
+        assert told == counted_otherwise(instance / "archive" / "journal")
+        page = tmp_path / "report.html"
+        assert prefca("report", "provision", "--month", "2026-10", "--format", "html", "-o", page).status == 0
+        assert "<h1>失効情報等の提供状況（2026年10月）</h1>" in page.read_text()
+        assert "<td class=n>68</td><td>OCSP</td>" in page.read_text()
+        assert page.read_text().count("<rect") == 4
+
+    def test_a_month_that_is_not_over_is_told(self, instance: Path, prefca: Prefca) -> None:
+        """On standard error, and in the JSON."""
+        assert instance.exists()
+        ended = prefca("report", "provision", "--month", "2099-01", "--format", "json")
+        assert json.loads(ended.stdout)["complete"] is False
+        assert "not over" in ended.stderr
+
+
+def counted_otherwise(archive: Path) -> Counter[tuple[str | None, str]]:
+    """What was provided in October, line by line by another reader of JSON."""
+    counts: Counter[tuple[str | None, str]] = Counter()
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for file in archive.glob("ocsp-*/*.zst"):
+            for line in zstandard.decompress(file.read_bytes(), 1 << 20).decode().splitlines():
+                counts.update(
+                    connection.execute(
+                        "SELECT json_extract(?1, '$.party'), json_extract(?1, '$.kind') WHERE"
+                        " json_extract(?1, '$.at') BETWEEN '2026-09-30T15' AND '2026-10-31T15'"
+                        " AND json_extract(?1, '$.result') IN ('good', 'revoked', 'success')",
+                        (line,),
+                    )
+                )
+    return counts
+
+
+@pytest.mark.req("R-4-11-9", "R-4-12-2-1")
+def test_killed_at_any_moment_a_collector_loses_and_doubles_nothing(instance: Path, prefca: Prefca) -> None:
+    """The counts are those of one run."""
+    for number in range(6):
+        written(instance, f"ocsp-{number}", *[answered("alpha")] * 2000)
+    for pause_s in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7):
+        process = start("journal", "collect", instance=instance)
+        try:
+            process.wait(pause_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        finished(process)
+    assert prefca("journal", "collect").status == 0
+    assert prefca("journal", "verify").status == 0
+    assert select("SELECT sum(items)::int FROM usage WHERE kind = 'ocsp_request'") == [(12_000,)]
+    assert not list((instance / "journal").iterdir())
+
+
+def change(sql: str) -> None:
+    """Change the database as its superuser."""
+
+    async def execute() -> None:
+        connection = await asyncpg.connect(os.environ[DSN_VARIABLE], user="prefca")
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    asyncio.run(execute())
+
+
+def rewrite(file: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Change the lines of a segment in the archive."""
+    lines = zstandard.decompress(file.read_bytes(), 1 << 20).splitlines(keepends=True)
+    file.write_bytes(zstandard.compress(b"".join(change(lines))))
+
+
+def forged() -> bytes:
+    return answered("somebody-else").line()
+
+
+def check(proof: Path, key: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-S", "-E", str(CHECK), str(proof), key]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
