@@ -13,6 +13,7 @@ the set. Two exceptions keep the meaning exactly:
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 CharacterErrorCode = Literal[
@@ -80,6 +81,9 @@ def record(text: str, substitutes: Mapping[str, str]) -> Recorded:
         CharacterError: a character is outside the set and has no substitute; or a substitute is for a character that
             needs none, does not occur in the text, or is itself not one character of the set.
     """
+    text = text.translate(_TO_RECORDED_FORM)
+    if not substitutes and all(map(is_allowed, text)):  # most texts; no mark is allowed by itself
+        return Recorded(text, "0" * len(text))
     chosen = _chosen(substitutes)
     written = written_characters(text)
     for character in written:
@@ -106,6 +110,7 @@ def written_characters(text: str) -> list[str]:
     return [_composed(character) if len(character) > 1 else character for character in written]
 
 
+@lru_cache(maxsize=16_384)  # more than the set has
 def is_allowed(character: str) -> bool:
     """Whether this is one character of JIS X 0208, JIS X 0212 or printable ASCII, in the form that is recorded."""
     if len(character) != 1 or character in _RECORDED_FORM:

@@ -14,6 +14,7 @@ from issuer import embedded
 from issuer.authority import Authority
 from issuer.errors import NotNowError, RefusedError
 from issuer.keys import open_keys
+from issuer.list_store import ListStore
 from issuer.migrate import is_current
 from issuer.municipality import PREFECTURES
 from issuer.party_store import PartyStore
@@ -21,7 +22,7 @@ from issuer.profile import Issuer
 from issuer.rows import Generation
 from issuer.store import Store
 from pkix.signing import Signer
-from settings.database import Role, connect_arguments
+from settings.database import FAILURES, Role, connect_arguments
 from settings.load import Settings
 
 CONNECT_TIMEOUT_S = 10
@@ -33,6 +34,7 @@ class Records:
 
     store: Store
     parties: PartyStore
+    lists: ListStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ async def connected(
         connection = await asyncpg.connect(**connect_arguments(settings, role), timeout=CONNECT_TIMEOUT_S)
     except asyncpg.InvalidAuthorizationSpecificationError as e:
         raise NotNowError(f"PostgreSQL refuses us ({e}); run `prefca init` first, or correct `database.dsn`") from e
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as e:
+    except (ValueError, *FAILURES) as e:
         raise NotNowError(f"PostgreSQL cannot be reached ({e}); start it, or correct `database.dsn`") from e
     try:
         yield connection
@@ -113,7 +115,7 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
     async with database(settings), connected(settings) as connection:
         if not await is_current(connection):
             raise RefusedError("the database has no schema of this version; run `prefca init`")
-        yield Records(Store(connection, origin()), PartyStore(connection))
+        yield Records(Store(connection, origin()), PartyStore(connection), ListStore(connection))
 
 
 @contextlib.asynccontextmanager
@@ -132,12 +134,12 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
             raise RefusedError(
                 f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
             )
-        yield Installation(shared.store, shared.parties, settings, authority, authority_id)
+        yield Installation(shared.store, shared.parties, shared.lists, settings, authority, authority_id)
 
 
 @contextlib.asynccontextmanager
-async def active_key(installation: Installation) -> AsyncIterator[ActiveKey]:
-    """The key that signs now.
+async def active_key(installation: Installation, secret: str | None = None) -> AsyncIterator[ActiveKey]:
+    """The key that signs now; `secret` opens it (`issuer.keys.secret_of`).
 
     Raises:
         SigningError: token or key cannot be used.
@@ -147,7 +149,7 @@ async def active_key(installation: Installation) -> AsyncIterator[ActiveKey]:
     if generation is None:
         raise RefusedError("no key of this CA is active; run `prefca init`")
     certificate = x509.load_der_x509_certificate(generation.certificate)
-    with _signer(installation.settings, generation.key_reference) as signer:
+    with _signer(installation.settings, generation.key_reference, secret) as signer:
         if signer.public_key != certificate.public_key():
             raise RefusedError(
                 f"key {generation.key_reference} is not the one of the CA's certificate; restore the right key"
@@ -170,8 +172,8 @@ def origin() -> str:
 
 
 @contextlib.contextmanager
-def _signer(settings: Settings, label: str) -> Iterator[Signer]:
-    keys = open_keys(settings)
+def _signer(settings: Settings, label: str, secret: str | None) -> Iterator[Signer]:
+    keys = open_keys(settings, secret)
     try:
         yield keys.signer(label)
     finally:

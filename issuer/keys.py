@@ -1,21 +1,30 @@
-"""Where the CA's keys live: encrypted files or a PKCS#11 token, behind one interface."""
+"""Where keys live, the CA's and those of its OCSP delegates: encrypted files or a token, behind one interface."""
 
 import getpass
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from pkix import pkcs11, software
+from pkix import cryptoki, pkcs11, software
 from pkix.signing import NoSuchKeyError, Signer, SigningError
+from pkix.software import PrivateKey
 from settings.load import ConfigurationError, Settings
 
 CA_KEY_BITS = 2048  # R-6-1-1-2
 
 
+class KeyAlgorithm(StrEnum):
+    """A kind of key pair."""
+
+    RSA_2048 = "rsa2048"
+    P256 = "p256"
+
+
 class CAKeys(Protocol):
-    """The keys of the CA, by label."""
+    """Keys, by label."""
 
     def signer(self, label: str) -> Signer:
         """The key with that label.
@@ -24,7 +33,7 @@ class CAKeys(Protocol):
             SigningError: there is none, or it cannot be used now.
         """
 
-    def get_or_create(self, label: str) -> Signer:
+    def get_or_create(self, label: str, algorithm: KeyAlgorithm = KeyAlgorithm.RSA_2048) -> Signer:
         """The key with that label, made now if there is none: a set-up that was interrupted goes on with its key."""
 
     def close(self) -> None:
@@ -42,11 +51,11 @@ class SoftwareKeys:
         """The key in `<label>.pem`."""
         return software.load(self._directory / f"{label}.pem", self._passphrase)
 
-    def get_or_create(self, label: str) -> Signer:
+    def get_or_create(self, label: str, algorithm: KeyAlgorithm = KeyAlgorithm.RSA_2048) -> Signer:
         """The key in `<label>.pem`, made now if there is none."""
         file = self._directory / f"{label}.pem"
         if not file.exists():
-            software.store(file, rsa.generate_private_key(65537, CA_KEY_BITS), self._passphrase)
+            software.store(file, _new_key(algorithm), self._passphrase)
         return self.signer(label)
 
     def close(self) -> None:
@@ -63,44 +72,91 @@ class TokenKeys:
         """The key with that label."""
         return self._token.signer(label)
 
-    def get_or_create(self, label: str) -> Signer:
+    def get_or_create(self, label: str, algorithm: KeyAlgorithm = KeyAlgorithm.RSA_2048) -> Signer:
         """The key with that label, generated inside the token if there is none."""
         try:
             return self._token.signer(label)
         except NoSuchKeyError:
-            return self._token.generate_rsa(label)
+            generate = self._token.generate_p256 if algorithm is KeyAlgorithm.P256 else self._token.generate_rsa
+            return generate(label)
 
     def close(self) -> None:
         """Log out."""
         self._token.close()
 
 
-def open_keys(settings: Settings) -> CAKeys:
-    """The keys as the configuration places them; PIN or passphrase from its file, else asked on the terminal.
+def secret_of(settings: Settings) -> str:
+    """PIN or passphrase of the CA's keys, from its file, else asked on the terminal.
 
     Raises:
-        SigningError: token or key cannot be used; the message says what to do.
-        ConfigurationError: no place to take PIN or passphrase from.
+        SigningError: the file cannot be used.
+        ConfigurationError: no place to take it from.
     """
     signer = settings.signer
     if signer.kind == "software":
-        passphrase = _secret(settings, signer.passphrase_file, "Passphrase of the CA key", "signer.passphrase_file")
-        return SoftwareKeys(settings.instance / "keys" / "ca", passphrase.encode())
+        return _secret(settings, signer.passphrase_file, "Passphrase of the CA key", "signer.passphrase_file")
+    return _secret(settings, signer.pin_file, f"PIN of token {signer.token}", "signer.pin_file")
+
+
+def open_keys(settings: Settings, secret: str | None = None) -> CAKeys:
+    """The keys as the configuration places them; without `secret`, `secret_of` gives it.
+
+    Raises:
+        SigningError: token or key cannot be used; the message says what to do.
+        ConfigurationError: no place to take PIN or passphrase from, or a PIN that the token refused.
+    """
+    signer = settings.signer
+    secret = secret_of(settings) if secret is None else secret
+    if signer.kind == "software":
+        return SoftwareKeys(settings.instance / "keys" / "ca", secret.encode())
     if signer.module is None or signer.token is None:
         raise ConfigurationError('signer.kind = "pkcs11" needs `signer.module` and `signer.token`')
-    pin = _secret(settings, signer.pin_file, f"PIN of token {signer.token}", "signer.pin_file")
-    return TokenKeys(pkcs11.open_token(signer.module, signer.token, pin))
+    try:
+        return TokenKeys(pkcs11.open_token(signer.module, signer.token, secret))
+    except cryptoki.PinRefusedError as e:  # a person has to mend it first: to try the same again may lock the token
+        raise ConfigurationError(str(e)) from e
+
+
+def open_delegate_keys(settings: Settings) -> CAKeys:
+    """The keys of the OCSP delegates, where the responder looks for them; each is labelled by `delegate_label`.
+
+    A process has one token of a module open at a time: close these before the CA's keys are opened.
+
+    Raises:
+        SigningError: token or passphrase cannot be used; the message says what to do.
+    """
+    section = settings.ocsp
+    if section.pkcs11_module is None or section.pkcs11_token is None:
+        passphrase = _secret_in(settings.path(section.passphrase_file), "ocsp.passphrase_file")
+        return SoftwareKeys(settings.path(section.key_directory), passphrase.encode())
+    pin = _secret_in(settings.path(section.pkcs11_pin_file), "ocsp.pkcs11_pin_file")
+    return TokenKeys(pkcs11.open_token(section.pkcs11_module, section.pkcs11_token, pin))
+
+
+def delegate_label(serial: int) -> str:
+    """What the key of a delegate is called: by the serial number of its certificate."""
+    return f"{serial:016X}"
 
 
 def _secret(settings: Settings, file: Path | None, prompt: str, key: str) -> str:
     if file is not None:
-        try:
-            secret = settings.path(file).read_text().rstrip("\n")
-        except (OSError, UnicodeDecodeError) as e:
-            raise SigningError(f"{settings.path(file)}: {e}; put the secret there, or correct `{key}`") from e
-        if not secret:
-            raise SigningError(f"{settings.path(file)}: is empty; put the secret there, or correct `{key}`")
-        return secret
+        return _secret_in(settings.path(file), key)
     if not sys.stdin.isatty():
         raise ConfigurationError(f"{prompt}: set `{key}`, or run the command on a terminal to be asked")
     return getpass.getpass(f"{prompt}: ")
+
+
+def _secret_in(file: Path, key: str) -> str:
+    try:
+        secret = file.read_text().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise SigningError(f"{file}: {e}; put the secret there, or correct `{key}`") from e
+    if not secret:
+        raise SigningError(f"{file}: is empty; put the secret there, or correct `{key}`")
+    return secret
+
+
+def _new_key(algorithm: KeyAlgorithm) -> PrivateKey:
+    if algorithm is KeyAlgorithm.P256:
+        return ec.generate_private_key(ec.SECP256R1())
+    return rsa.generate_private_key(65537, CA_KEY_BITS)

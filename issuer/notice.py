@@ -17,9 +17,11 @@ import calendar
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from cryptography import x509
@@ -76,6 +78,7 @@ _ERAS: Final = (  # first day, digit in dateOfBirth
 )
 _SPACE_IN_JAPANESE: Final = re.compile(r"(?<=[\u3000-\uffff]) (?=[\u3000-\uffff])")
 _MISPLACED_SPACE: Final = re.compile(r"^[ \u3000]|[ \u3000]$|[ \u3000]{2}")
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _FULL_WIDTH: Final = str.maketrans("0123456789- ", "０１２３４５６７８９－　")
 
 
@@ -207,11 +210,10 @@ def _json(line: bytes) -> object:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise NoticeError("duplicate-field", f"項目{_quoted(name)}が2回あります。一方を消してください")
-        fields[name] = value
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise NoticeError("duplicate-field", f"項目{_quoted(twice)}が2回あります。一方を消してください")
     return fields
 
 
@@ -236,12 +238,12 @@ def _municipality(code: str, prefecture: PrefectureName) -> Municipality:
 
 def _name(fields: _Line) -> Recorded:
     name = _recorded("name", fields.name, fields.name_substitutes)
-    return _spaced("name", replace(name, value=_SPACE_IN_JAPANESE.sub("　", name.value)))
+    return _spaced("name", Recorded(_SPACE_IN_JAPANESE.sub("　", name.value), name.flags))
 
 
 def _address(fields: _Line, place: Municipality) -> Recorded:
     address = _recorded("address", fields.address, fields.address_substitutes)
-    address = _spaced("address", replace(address, value=address.value.translate(_FULL_WIDTH)))
+    address = _spaced("address", Recorded(address.value.translate(_FULL_WIDTH), address.flags))
     if not address.value.startswith(place.address_beginnings):
         message = f"住所が「{place.address_beginnings[0]}」で始まっていません。住所か市区町村コードを直してください"
         raise NoticeError("other-municipality", message)
@@ -262,6 +264,7 @@ def _spaced(field: str, recorded: Recorded) -> Recorded:
     return recorded
 
 
+@lru_cache(maxsize=65_536)  # most days of a century and a half
 def _date_of_birth(text: str, today: date) -> str:
     """EYYYYMMDD of a date whose parts are unknown from the end, or not at all."""
     year, month, day = (int(part) for part in text.split("-"))
@@ -327,7 +330,7 @@ def _checked_key(key: object, key_bits: int) -> bytes:
 
 
 def _sha256(*content: str | bool | None) -> bytes:
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(_COMPACT(content).encode()).digest()
 
 
 def _quoted(text: str) -> str:

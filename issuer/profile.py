@@ -5,6 +5,7 @@ Every extension stands in the order of the real ones, with their criticality.
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -28,8 +29,11 @@ OPERATIONS_YEARS: Final = 1  # R-1-3-2-3, R-1-3-2-4
 
 MIN_SERIAL: Final = 1 << 62
 MAX_SERIAL: Final = (1 << 63) - 1  # so every serial number is 8 octets of DER
+SERIAL_OCTETS: Final = 8
 
-_PERSONAL_DATA: Final = "1.2.392.200149.8.5.5"
+# subjectAltName of a resident, in the order of real cards: commonName, dateOfBirth, gender, address, and the flags of
+# substitutes in commonName and address.
+PERSONAL_DATA: Final = tuple(f"1.2.392.200149.8.5.5.{field}" for field in (1, 4, 3, 5, 2, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +121,38 @@ def resident(
 
 
 def resident_subject(notice: Notice, subject_number: int, now: datetime) -> x509.Name:
-    """C, L=prefecture, L=municipality and a CN unique inside the CA (R-3-1-4): JST time, code, 9-digit number."""
-    moment = now.astimezone(JST).strftime("%Y%m%d%H%M%S")
+    """C, L=prefecture, L=municipality and a CN unique inside the CA (R-3-1-4)."""
     municipality = notice.municipality
     return name(
         ("C", "JP"),
         ("L", municipality.prefecture),
         ("L", municipality.name_romaji),
-        ("CN", f"{moment}{municipality.code[:5]}{subject_number:09}"),
+        ("CN", resident_common_name(municipality.code, subject_number, now)),
+    )
+
+
+def resident_common_name(municipality_code: str, subject_number: int, now: datetime) -> str:
+    """28 digits: time in Japan, the municipality's code without its check digit, 9-digit number."""
+    return f"{_moment(now)}{municipality_code[:5]}{subject_number:09}"
+
+
+def personal_texts(notice: Notice) -> tuple[str, ...]:
+    """基本4情報 and substitute flags (R-3-1-2-2, R-3-1-8-3), in the order of PERSONAL_DATA."""
+    return (
+        notice.name.value,
+        notice.date_of_birth,
+        notice.gender,
+        notice.address.value,
+        notice.name.flags,
+        notice.address.flags,
     )
 
 
 def personal_data(notice: Notice) -> list[x509.GeneralName]:
-    """The six otherNames of 基本4情報 and substitute flags (R-3-1-2-2, R-3-1-8-3), in the order of real cards."""
-    values = (
-        (1, notice.name.value),
-        (4, notice.date_of_birth),
-        (3, notice.gender),
-        (5, notice.address.value),
-        (2, notice.name.flags),
-        (6, notice.address.flags),
-    )
+    """The six otherNames of a resident, each a UTF8String."""
     return [
-        x509.OtherName(ObjectIdentifier(f"{_PERSONAL_DATA}.{field}"), _utf8_string(value)) for field, value in values
+        x509.OtherName(ObjectIdentifier(oid), _utf8_string(value))
+        for oid, value in zip(PERSONAL_DATA, personal_texts(notice), strict=True)
     ]
 
 
@@ -180,6 +193,11 @@ def _builder(
 
 def _policies(policy: str) -> x509.CertificatePolicies:
     return x509.CertificatePolicies([x509.PolicyInformation(ObjectIdentifier(policy), [CPS_URI])])
+
+
+@lru_cache(maxsize=2)  # certificates are made in batches of one moment
+def _moment(now: datetime) -> str:
+    return now.astimezone(JST).strftime("%Y%m%d%H%M%S")
 
 
 def _rsa_key(spki: bytes) -> rsa.RSAPublicKey:

@@ -1,27 +1,34 @@
 """From a municipality's notices to certificates in its residents' hands (R-4-2-1).
 
-Lines are taken in small batches, each one transaction: what was reported as issued is committed. The same notice again
-gives the same certificate again, so a run that was killed is simply repeated.
+Theory of operation. Lines are taken in batches. A batch is read, decided on with what the database has, certified, and
+recorded in one transaction: what was reported as issued is committed. The same notice again gives the same certificate
+again, so a run that was killed is simply repeated.
+
+Reading and certifying is work for clerks (`issuer.clerks`), deciding and recording is done here, in the order of the
+lines. While a batch is with the clerks the next ones are decided on, so between its decision and its record others may
+have registered. They are counted (`Store.registrations`): if the count has moved, or a certificate is to be superseded,
+the batch is looked up again, and decided on anew if anything differs. Two notices of one person, or of one key, are
+never on their way at the same time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import date, datetime
-
-from cryptography import x509
+from datetime import datetime
+from itertools import islice
+from typing import Any
 
 from issuer.authority import Kind
-from issuer.certification import certify
+from issuer.clerk import Application, Line, Order, Unreadable
+from issuer.clerks import Clerks, OneClerk
 from issuer.installation import ActiveKey, Installation
-from issuer.notice import Notice, NoticeError, parse_notice
-from issuer.profile import resident, serial_number
+from issuer.profile import RESIDENT_YEARS, SERIAL_OCTETS, serial_number
 from issuer.revocation import entry_for
 from issuer.rows import CertificateRow, NewCertificate, NewHolder
 from pkix.revocation import CRLReason
-from pkix.validity import JST, Validity, whole_second
-
-BATCH_LINES = 64
+from pkix.validity import counting_first_day, whole_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,174 +57,297 @@ Outcome = Issued | Refused
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What registration works with. `clock` and `random_octets` are asked once for each batch and certificate."""
+    """What registration works with. `clock` and `random_octets` are asked once for each batch."""
 
     installation: Installation
     key: ActiveKey
+    clerks: Clerks
     partitions: dict[str | None, int]  # municipality code to partition_id
     clock: Callable[[], datetime]
     random_octets: Callable[[int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    line: int
-    notice: Notice
-
-
 async def open_desk(
-    installation: Installation, key: ActiveKey, clock: Callable[[], datetime], random_octets: Callable[[int], bytes]
+    installation: Installation,
+    key: ActiveKey,
+    clock: Callable[[], datetime],
+    random_octets: Callable[[int], bytes],
+    clerks: Clerks | None = None,
 ) -> Desk:
-    """A desk that registers residents of the installation's prefecture."""
+    """A desk that registers residents of the installation's prefecture; with one clerk, unless there are `clerks`."""
     partitions = await installation.store.partitions(installation.authority_id)
     return Desk(
         installation,
         key,
+        clerks or OneClerk(key),
         {p.code: p.partition_id for p in partitions if p.kind == "municipality"},
         clock,
         random_octets,
     )
 
 
-async def register(desk: Desk, lines: Iterable[bytes]) -> AsyncIterator[list[Outcome]]:
+async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> AsyncIterator[list[Outcome]]:
     """Issue what the lines of a notice file ask for; one list of outcomes for each batch, after its commit.
+
+    Args:
+        desk: where.
+        lines: of the file.
+        after: how many lines came before them.
 
     Raises:
         SigningError: the key cannot be used now. Batches that were yielded stay issued.
+        LintError: a certificate would break its profile; likewise.
+        NotNowError: the database or a clerk is gone; likewise.
     """
-    today = desk.clock().astimezone(JST).date()
-    for batch in _batches(desk, lines, today):
-        refused = [item for item in batch if isinstance(item, Refused)]
-        accepted = [item for item in batch if isinstance(item, _Accepted)]
-        outcomes = [*refused, *(await _issue(desk, accepted) if accepted else ())]
-        yield sorted(outcomes, key=lambda outcome: outcome.line)
-
-
-def _batches(desk: Desk, lines: Iterable[bytes], today: date) -> Iterator[list[Refused | _Accepted]]:
-    """Parsed lines; a batch never has two notices of one person or one key, so that the database decides on each."""
-    batch: list[Refused | _Accepted] = []
-    seen: set[bytes] = set()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        item = _parse(desk, number, line, today)
-        marks = {item.notice.person, item.notice.spki} if isinstance(item, _Accepted) else set()
-        if len(batch) == BATCH_LINES or not seen.isdisjoint(marks):
-            yield batch
-            batch, seen = [], set()
-        batch.append(item)
-        seen |= marks
-    if batch:
-        yield batch
-
-
-def _parse(desk: Desk, number: int, line: bytes, today: date) -> Refused | _Accepted:
-    prefecture = desk.installation.authority.prefecture
+    register = _Register(desk)
+    underway: deque[_Underway] = deque()
     try:
-        return _Accepted(number, parse_notice(line, prefecture=prefecture.name_romaji, today=today))
-    except NoticeError as e:
-        return Refused(number, None, e.code, e.message)
+        async with aclosing(_batches(desk, enumerate(lines, after + 1))) as batches:
+            async for batch in batches:
+                while underway and (
+                    len(underway) >= desk.clerks.batches or any(batch.has_to_wait_for(u.batch) for u in underway)
+                ):
+                    yield await register.finish(underway.popleft())
+                underway.append(await register.start(batch))
+        while underway:
+            yield await register.finish(underway.popleft())
+    finally:
+        await _drop([u.certificates for u in underway])
 
 
-async def _issue(desk: Desk, accepted: list[_Accepted]) -> list[Outcome]:
-    installation, store = desk.installation, desk.installation.store
-    async with store.transaction():
-        await store.lock_registration(installation.authority_id)
-        now = whole_second(desk.clock())
-        issued = await store.issued_for(installation.authority_id, [item.notice.notice_id for item in accepted])
-        held = await _held(installation, [item.notice.person for item in accepted], now)
-        known_keys = await store.certified_keys([item.notice.spki for item in accepted])
-        outcomes: list[Outcome] = []
-        wanted: list[_Accepted] = []
-        for item in accepted:
-            notice = item.notice
-            if before := issued.get(notice.notice_id):
-                outcomes.append(Issued(item.line, notice.notice_number, before.serial, before.der, again=True))
-            elif refusal := _refusal(notice, held.get(notice.person), notice.spki in known_keys):
-                outcomes.append(Refused(item.line, notice.notice_number, *refusal))
+class _Batch:
+    """Lines that are decided on together: no two of them are of one person or one key."""
+
+    def __init__(self) -> None:
+        self.unreadable: list[Unreadable] = []
+        self.applications: list[Application] = []
+        self._marks: set[bytes] = set()
+
+    def takes(self, item: Unreadable | Application) -> bool:
+        """Add the item, if it fits in."""
+        if isinstance(item, Unreadable):
+            self.unreadable.append(item)
+            return True
+        if item.person in self._marks or item.spki_sha256 in self._marks:
+            return False
+        self._marks |= {item.person, item.spki_sha256}
+        self.applications.append(item)
+        return True
+
+    def has_to_wait_for(self, other: "_Batch") -> bool:
+        """Whether what becomes of the other one matters for this one."""
+        return not self._marks.isdisjoint(other._marks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database has about the applications of a batch."""
+
+    issued: dict[bytes, CertificateRow]  # by notice_id
+    held: dict[bytes, CertificateRow]  # by person: valid certificates
+    keys: set[bytes]  # of spki_sha256: certified already
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What is to become of a batch, from what was known at a moment."""
+
+    now: datetime
+    others: int  # registrations that were not ours, when it was looked up
+    known: _Known
+    settled: list[Outcome]
+    wanted: list[Application]
+    orders: list[Order]  # one for each that is wanted
+
+    @property
+    def superseded(self) -> list[CertificateRow]:
+        """The certificates that renewals replace (R-3-2-2)."""
+        return [self.known.held[a.person] for a in self.wanted if a.renewal]
+
+
+@dataclass(frozen=True, slots=True)
+class _Underway:
+    """A batch whose certificates are being made."""
+
+    batch: _Batch
+    decision: _Decision
+    certificates: asyncio.Task[list[bytes]]
+
+
+class _OvertakenError(Exception):
+    """Something was recorded since the decision that changes it."""
+
+
+class _Register:
+    """Decides on batches and records them, for one run."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._store = desk.installation.store
+        self._authority_id = desk.installation.authority_id
+        self._own = 0  # registrations of this run
+
+    async def start(self, batch: _Batch) -> _Underway:
+        """Decide on a batch and have its certificates made."""
+        decision = await self._decide(batch)
+        making = self._desk.clerks.certify(decision.orders, decision.now) if decision.orders else _nothing()
+        return _Underway(batch, decision, asyncio.create_task(making))
+
+    async def finish(self, underway: _Underway) -> list[Outcome]:
+        """Record a batch; its outcomes in the order of the lines."""
+        while True:
+            certificates = await underway.certificates
+            decision = underway.decision
+            try:
+                if decision.orders:
+                    await self._record(underway.batch, decision, certificates)
+            except _OvertakenError:
+                underway = await self.start(underway.batch)
+                continue
+            outcomes: list[Outcome] = [Refused(u.line, None, u.code, u.message) for u in underway.batch.unreadable]
+            outcomes += decision.settled
+            outcomes += [
+                Issued(a.line, a.notice_number, order.serial, certificate, again=False)
+                for a, order, certificate in zip(decision.wanted, decision.orders, certificates, strict=True)
+            ]
+            return sorted(outcomes, key=lambda outcome: outcome.line)
+
+    async def _decide(self, batch: _Batch) -> _Decision:
+        now = whole_second(self._desk.clock())
+        others = await self._store.registrations(self._authority_id) - self._own
+        known = await self._look_up(batch, now)
+        settled: list[Outcome] = []
+        wanted: list[Application] = []
+        for application in batch.applications:
+            if (outcome := _settled(application, known)) is None:
+                wanted.append(application)
             else:
-                wanted.append(item)
-        outcomes += await _certify_all(desk, wanted, held, now)
-    return outcomes
+                settled.append(outcome)
+        return _Decision(now, others, known, settled, wanted, await self._orders(wanted))
 
-
-async def _held(installation: Installation, persons: list[bytes], now: datetime) -> dict[bytes, CertificateRow]:
-    """The valid certificates of these persons; until the transaction ends nobody else revokes them."""
-    store, authority_id = installation.store, installation.authority_id
-    held = await store.valid_of(authority_id, persons, now)
-    if not held:
-        return held
-    await store.lock_certificates(certificate.serial for certificate in held.values())
-    return await store.valid_of(authority_id, persons, now)  # a revocation may have come first
-
-
-def _refusal(notice: Notice, held: CertificateRow | None, key_is_known: bool) -> tuple[str, str] | None:  # noqa: FBT001
-    if held is not None and not notice.renewal:
-        return (
-            "valid-certificate-exists",  # R-4-2-3-1
-            f"有効な電子証明書（{held.serial:016X}）が既にあります。更新として申請するか、先に失効してください。",
+    async def _look_up(self, batch: _Batch, now: datetime) -> _Known:
+        applications = batch.applications
+        if not applications:
+            return _Known({}, {}, set())
+        return _Known(
+            await self._store.issued_for(self._authority_id, [a.notice_id for a in applications]),
+            await self._store.valid_of(self._authority_id, [a.person for a in applications], now),
+            await self._store.certified_keys([a.spki_sha256 for a in applications]),
         )
-    if held is None and notice.renewal:
-        return "nothing-to-renew", "更新できる有効な電子証明書がありません。新規として申請してください。"
-    if key_is_known:
-        return "key-already-certified", "この公開鍵の電子証明書は既に発行されています。新しい鍵ペアを生成してください。"
+
+    async def _orders(self, wanted: list[Application]) -> list[Order]:
+        if not wanted:
+            return []
+        octets = self._desk.random_octets(SERIAL_OCTETS * len(wanted))
+        serials = (serial_number(octets[at : at + SERIAL_OCTETS]) for at in range(0, len(octets), SERIAL_OCTETS))
+        numbers = await self._store.subject_numbers(len(wanted))
+        return [
+            Order(serial, number, a.municipality, a.tail)
+            for serial, number, a in zip(serials, numbers, wanted, strict=True)
+        ]
+
+    async def _record(self, batch: _Batch, decision: _Decision, certificates: list[bytes]) -> None:
+        """Record the new certificates, and revoke what renewals supersede.
+
+        Raises:
+            _OvertakenError: the batch must be decided on anew; nothing is recorded.
+        """
+        store, now, superseded = self._store, decision.now, decision.superseded
+        async with store.transaction():
+            others = await store.begin_registration(self._authority_id) - self._own
+            await store.lock_certificates(old.serial for old in superseded)
+            if (superseded or others != decision.others) and await self._look_up(batch, now) != decision.known:
+                raise _OvertakenError
+            if superseded:
+                await store.add_revocations(
+                    [entry_for(old, CRLReason.SUPERSEDED, received_at=now, revoked_at=now) for old in superseded]
+                )
+                await store.record_alike(
+                    "certificate_revoked", now, (f"{old.serial:016X}" for old in superseded), {"reason": 4}
+                )
+            await store.add_certificates(self._certificate_rows(decision, certificates), now)
+            await store.add_holders(
+                _holder_row(a, order.serial) for a, order in zip(decision.wanted, decision.orders, strict=True)
+            )
+            await store.record_alike(
+                "certificate_issued", now, (f"{o.serial:016X}" for o in decision.orders), {"kind": Kind.RESIDENT}
+            )
+        self._own += 1
+
+    def _certificate_rows(self, decision: _Decision, certificates: list[bytes]) -> Iterator[NewCertificate]:
+        generation_id, partitions = self._desk.key.generation.generation_id, self._desk.partitions
+        validity = counting_first_day(decision.now, RESIDENT_YEARS)
+        for application, order, der in zip(decision.wanted, decision.orders, certificates, strict=True):
+            partition_id = partitions[application.municipality]
+            yield NewCertificate(
+                order.serial, generation_id, partition_id, Kind.RESIDENT, validity, application.spki_sha256, der
+            )
+
+
+def _settled(application: Application, known: _Known) -> Outcome | None:
+    """What becomes of an application that needs no new certificate; None: it gets one."""
+    line, number, held = application.line, application.notice_number, known.held.get(application.person)
+    if before := known.issued.get(application.notice_id):
+        return Issued(line, number, before.serial, before.der, again=True)
+    if held is not None and not application.renewal:
+        message = f"有効な電子証明書（{held.serial:016X}）が既にあります。更新として申請するか、先に失効してください。"
+        return Refused(line, number, "valid-certificate-exists", message)  # R-4-2-3-1
+    if held is None and application.renewal:
+        message = "更新できる有効な電子証明書がありません。新規として申請してください。"
+        return Refused(line, number, "nothing-to-renew", message)
+    if application.spki_sha256 in known.keys:
+        message = "この公開鍵の電子証明書は既に発行されています。新しい鍵ペアを生成してください。"
+        return Refused(line, number, "key-already-certified", message)
     return None
 
 
-async def _certify_all(
-    desk: Desk, wanted: list[_Accepted], held: dict[bytes, CertificateRow], now: datetime
-) -> list[Outcome]:
-    """Sign, check and record, and revoke what a renewal supersedes (R-3-2-2), in the caller's transaction."""
-    store = desk.installation.store
-    if not wanted:
-        return []
-    numbers = await store.subject_numbers(len(wanted))
-    builders = [
-        resident(desk.key.issuer, item.notice, serial_number(desk.random_octets(8)), number, now)
-        for item, number in zip(wanted, numbers, strict=True)
-    ]
-    certificates = await asyncio.gather(
-        *(asyncio.to_thread(certify, desk.key, builder, Kind.RESIDENT) for builder in builders)
+def _holder_row(application: Application, serial: int) -> NewHolder:
+    return NewHolder(
+        serial,
+        application.notice_id,
+        application.person,
+        application.notice_number,
+        application.common_name,
+        application.date_of_birth,
+        application.gender,
+        application.address,
     )
-    rows = [_rows(desk, item.notice, der) for item, der in zip(wanted, certificates, strict=True)]
-    superseded = [held[item.notice.person] for item in wanted if item.notice.renewal]
-    if superseded:
-        await store.add_revocations(
-            [entry_for(old, CRLReason.SUPERSEDED, received_at=now, revoked_at=now) for old in superseded]
-        )
-        await store.record_many(
-            "certificate_revoked", now, [(f"{old.serial:016X}", {"reason": 4}) for old in superseded]
-        )
-    await store.add_certificates([certificate for certificate, _ in rows], now)
-    await store.add_holders([holder for _, holder in rows])
-    await store.record_many("certificate_issued", now, [(f"{c.serial:016X}", {"kind": c.kind}) for c, _ in rows])
-    return [
-        Issued(item.line, item.notice.notice_number, certificate.serial, certificate.der, again=False)
-        for item, (certificate, _) in zip(wanted, rows, strict=True)
-    ]
 
 
-def _rows(desk: Desk, notice: Notice, der: bytes) -> tuple[NewCertificate, NewHolder]:
-    certificate = x509.load_der_x509_certificate(der)
-    serial = certificate.serial_number
-    return (
-        NewCertificate(
-            serial,
-            desk.key.generation.generation_id,
-            desk.partitions[notice.municipality.code],
-            Kind.RESIDENT,
-            Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc),
-            notice.spki,
-            der,
-        ),
-        NewHolder(
-            serial,
-            notice.notice_id,
-            notice.person,
-            notice.notice_number,
-            notice.name.value,
-            notice.date_of_birth,
-            notice.gender,
-            notice.address.value,
-        ),
-    )
+async def _batches(desk: Desk, lines: Iterable[tuple[int, bytes]]) -> AsyncGenerator[_Batch, None]:
+    """What is read, in the order of the lines; some lines are read ahead."""
+    clerks, ahead = desk.clerks, deque[asyncio.Task[list[Unreadable | Application]]]()
+    numbered = (Line(number, content) for number, content in lines if content.strip())
+    try:
+        while chunk := list(islice(numbered, clerks.batch_lines)):
+            ahead.append(asyncio.create_task(clerks.read(chunk, desk.clock())))
+            if len(ahead) >= clerks.batches:
+                for batch in _split(await ahead.popleft()):
+                    yield batch
+        while ahead:
+            for batch in _split(await ahead.popleft()):
+                yield batch
+    finally:
+        await _drop(ahead)
+
+
+def _split(items: list[Unreadable | Application]) -> Iterator[_Batch]:
+    batch = _Batch()
+    for item in items:
+        if not batch.takes(item):
+            yield batch
+            batch = _Batch()
+            batch.takes(item)
+    yield batch
+
+
+async def _nothing() -> list[bytes]:
+    return []
+
+
+async def _drop(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks whose results nobody waits for any more."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

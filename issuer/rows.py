@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuer.authority import Kind
 from pkix.revocation import Revoked
@@ -32,22 +37,20 @@ class PartitionRow:
     idp: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NewCertificate:
-    """A certificate that was signed and checked, to be recorded."""
+class NewCertificate(NamedTuple):
+    """A certificate that was signed and checked, to be recorded. A tuple, because there are millions."""
 
     serial: int
     generation_id: int
     partition_id: int
     kind: Kind
     validity: Validity
-    spki: bytes
+    spki_sha256: bytes
     der: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NewHolder:
-    """Who holds a resident's certificate: 基本4情報."""
+class NewHolder(NamedTuple):
+    """Who holds a resident's certificate: 基本4情報. The names are those of the columns."""
 
     serial: int
     notice_id: bytes
@@ -69,6 +72,14 @@ class CertificateRow:
     not_after: datetime
     der: bytes
     revoked: Revoked | None
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateRow:
+    """An OCSP delegate."""
+
+    generation: int  # number of the CA's key that signed it
+    certificate: CertificateRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +117,39 @@ class NewObject:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedList:
-    """A list in force."""
+class Entries:
+    """The entries that belong on a list, as the database has them."""
 
+    blocks: tuple[bytes, ...]  # DER of revokedCertificates elements by serial number, joined
+    count: int
+    last: int | None  # serial number of the last one
+    # Of those that belong there no more: the latest expiry and the latest reception.
+    left_out_expiry: datetime | None
+    left_out_received: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedList:
+    """A list of a publication, without its octets."""
+
+    partition_id: int
     kind: str
-    code: str | None
+    code: str | None  # of a municipality
     crl_number: int
     entries: int
-    value: bytes
+    size: int  # octets
+
+
+def new_certificate(der: bytes, generation_id: int, partition_id: int, kind: Kind) -> NewCertificate:
+    """What is recorded of a certificate that was just made."""
+    certificate = x509.load_der_x509_certificate(der)
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return NewCertificate(
+        certificate.serial_number,
+        generation_id,
+        partition_id,
+        kind,
+        Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc),
+        sha256(spki).digest(),
+        der,
+    )

@@ -1,17 +1,20 @@
 """The SQL of issuing, revoking and publishing. A row becomes a value at once; transactions are the caller's."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Collection, Iterable
+from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 from asyncpg.transaction import Transaction
 
 from issuer.authority import Authority, Kind, Partition
+from issuer.municipality import PREFECTURES
 from issuer.rows import (
     CertificateRow,
+    DelegateRow,
+    Entries,
     Generation,
     NewCertificate,
     NewHolder,
@@ -48,7 +51,17 @@ class Store:
 
     async def record_many(self, kind: str, at: datetime, acts: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Record several acts of one kind."""
-        rows = [(at, kind, "done", self._origin, target, json.dumps(detail)) for target, detail in acts]
+        await self._record(at, kind, ((target, json.dumps(detail)) for target, detail in acts))
+
+    async def record_alike(self, kind: str, at: datetime, targets: Iterable[str], detail: dict[str, Any]) -> None:
+        """Record acts of one kind that differ in their targets only."""
+        encoded = json.dumps(detail)
+        await self._record(at, kind, ((target, encoded) for target in targets))
+
+    async def _record(self, at: datetime, kind: str, acts: Iterable[tuple[str, str]]) -> None:
+        # So that whoever reads on from a number waits for those that have taken a lower one and are not committed.
+        await self._connection.execute("SELECT pg_advisory_xact_lock_shared(5, 0)")
+        rows = [(at, kind, "done", self._origin, target, detail) for target, detail in acts]
         await self._connection.copy_records_to_table(
             "operation_record", records=rows, columns=["at", "kind", "result", "origin", "object", "detail"]
         )
@@ -116,9 +129,21 @@ class Store:
 
     # ---------------------------------------------------------------- certificates
 
-    async def lock_registration(self, authority_id: int) -> None:
-        """Until the transaction ends nobody else registers: two notices of one person cannot pass side by side."""
-        await self._connection.execute("SELECT pg_advisory_xact_lock(1, $1)", authority_id)
+    async def registrations(self, authority_id: int) -> int:
+        """How many transactions have registered residents: what was read since is true while this does not change."""
+        number: int = await self._connection.fetchval(
+            "SELECT registrations FROM authority WHERE authority_id = $1", authority_id
+        )
+        return number
+
+    async def begin_registration(self, authority_id: int) -> int:
+        """Be the only one that registers until the transaction ends; how many have done so before."""
+        before: int = await self._connection.fetchval(
+            "UPDATE authority SET registrations = registrations + 1 WHERE authority_id = $1"
+            " RETURNING registrations - 1",
+            authority_id,
+        )
+        return before
 
     async def issued_for(self, authority_id: int, notice_ids: Collection[bytes]) -> dict[bytes, CertificateRow]:
         """What this authority issued for these notices before."""
@@ -145,13 +170,12 @@ class Store:
         )
         return {row["person"]: _certificate(row) for row in rows}
 
-    async def certified_keys(self, spkis: Collection[bytes]) -> set[bytes]:
-        """Which of these SubjectPublicKeyInfos a resident's certificate has already."""
-        by_hash = {sha256(spki).digest(): spki for spki in spkis}
+    async def certified_keys(self, hashes: Collection[bytes]) -> set[bytes]:
+        """Which of these SHA-256 of a SubjectPublicKeyInfo a resident's certificate has already."""
         rows = await self._connection.fetch(
-            "SELECT spki_sha256 FROM certificate WHERE kind = 'resident' AND spki_sha256 = ANY($1)", list(by_hash)
+            "SELECT spki_sha256 FROM certificate WHERE kind = 'resident' AND spki_sha256 = ANY($1)", hashes
         )
-        return {by_hash[row["spki_sha256"]] for row in rows}
+        return {row["spki_sha256"] for row in rows}
 
     async def subject_numbers(self, count: int) -> list[int]:
         """Numbers that make subjects unique inside the CA (R-3-1-4): 0 .. 999,999,999, each handed out once."""
@@ -174,7 +198,7 @@ class Store:
                     c.kind,
                     c.validity.not_before,
                     c.validity.not_after,
-                    sha256(c.spki).digest(),
+                    c.spki_sha256,
                     c.der,
                     now,
                 )
@@ -188,13 +212,7 @@ class Store:
 
     async def add_holders(self, holders: Iterable[NewHolder]) -> None:
         """Record who holds certificates that were just added."""
-        columns = [
-            *("serial", "notice_id", "person", "notice_number"),
-            *("common_name", "date_of_birth", "gender", "address"),
-        ]
-        await self._connection.copy_records_to_table(
-            "holder", records=[tuple(getattr(h, column) for column in columns) for h in holders], columns=columns
-        )
+        await self._connection.copy_records_to_table("holder", records=holders, columns=NewHolder._fields)
 
     async def certificates(self, authority_id: int, serials: Collection[int]) -> dict[int, CertificateRow]:
         """Those of the serial numbers that this authority issued."""
@@ -205,6 +223,15 @@ class Store:
             authority_id,
         )
         return {row["serial"]: _certificate(row) for row in rows}
+
+    async def issuers(self, serials: Collection[int]) -> dict[int, Authority]:
+        """Who issued those of the serial numbers that exist."""
+        rows = await self._connection.fetch(
+            "SELECT c.serial, a.prefecture, a.hierarchy FROM certificate c JOIN ca_generation g USING (generation_id)"
+            " JOIN authority a USING (authority_id) WHERE c.serial = ANY($1)",
+            serials,
+        )
+        return {row["serial"]: Authority(PREFECTURES[row["prefecture"]], row["hierarchy"]) for row in rows}
 
     async def newest_certificates(self, authority_id: int, kind: Kind, limit: int) -> list[CertificateRow]:
         """The newest certificates of a kind."""
@@ -217,6 +244,16 @@ class Store:
             limit,
         )
         return [_certificate(row) for row in rows]
+
+    async def delegates(self, authority_id: int) -> list[DelegateRow]:
+        """All OCSP delegates, the newest first."""
+        rows = await self._connection.fetch(
+            f"{_CERTIFICATE}, g.number FROM certificate c LEFT JOIN revocation r USING (serial)"
+            " JOIN ca_generation g ON g.generation_id = c.generation_id"
+            " WHERE c.kind = 'ocsp' AND g.authority_id = $1 ORDER BY c.issued_at DESC, c.serial",
+            authority_id,
+        )
+        return [DelegateRow(row["number"], _certificate(row)) for row in rows]
 
     async def counts(self, authority_id: int, now: datetime) -> tuple[int, int, int]:
         """Residents' certificates: issued, revoked, and valid at `now`."""
@@ -261,6 +298,26 @@ class Store:
             ],
         )
 
+    async def revoke_generation(self, generation_id: int, status: Revoked, entry: tuple[bytes, bytes]) -> int:
+        """Revoke at once every certificate that a key signed and that has neither expired nor been revoked.
+
+        Args:
+            generation_id: the key.
+            status: what is said of all of them; its time is also that of reception.
+            entry: the octets of each list entry in front of the 8 of the serial number, and behind.
+
+        Returns:
+            How many they were.
+        """
+        tag: str = await self._connection.execute(
+            "INSERT INTO revocation (serial, partition_id, reason, received_at, revoked_at, not_after, entry)"
+            " SELECT serial, partition_id, $2, $3, $3, not_after, $4 || int8send(serial) || $5 FROM certificate"
+            " WHERE generation_id = $1 AND not_after >= $3"
+            " ORDER BY partition_id, serial ON CONFLICT (serial) DO NOTHING",
+            *(generation_id, status.reason, status.at, *entry),
+        )
+        return int(tag.rsplit(" ", 1)[1])
+
     # ---------------------------------------------------------------- lists and publications
 
     async def reserve_crl_numbers(self, authority_id: int) -> dict[int, int]:
@@ -272,6 +329,13 @@ class Store:
         )
         return {row["partition_id"]: row["crl_number"] for row in rows}
 
+    async def next_crl_numbers(self, authority_id: int) -> dict[int, int]:
+        """What `reserve_crl_numbers` would give."""
+        rows = await self._connection.fetch(
+            "SELECT partition_id, next_crl_number FROM partition WHERE authority_id = $1", authority_id
+        )
+        return {row["partition_id"]: row["next_crl_number"] for row in rows}
+
     async def lock_publication(self, authority_id: int) -> bool:
         """Be the only batch of this authority while the connection lives; False: another one runs."""
         taken: bool = await self._connection.fetchval("SELECT pg_try_advisory_lock(2, $1)", authority_id)
@@ -280,6 +344,18 @@ class Store:
     async def unlock_publication(self, authority_id: int) -> None:
         """Let the next batch run."""
         await self._connection.execute("SELECT pg_advisory_unlock(2, $1)", authority_id)
+
+    async def lock_schedule(self, authority_id: int) -> bool:
+        """Be the only scheduler of this authority while the connection lives; False: there is another one.
+
+        The server asks an idle connection every few seconds whether its other end is still there: a machine that lost
+        its power cannot say good-bye.
+        """
+        await self._connection.execute(
+            "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+        )
+        taken: bool = await self._connection.fetchval("SELECT pg_try_advisory_lock(3, $1)", authority_id)
+        return taken
 
     async def publication_in_force(self, authority_id: int) -> Publication | None:
         """The newest publication."""
@@ -293,27 +369,39 @@ class Store:
         window = UpdateWindow(row["this_update"], row["next_publish"], row["next_update"])
         return Publication(row["publication_id"], row["cut_off"], window)
 
-    async def entries(self, partition_id: int, cut_off: datetime, previous: Publication | None) -> tuple[bytes, int]:
-        """The revokedCertificates elements of a partition, joined by serial number, and how many they are.
+    async def entries(self, partition_id: int, cut_off: datetime, previous: Publication | None) -> Entries:
+        """What belongs on the list of a partition.
 
         All whose reception ended by the cut-off (R-4-4-3-1), without those that were on a list issued after their
-        certificate's expiry (RFC 5280, section 3.3).
+        certificate's expiry (RFC 5280, section 3.3). Read in blocks, so that neither side holds a large list twice.
         """
-        row = await self._connection.fetchrow(
-            "SELECT string_agg(entry, ''::bytea ORDER BY serial) AS joined, count(*) AS number FROM revocation"
-            " WHERE partition_id = $1 AND received_at <= $2"
-            " AND ($3::timestamptz IS NULL OR not_after >= $3 OR received_at > $4)",
-            partition_id,
-            cut_off,
-            previous.window.this_update if previous else None,
-            previous.cut_off if previous else None,
+        rows = [row async for row in self._blocks_of_entries(partition_id, cut_off, previous)]
+        return Entries(
+            tuple(row["entries"] for row in rows if row["count"]),
+            sum(row["count"] for row in rows),
+            *(
+                max((row[column] for row in rows if row[column] is not None), default=None)
+                for column in ("last", "left_out_expiry", "left_out_received")
+            ),
         )
-        return (b"", 0) if row is None or row["joined"] is None else (row["joined"], row["number"])
 
-    async def publish(
-        self, authority_id: int, cut_off: datetime, window: UpdateWindow, objects: Sequence[NewObject], now: datetime
-    ) -> int:
-        """Make a set of objects the publication in force, in the caller's transaction."""
+    async def _blocks_of_entries(
+        self, partition_id: int, cut_off: datetime, previous: Publication | None
+    ) -> AsyncIterator[asyncpg.Record]:
+        stays_from = previous.window.this_update - LATE_REVOCATION if previous else None
+        received_after = previous.cut_off if previous else None
+        position = 0
+        while True:
+            row = await self._connection.fetchrow(
+                _BLOCK_OF_ENTRIES, partition_id, position, cut_off, stays_from, received_after
+            )
+            if row is None or row["position"] is None:
+                return
+            yield row
+            position = row["position"]
+
+    async def add_publication(self, authority_id: int, cut_off: datetime, window: UpdateWindow, now: datetime) -> int:
+        """A publication, in force with all its objects when the caller's transaction ends."""
         publication_id: int = await self._connection.fetchval(
             "INSERT INTO publication (authority_id, cut_off, this_update, next_publish, next_update, published_at)"
             " VALUES ($1, $2, $3, $4, $5, $6) RETURNING publication_id",
@@ -324,40 +412,51 @@ class Store:
             window.next_update,
             now,
         )
-        await self._connection.copy_records_to_table(
-            "published_object",
-            records=[
-                (
-                    publication_id,
-                    position,
-                    o.entry_dn,
-                    o.attribute,
-                    o.value,
-                    sha256(o.value).digest(),
-                    o.public,
-                    o.partition_id,
-                    o.crl_number,
-                    o.entries,
-                )
-                for position, o in enumerate(objects)
-            ],
-            columns=[
-                *("publication_id", "position", "entry_dn", "attribute", "value", "sha256", "public"),
-                *("partition_id", "crl_number", "entries"),
-            ],
-        )
         return publication_id
 
-    async def lists_in_force(self, publication_id: int) -> list[PublishedList]:
+    async def add_object(self, publication_id: int, position: int, new: NewObject) -> None:
+        """One value of a publication; `position` orders the values of one attribute."""
+        await self._connection.execute(
+            "INSERT INTO published_object (publication_id, position, entry_dn, attribute, value, sha256, public,"
+            " partition_id, crl_number, entries) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            *(publication_id, position, new.entry_dn, new.attribute, new.value, sha256(new.value).digest()),
+            *(new.public, new.partition_id, new.crl_number, new.entries),
+        )
+
+    async def published_lists(self, publication_id: int) -> list[PublishedList]:
         """The lists of a publication, the CA's own first."""
         rows = await self._connection.fetch(
-            "SELECT p.kind, p.code, o.crl_number, o.entries, o.value"
+            "SELECT p.partition_id, p.kind, p.code, o.crl_number, o.entries, octet_length(o.value)"
             " FROM published_object o JOIN partition p USING (partition_id)"
             " WHERE o.publication_id = $1 ORDER BY p.partition_id",
             publication_id,
         )
         return [PublishedList(*row) for row in rows]
 
+    async def published_value(self, publication_id: int, partition_id: int) -> bytes:
+        """The octets of a list that a publication has."""
+        value: bytes = await self._connection.fetchval(
+            "SELECT value FROM published_object WHERE publication_id = $1 AND partition_id = $2",
+            publication_id,
+            partition_id,
+        )
+        return value
+
+
+# What belongs on a list stays some time longer: a revocation may have been decided before that list, in time, and come
+# into the database after it was made, by a long transaction or another machine's clock.
+LATE_REVOCATION: Final = timedelta(hours=1)
+
+_BLOCK_OF_ENTRIES: Final = """
+    SELECT max(serial) AS position,
+           string_agg(entry, ''::bytea ORDER BY serial) FILTER (WHERE stays) AS entries,
+           count(*) FILTER (WHERE stays) AS count,
+           max(serial) FILTER (WHERE stays) AS last,
+           max(not_after) FILTER (WHERE received AND NOT stays) AS left_out_expiry,
+           max(received_at) FILTER (WHERE received AND NOT stays) AS left_out_received
+    FROM (SELECT serial, entry, not_after, received_at, received_at <= $3 AS received,
+                 received_at <= $3 AND ($4::timestamptz IS NULL OR not_after >= $4 OR received_at > $5) AS stays
+          FROM revocation WHERE partition_id = $1 AND serial > $2 ORDER BY serial LIMIT 100000) block"""
 
 _CERTIFICATE = "SELECT c.serial, c.partition_id, c.kind, c.not_after, c.der, r.revoked_at, r.reason, r.invalidity_date"
 

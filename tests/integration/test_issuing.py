@@ -8,10 +8,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer.registration import BATCH_LINES, Issued, Outcome, Refused
+from issuer.clerks import OneClerk
+from issuer.registration import Issued, Outcome, Refused
 from issuer.revocation import NotRevoked
 from pkix.revocation import CRLReason
 from tests.support.ca import NOW, FoundedCA, notice_line, public_key
+
+BATCH_LINES = OneClerk.batch_lines
 
 
 def codes(outcomes: list[Outcome]) -> list[str]:

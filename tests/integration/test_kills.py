@@ -9,10 +9,12 @@ from subprocess import Popen, TimeoutExpired
 
 import pytest
 
-from issuer.registration import BATCH_LINES
+from issuer.clerks import OneClerk
+from issuer.cli.issuing import BULK_LINES
 from tests.support.ca import notice_line
 from tests.support.command import Prefca, finished, select, start
 
+BATCH_LINES = OneClerk.batch_lines
 NOTICES = 5 * BATCH_LINES
 LISTS = 64
 
@@ -80,6 +82,33 @@ def test_whoever_was_reported_a_certificate_has_it_once(instance: Path, notices:
     assert Counter(serial for (serial,) in issued) == Counter(final.values())
 
 
+@pytest.mark.req("R-4-2-1", "R-4-2-3-1")
+def test_a_long_file_that_is_killed_again_and_again_is_issued_once(instance: Path, tmp_path: Path) -> None:
+    """Each run goes on where the one before was killed; in the end each line has its outcome."""
+    moments = random.Random(4)
+    notices, results = tmp_path / "long.jsonl", tmp_path / "long.results.jsonl"
+    count = BULK_LINES + 1500
+    notices.write_bytes(b"".join(notice_line(number) for number in range(count)))
+    reported: dict[int, str] = {}
+    while len(reported) < count - BULK_LINES:
+        process = start("issue", str(notices), "--results", str(results), instance=instance)
+        while len(serials_in(results)) <= len(reported) and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.2))
+        kill(process)
+        seen = serials_in(results)
+        assert reported.items() <= seen.items()
+        reported = seen
+    ended = finished(start("issue", str(notices), "--results", str(results), instance=instance))
+    assert (ended.status, ended.stderr) == (0, "")
+    final = serials_in(results)
+    assert list(final) == list(range(1, count + 1))
+    assert reported.items() <= final.items()
+    recorded = select("SELECT object FROM operation_record WHERE detail->>'kind' = 'resident'")
+    assert Counter(serial for (serial,) in recorded) == Counter(final.values())
+    assert {f"{serial:016X}" for (serial,) in select("SELECT serial FROM holder")} == set(final.values())
+
+
 @pytest.mark.req("R-4-4-2-4", "R-4-11-2-1")
 def test_an_order_of_revocation_is_carried_out_wholly_or_not_at_all(
     instance: Path, notices: Path, tmp_path: Path, prefca: Prefca
@@ -110,10 +139,10 @@ def test_an_order_of_revocation_is_carried_out_wholly_or_not_at_all(
 def test_a_publication_in_force_is_always_whole(instance: Path, prefca: Prefca) -> None:
     """Whenever a batch is killed; numbers are skipped, never used again."""
     moments = random.Random(3)
-    typical_s = duration_s(start("batch", instance=instance))
+    typical_s = duration_s(start("batch", "--now", instance=instance))
     published = 2
     for _ in range(6):
-        said = kill_after(start("batch", instance=instance), typical_s * moments.uniform(0.6, 1.1))
+        said = kill_after(start("batch", "--now", instance=instance), typical_s * moments.uniform(0.6, 1.1))
         in_force = prefca("status", "--json").json
         assert len(in_force["lists"]) == LISTS
         assert len({made["crl_number"] for made in in_force["lists"]}) == 1
@@ -121,7 +150,7 @@ def test_a_publication_in_force_is_always_whole(instance: Path, prefca: Prefca) 
         assert number >= published
         assert not said or number > published
         published = number
-    assert finished(start("batch", instance=instance)).status == 0
+    assert finished(start("batch", "--now", instance=instance)).status == 0
     whole = select(
         "SELECT count(*), count(partition_id), count(DISTINCT crl_number), max(crl_number)"
         " FROM published_object GROUP BY publication_id ORDER BY publication_id"

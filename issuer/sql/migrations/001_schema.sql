@@ -15,6 +15,7 @@ CREATE TABLE authority (
     name           bytea NOT NULL,                     -- DER of the Name, the issuer of everything signed here
     entry_dn       text NOT NULL,                      -- the same Name as RFC 4514 text: the CA entry of the directory
     created_at     timestamptz NOT NULL,
+    registrations  bigint NOT NULL DEFAULT 0,          -- transactions that issued to residents; they go one at a time
     UNIQUE (prefecture, hierarchy)
 );
 
@@ -77,20 +78,39 @@ CREATE TABLE holder (
 CREATE INDEX holder_person ON holder (person);
 CREATE SEQUENCE subject_number AS bigint MINVALUE 0 MAXVALUE 999999999 NO CYCLE;
 
+-- No foreign keys: revocation_matches() holds the same, once for a statement. Row by row they would lock every
+-- certificate, which is half of the cost of revoking millions.
 CREATE TABLE revocation (
-    serial          bigint PRIMARY KEY REFERENCES certificate,
-    partition_id    integer NOT NULL REFERENCES partition,
+    serial          bigint PRIMARY KEY,
+    partition_id    integer NOT NULL,                                   -- of the certificate: its list
     reason          smallint NOT NULL CHECK (reason BETWEEN 1 AND 5),   -- R-4-4-4-2-2; no suspension (R-4-4-5)
     received_at     timestamptz NOT NULL,                               -- decides the list (R-4-4-3-1)
     revoked_at      timestamptz NOT NULL,
     invalidity_date timestamptz,
     not_after       timestamptz NOT NULL,                               -- of the certificate
     entry           bytea NOT NULL                                      -- DER of its revokedCertificates entry
+        CHECK (substring(entry FROM 5 FOR 8) = int8send(serial))
 );
 CREATE INDEX revocation_of_partition ON revocation (partition_id, serial)
     INCLUDE (entry, not_after, received_at);
 CREATE TRIGGER revocation_final BEFORE UPDATE OR DELETE ON revocation
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- A revocation is of an issued certificate, goes on the list of its municipality and ends with it.
+CREATE FUNCTION revocation_matches() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE wrong bigint;
+BEGIN
+    -- A subquery, so that the plan is one look-up for each row, however many the first statement of a session had.
+    SELECT serial INTO wrong FROM inserted i WHERE (i.partition_id, i.not_after) IS DISTINCT FROM
+        (SELECT (c.partition_id, c.not_after) FROM certificate c WHERE c.serial = i.serial) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the revocation of % names another list or expiry than its certificate', upper(to_hex(wrong))
+            USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER revocation_matches AFTER INSERT ON revocation
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION revocation_matches();
 
 -- An atomic set of everything the repository shows of one authority. The newest one is in force.
 CREATE TABLE publication (
@@ -164,7 +184,7 @@ INSERT INTO change_counter (last) VALUES (0);
 CREATE TABLE change (
     number     bigint PRIMARY KEY,
     kind       text NOT NULL CHECK (kind IN ('revocation', 'publication', 'generation', 'access')),
-    key        bigint,                                 -- serial or publication_id
+    key        bigint,                                 -- serial or publication_id; NULL: any of that kind
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -177,9 +197,14 @@ CREATE FUNCTION record_changes(kind text, keys bigint[]) RETURNS void LANGUAGE s
     SELECT pg_notify('prefca_change', record_changes.kind);
 $$;
 
+-- Thousands of serial numbers at once are told as one change without a key: forget all that was known of any.
 CREATE FUNCTION revocation_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM record_changes('revocation', (SELECT coalesce(array_agg(serial), '{}') FROM inserted));
+    IF (SELECT count(*) FROM inserted) > 10000 THEN
+        PERFORM record_changes('revocation', ARRAY[NULL::bigint]);
+    ELSE
+        PERFORM record_changes('revocation', (SELECT coalesce(array_agg(serial), '{}') FROM inserted));
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER revocation_changes AFTER INSERT ON revocation
@@ -190,7 +215,8 @@ BEGIN
     PERFORM record_changes('publication', ARRAY[NEW.publication_id]);
     RETURN NULL;
 END $$;
-CREATE TRIGGER publication_changes AFTER INSERT ON publication
+-- At the end of the transaction: until then lists are written, and revocations must not wait for that.
+CREATE CONSTRAINT TRIGGER publication_changes AFTER INSERT ON publication DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION publication_inserted();
 
 -- What else servers hold in memory: the CA's keys and delegates, and who may ask. argument: the kind of change.

@@ -1,0 +1,133 @@
+"""`prefca issue`: certificates of residents from the notices of their municipalities."""
+
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+
+from issuer.clerks import Clerks, Employment, clerk_processes
+from issuer.cli.output import json_option, print_json
+from issuer.cli.pace import Pace
+from issuer.cli.results import Done, Results, open_results
+from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
+from issuer.installation import ActiveKey, Installation, active_key, opened
+from issuer.keys import secret_of
+from issuer.notice import MAX_LINE_BYTES
+from issuer.registration import Issued, Refused, open_desk, register
+from settings.load import Settings
+
+BULK_LINES: Final = 1000  # more are worth the half second that processes take to start
+READ_BYTES: Final = 1_048_576
+
+
+@click.command()
+@click.argument("notices", type=click.File("rb"))
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where each line's outcome is written, as JSON Lines.  [default: NOTICES' name with .results.jsonl, here]",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=lambda: len(os.sched_getaffinity(0)),
+    help="How many processes work on a long file; more for a token that signs several at once.  [default: one a core]",
+)
+@json_option
+@click.pass_context
+def issue(context: click.Context, notices: BinaryIO, results: Path | None, processes: int, as_json: bool) -> None:
+    """Issue what the lines of NOTICES ask for: JSON Lines with 基本4情報 and a public key, as docs/integrate.md tells.
+
+    A line that cannot be issued is reported and stops no other. Run again after an interruption: it goes on where it
+    was, and a notice that was issued already gives the same certificate. Exit status 3 if any line was refused.
+    """
+    settings = settings_of(context)
+    results = results or Path(f"{Path(notices.name).name if notices.name != '<stdin>' else 'notices'}.results.jsonl")
+    done = run(_issue(settings, notices, results, processes))
+    if as_json:
+        counts = {"issued": done.issued, "issued_before": done.issued_before, "refused": done.refused}
+        print_json(counts | {"results": str(results)})
+    else:
+        click.echo(
+            f"issued {done.issued}, issued before {done.issued_before}, refused {done.refused};"
+            f" each line's outcome: {results}"
+        )
+    if done.refused:
+        context.exit(REFUSED_STATUS)
+
+
+async def _issue(settings: Settings, notices: BinaryIO, file: Path, processes: int) -> Done:
+    async with opened(settings) as installation:
+        secret = secret_of(settings)
+        async with active_key(installation, secret) as key:
+            # Only now: a run that cannot begin leaves what the last one wrote.
+            with open_results(file, notices, key.generation.certificate) as results:
+                employment = _employment(installation, key, secret)
+                await _issue_rest(installation, key, notices, results, (employment, processes))
+                return results.done
+
+
+async def _issue_rest(
+    installation: Installation,
+    key: ActiveKey,
+    notices: BinaryIO,
+    results: Results,
+    staff: tuple[Employment, int],
+) -> None:
+    done = results.done.line
+    total = _count_lines(notices)
+    lines = islice(_lines(notices), done, None)
+    first = list(islice(lines, BULK_LINES + 1))
+    async with _clerks(*staff, is_bulk=len(first) > BULK_LINES) as clerks:
+        desk = await open_desk(installation, key, now, secrets.token_bytes, clerks)
+        with Pace(total, done, time.monotonic) as pace:
+            async for outcomes in register(desk, chain(first, lines), after=done):
+                results.add(outcomes)
+                for outcome in outcomes:
+                    if isinstance(outcome, Refused):
+                        pace.tell(f"line {outcome.line}: {outcome.code}: {outcome.message}")
+                pace.advance(results.done.line, sum(isinstance(outcome, Issued) for outcome in outcomes))
+
+
+def _employment(installation: Installation, key: ActiveKey, secret: str) -> Employment:
+    return Employment(
+        installation.settings, secret, key.generation.key_reference, installation.authority, key.generation.certificate
+    )
+
+
+@asynccontextmanager
+async def _clerks(employment: Employment, processes: int, *, is_bulk: bool) -> AsyncIterator[Clerks | None]:
+    if not is_bulk:
+        yield None
+        return
+    async with clerk_processes(employment, processes) as clerks:
+        yield clerks
+
+
+def _count_lines(stream: BinaryIO) -> int | None:
+    """How many lines a file has; None for a pipe."""
+    if not stream.seekable():
+        return None
+    count, end = 0, b"\n"
+    while block := stream.read(READ_BYTES):
+        count, end = count + block.count(b"\n"), block[-1:]
+    stream.seek(0)
+    return count + (end != b"\n")
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines; of one that is too long its beginning, which is refused."""
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = stream.readline(READ_BYTES)
+        yield line
+
+
+COMMANDS = (issue,)

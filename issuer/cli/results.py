@@ -1,0 +1,118 @@
+"""The results file of `prefca issue`: one JSON object for each line, in their order, written batch by batch.
+
+Beside it lies, while it is not complete, a note of how far it is: a run that was killed goes on from there, if it gets
+the same notices for the same CA. They are the same if their file has the same size and time of modification. Nothing
+depends on it: a run that begins anew finds what was issued in the database.
+"""
+
+import hashlib
+import json
+import os
+from binascii import b2a_base64
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from issuer.registration import Issued, Outcome
+
+Result = Literal["issued", "issued_before", "refused"]
+Work = Mapping[str, str | int]
+
+NOTE_SUFFIX: Final = ".unfinished"
+_text: Final = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the file has: all lines up to `line`."""
+
+    line: int = 0
+    issued: int = 0
+    issued_before: int = 0
+    refused: int = 0
+
+    def after(self, outcomes: Sequence[Outcome]) -> "Done":
+        """With these too."""
+        results = [result_of(outcome) for outcome in outcomes]
+        return Done(
+            outcomes[-1].line if outcomes else self.line,
+            self.issued + results.count("issued"),
+            self.issued_before + results.count("issued_before"),
+            self.refused + results.count("refused"),
+        )
+
+
+class Results:
+    """The file, open at its end."""
+
+    def __init__(self, stream: BinaryIO, note: Path, work: Work, done: Done) -> None:
+        self.done = done
+        self._stream = stream
+        self._note = note
+        self._work = work
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the outcomes of a batch."""
+        self._stream.write(b"".join(_line(outcome) for outcome in outcomes))
+        self._stream.flush()
+        self.done = self.done.after(outcomes)
+        note = {"work": self._work, "octets": self._stream.tell(), "done": asdict(self.done)}
+        partial = self._note.with_name(self._note.name + ".new")
+        partial.write_text(json.dumps(note))
+        partial.replace(self._note)
+
+
+@contextmanager
+def open_results(file: Path, notices: BinaryIO, ca_certificate: bytes) -> Iterator[Results]:
+    """The results of these notices at this CA: those of an interrupted run, to go on with, else an empty file.
+
+    Only its owner can read the file: certificates are personal data.
+    """
+    work = _work(notices, ca_certificate)
+    note = file.with_name(file.name + NOTE_SUFFIX)
+    file.touch(mode=0o600)
+    with file.open("r+b") as stream:
+        done = _resumed(stream, note, work)
+        yield Results(stream, note, work, done)
+        note.unlink(missing_ok=True)
+
+
+def result_of(outcome: Outcome) -> Result:
+    """The word for it."""
+    if isinstance(outcome, Issued):
+        return "issued_before" if outcome.again else "issued"
+    return "refused"
+
+
+def _work(notices: BinaryIO, ca_certificate: bytes) -> Work:
+    """What is done here; a pipe's content is never the same again."""
+    if not notices.seekable():
+        return {}
+    status = os.fstat(notices.fileno())
+    ca = hashlib.sha256(ca_certificate).hexdigest()
+    return {"ca": ca, "notices_octets": status.st_size, "notices_modified_ns": status.st_mtime_ns}
+
+
+def _resumed(stream: BinaryIO, note: Path, work: Work) -> Done:
+    """How far the file is, positioned and cut off there."""
+    done, octets = Done(), 0
+    try:
+        noted = json.loads(note.read_text())
+        if work and noted["work"] == work and noted["octets"] <= stream.seek(0, os.SEEK_END):
+            done, octets = replace(done, **noted["done"]), noted["octets"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no note, or none that can be read: from the beginning
+    stream.seek(octets)
+    stream.truncate()
+    return done
+
+
+def _line(outcome: Outcome) -> bytes:
+    beginning = f'{{"line": {outcome.line}, "notice_number": {_text(outcome.notice_number)}'
+    if isinstance(outcome, Issued):
+        result = f'"{result_of(outcome)}", "serial": "{outcome.serial:016X}", "certificate": "'
+        return f'{beginning}, "result": {result}'.encode() + b2a_base64(outcome.certificate, newline=False) + b'"}\n'
+    refusal = f'"{result_of(outcome)}", "code": {_text(outcome.code)}, "message": {_text(outcome.message)}'
+    return f'{beginning}, "result": {refusal}}}\n'.encode()

@@ -1,0 +1,134 @@
+"""The results file of `prefca issue`, and how a run that was interrupted goes on with it."""
+
+import io
+import json
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from issuer.cli.results import Done, open_results
+from issuer.registration import Issued, Outcome, Refused
+
+pytestmark = pytest.mark.req("R-4-2-1")
+
+CA = b"certificate of the CA"
+FIRST: list[Outcome] = [
+    Issued(1, "N-1", 0x5A, b"\x30\x00", again=False),
+    Issued(2, None, 0x5B, b"\x30\x00", again=True),
+]
+SECOND: list[Outcome] = [Refused(4, '"ニ"', "wrong-value", "項目「性別」…")]
+
+
+@pytest.fixture
+def notices(tmp_path: Path) -> Path:
+    """A notice file; what is in it does not matter here."""
+    file = tmp_path / "notices.jsonl"
+    file.write_bytes(b"notices")
+    return file
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def interrupted(file: Path, notices: Path) -> None:
+    """A run that reported FIRST and was killed while it wrote more."""
+    with suppress(KeyboardInterrupt), notices.open("rb") as stream, open_results(file, stream, CA) as results:
+        results.add(FIRST)
+        raise KeyboardInterrupt
+    with file.open("ab") as torn:
+        torn.write(b'{"line": 3, "noti')
+
+
+def test_each_line_says_what_became_of_a_notice(tmp_path: Path, notices: Path) -> None:
+    """As JSON, whatever the municipality's number has in it; only the owner can read it."""
+    file = tmp_path / "results"
+    with notices.open("rb") as stream, open_results(file, stream, CA) as results:
+        results.add(FIRST)
+        results.add(SECOND)
+        assert results.done == Done(4, issued=1, issued_before=1, refused=1)
+    assert lines_of(file) == [
+        {"line": 1, "notice_number": "N-1", "result": "issued", "serial": "000000000000005A", "certificate": "MAA="},
+        {
+            "line": 2,
+            "notice_number": None,
+            "result": "issued_before",
+            "serial": "000000000000005B",
+            "certificate": "MAA=",
+        },
+        {
+            "line": 4,
+            "notice_number": '"ニ"',
+            "result": "refused",
+            "code": "wrong-value",
+            "message": "項目「性別」…",
+        },
+    ]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "notices.jsonl"}
+
+
+def test_an_interrupted_run_goes_on_behind_its_last_whole_batch(tmp_path: Path, notices: Path) -> None:
+    """What was torn is cut off; the counts are those of both runs."""
+    file = tmp_path / "results"
+    interrupted(file, notices)
+    with notices.open("rb") as stream, open_results(file, stream, CA) as results:
+        assert results.done == Done(2, issued=1, issued_before=1)
+        results.add(SECOND)
+        assert results.done == Done(4, issued=1, issued_before=1, refused=1)
+    assert [line["line"] for line in lines_of(file)] == [1, 2, 4]
+
+
+def change_notices(notices: Path, file: Path) -> BinaryIO:
+    notices.write_bytes(b"corrected notices")
+    return notices.open("rb")
+
+
+def touch_notices(notices: Path, file: Path) -> BinaryIO:
+    os.utime(notices, ns=(0, 0))
+    return notices.open("rb")
+
+
+def empty_results(notices: Path, file: Path) -> BinaryIO:
+    file.write_bytes(b"")
+    return notices.open("rb")
+
+
+def spoil_note(notices: Path, file: Path) -> BinaryIO:
+    file.with_name(file.name + ".unfinished").write_bytes(b"\x00\xff")
+    return notices.open("rb")
+
+
+class Pipe(io.BytesIO):
+    """What cannot be read again."""
+
+    def seekable(self) -> bool:
+        """No."""
+        return False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_notices, touch_notices, empty_results, spoil_note, lambda *_: Pipe(b"notices")],
+    ids=["other notices", "notices of another time", "results emptied", "a broken note", "a pipe"],
+)
+def test_otherwise_a_run_begins_anew(tmp_path: Path, notices: Path, change: Callable[[Path, Path], BinaryIO]) -> None:
+    """Nothing of the old results stays."""
+    file = tmp_path / "results"
+    interrupted(file, notices)
+    with change(notices, file) as stream, open_results(file, stream, CA) as results:
+        assert results.done == Done()
+    assert file.read_bytes() == b""
+
+
+def test_results_of_another_ca_are_not_gone_on_with(tmp_path: Path, notices: Path) -> None:
+    """Tokyo's notices mean nothing to Toyama."""
+    file = tmp_path / "results"
+    interrupted(file, notices)
+    with notices.open("rb") as stream, open_results(file, stream, b"another CA") as results:
+        assert results.done == Done()
