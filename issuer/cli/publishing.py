@@ -1,96 +1,116 @@
-"""`prefca batch`, `status`, `export`: lists and what is in force."""
+"""`prefca status`, `export`: lists and what is in force."""
 
 import base64
 import textwrap
 from dataclasses import dataclass
-from datetime import datetime
 from typing import BinaryIO
 
 import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer import batch
-from issuer.authority import Kind
-from issuer.cli.output import json_option, print_json, print_table
-from issuer.cli.root import now, run, settings_of
+from issuer import delegate
+from issuer.alarm import Alarm, Sight, alarms
+from issuer.cli.output import json_option, print_json, print_table, text
+from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import Installation, active_key, opened
+from issuer.installation import Installation, opened
 from issuer.municipality import municipality
 from issuer.revocation import parse_serial
-from issuer.rows import PublishedList
+from issuer.rows import Publication, PublishedList
+from issuer.schedule import Schedule
+from issuer.which_ca import issuing_ca, with_list
 from pkix.validity import UpdateWindow
 from settings.load import Settings
 
 
-@click.command("batch")
-@json_option
-@click.pass_context
-def batch_command(context: click.Context, as_json: bool) -> None:
-    """Publish now: one CRL for each municipality, the ARL, the CRL of operations certificates, all at once.
-
-    Killed at any point, the publication before stays in force; run it again.
-    """
-    published = run(_batch(settings_of(context)))
-    if as_json:
-        print_json(
-            {
-                "publication": published.publication_id,
-                "lists": published.lists,
-                "entries": published.entries,
-                "size": published.size,
-                **_dates(published.window),
-            }
-        )
-    else:
-        click.echo(
-            f"publication {published.publication_id} is in force: {published.lists} lists with"
-            f" {published.entries} entries, {published.size} octets; nextUpdate {_text(published.window.next_update)}"
-        )
-
-
-async def _batch(settings: Settings) -> batch.Published:
-    async with opened(settings) as installation, active_key(installation) as key:
-        return await batch.run(installation, key, now())
-
-
 @click.command()
+@click.option("--check", "is_check", is_flag=True, help="Tell alarms only; exit status 5 while one stands.")
 @json_option
 @click.pass_context
-def status(context: click.Context, as_json: bool) -> None:
-    """Show the CA, its keys, and for each list its number, dates, entries and size."""
-    report = run(_status(settings_of(context)))
-    if as_json:
-        print_json({**report.facts, "lists": report.lists})
+def status(context: click.Context, is_check: bool, as_json: bool) -> None:
+    """Show the CA, its keys, and for each list its number, dates, entries and size.
+
+    With --check, for a monitoring program: are regular lists late, do those in force end soon?
+    """
+    settings = settings_of(context)
+    if is_check:
+        _check(context, settings, as_json=as_json)
         return
-    for heading, facts in report.facts.items():
-        click.echo(f"{heading.replace('_', ' ')}: " + ", ".join(f"{k} {_text(v)}" for k, v in facts.items()))
-    print_table(["list", "name", "CRLNumber", "entries", "octets"], [list(row.values()) for row in report.lists])
+    reports, worst = run(each(settings, _status))
+    if as_json:
+        told = {ca: {**report.facts, "alarms": report.alarms, "lists": report.lists} for ca, report in reports.items()}
+        print_json(for_scripts(settings, told))
+    else:
+        for report in reports.values():
+            _print(report)
+    context.exit(worst)
+
+
+def _check(context: click.Context, settings: Settings, *, as_json: bool) -> None:
+    found, worst = run(each(settings, _alarms))
+    told = {ca: [{"name": alarm.name, "message": alarm.message} for alarm in alarms] for ca, alarms in found.items()}
+    if as_json:
+        print_json(for_scripts(settings, told))
+    else:
+        for ca, alarms in found.items():
+            click.echo(f"{ca}: " + ("; ".join(map(str, alarms)) or "no alarm"))
+    context.exit(max(worst, ALARM_STATUS if any(found.values()) else 0))
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
     facts: dict[str, dict[str, object]]
+    alarms: list[str]
     lists: list[dict[str, object]]
+
+
+def _print(report: _Report) -> None:
+    for heading, facts in report.facts.items():
+        click.echo(f"{heading.replace('_', ' ')}: " + ", ".join(f"{k} {text(v)}" for k, v in facts.items()))
+    for alarm in report.alarms:
+        click.echo(f"ALARM {alarm}")
+    columns = ["list", "name", "CRLNumber", "entries", "octets", "thisUpdate", "next publication", "nextUpdate"]
+    print_table(columns, [list(row.values()) for row in report.lists])
+
+
+async def _alarms(settings: Settings) -> list[Alarm]:
+    async with opened(settings) as installation:
+        in_force = await installation.store.publication_in_force(installation.authority_id)
+        return await _standing(installation, in_force)
+
+
+async def _standing(installation: Installation, in_force: Publication | None) -> list[Alarm]:
+    store, authority_id, moment = installation.store, installation.authority_id, now()
+    of_lists = alarms(Schedule.of(installation.settings), Sight(moment, in_force=in_force), moment)
+    generation = await store.active_generation(authority_id)
+    number = 0 if generation is None else generation.number
+    return [*of_lists, *delegate.alarms(await store.delegates(authority_id), number, moment)]
 
 
 async def _status(settings: Settings) -> _Report:
     async with opened(settings) as installation:
         store, authority_id = installation.store, installation.authority_id
         generation = await store.active_generation(authority_id)
-        delegates = await store.newest_certificates(authority_id, Kind.OCSP, 1)
+        delegates = await store.delegates(authority_id)
         issued, revoked, valid = await store.counts(authority_id, now())
         publication = await store.publication_in_force(authority_id)
-        lists = await store.lists_in_force(publication.publication_id) if publication else []
+        lists = await store.published_lists(publication.publication_id) if publication else []
         authority = installation.authority
         facts: dict[str, dict[str, object]] = {
             "authority": {"name": authority.name.rfc4514_string(), "hierarchy": authority.hierarchy},
             "ca_certificate": _certificate(generation.certificate) if generation else {},
-            "ocsp_delegate": _certificate(delegates[0].der) if delegates else {},
+            "ocsp_delegate": _certificate(delegates[0].certificate.der) if delegates else {},
             "certificates": {"issued": issued, "revoked": revoked, "valid": valid},
-            "publication": {"number": publication.publication_id, **_dates(publication.window)} if publication else {},
+            "publication": _publication(publication) if publication else {},
         }
-        return _Report(facts, [_list_row(made) for made in lists])
+        dated = dates(publication.window) if publication else {}
+        standing = await _standing(installation, publication)
+        return _Report(facts, [str(alarm) for alarm in standing], [list_row(made) | dated for made in lists])
+
+
+def _publication(publication: Publication) -> dict[str, object]:
+    return {"number": publication.publication_id, "cut_off": publication.cut_off, **dates(publication.window)}
 
 
 def _certificate(der: bytes) -> dict[str, object]:
@@ -102,26 +122,24 @@ def _certificate(der: bytes) -> dict[str, object]:
     }
 
 
-def _list_row(made: PublishedList) -> dict[str, object]:
+def list_row(made: PublishedList) -> dict[str, object]:
+    """A list as a row of a table."""
     return {
         "list": made.code or made.kind,
         "name": municipality(made.code).name_ja if made.code else {"ca": "ARL", "operations": "CRL"}[made.kind],
         "crl_number": made.crl_number,
         "entries": made.entries,
-        "size": len(made.value),
+        "size": made.size,
     }
 
 
-def _dates(window: UpdateWindow) -> dict[str, object]:
+def dates(window: UpdateWindow) -> dict[str, object]:
+    """Those of all lists of a publication."""
     return {
         "this_update": window.this_update,
         "next_publish": window.next_publish,
         "next_update": window.next_update,
     }
-
-
-def _text(value: object) -> str:
-    return value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
 
 
 @click.command()
@@ -138,11 +156,16 @@ def export(context: click.Context, what: str, which: str | None, der: bool, outp
     if (which is None) == (what in {"crl", "certificate"}):
         raise click.UsageError("`crl` takes a municipality's code, `certificate` a serial number, the others nothing")
     octets = run(_find(settings_of(context), what, which or ""))
-    armored = octets if der else _pem(octets, "CERTIFICATE" if what in {"ca", "certificate"} else "X509 CRL")
+    armored = octets if der else pem(octets, "CERTIFICATE" if what in {"ca", "certificate"} else "X509 CRL")
     output.write(armored)
 
 
 async def _find(settings: Settings, what: str, which: str) -> bytes:
+    if what == "crl":
+        settings = with_list(settings, which)
+    if what == "certificate":
+        serial = parse_serial(which)
+        settings = settings.of((await issuing_ca(settings, [serial]))[serial])
     async with opened(settings) as installation:
         if what == "certificate":
             return await _find_certificate(installation, parse_serial(which))
@@ -162,17 +185,19 @@ async def _find_certificate(installation: Installation, serial: int) -> bytes:
 
 
 async def _find_list(installation: Installation, which: str) -> bytes:
-    publication = await installation.store.publication_in_force(installation.authority_id)
-    lists = await installation.store.lists_in_force(publication.publication_id) if publication else []
-    for made in lists:
-        if which == (made.code or made.kind):
-            return made.value
+    store = installation.store
+    publication = await store.publication_in_force(installation.authority_id)
+    if publication is not None:
+        for made in await store.published_lists(publication.publication_id):
+            if which == (made.code or made.kind):
+                return await store.published_value(publication.publication_id, made.partition_id)
     raise RefusedError(f"no list of {which} is in force; `prefca status` shows those that are")
 
 
-def _pem(octets: bytes, label: str) -> bytes:
+def pem(octets: bytes, label: str) -> bytes:
+    """Armored DER (RFC 7468)."""
     lines = textwrap.wrap(base64.b64encode(octets).decode(), 64)
     return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
 
 
-COMMANDS = (batch_command, status, export)
+COMMANDS = (status, export)

@@ -20,7 +20,7 @@ from issuer import batch, service_ca, supervision
 from issuer.cli.credentials import give_network, give_password
 from issuer.cli.output import progress
 from issuer.cli.parties import AGREEMENT, bind_name, register
-from issuer.cli.root import now, run, settings_of
+from issuer.cli.root import each, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import ActiveKey, Installation, active_key, configured_authority, opened, require_database
 from issuer.municipality import municipalities_of
@@ -28,11 +28,12 @@ from issuer.registration import Issued, open_desk
 from issuer.registration import register as register_residents
 from issuer.revocation import RevocationOrder, revoke
 from issuer.sample import sample_notices
+from issuer.schedule import Schedule
 from pkix.names import text
 from pkix.revocation import CRLReason
 from pkix.software import write_secret
 from pkix.validity import Validity
-from settings.load import Settings
+from settings.load import Settings, load
 
 SAMPLE_PARTY: Final = "sample-verifier"
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
@@ -46,42 +47,63 @@ PASSWORD_OCTETS: Final = 16
 def sample(context: click.Context, count: int) -> None:
     """Fill a test CA with invented residents: issue, revoke every fifth, publish, register a relying party.
 
-    What a visitor needs goes to <instance>/sample/: certificates, notices, a bind password. Run again, it does nothing.
+    What a visitor needs goes to <instance>/sample/: certificates, notices, a bind password; what is of a second CA goes
+    to a directory of its name in there. Run again, it does nothing.
     """
     settings = settings_of(context)
+
+    async def work(one: Settings) -> Path | None:
+        directory = _sample_directory(one)
+        if (directory / "README").exists():
+            return None
+        await _sample(one, directory, count)
+        return directory
+
+    made, status = run(each(settings, work))
+    for directory in made.values():
+        if directory is None:
+            click.echo("the samples are there already")
+        else:
+            click.echo(f"{count} sample certificates are issued, every fifth revoked; see {directory}")
+    context.exit(status)
+
+
+def _sample_directory(settings: Settings) -> Path:
+    """Where the samples of a CA are; the first CA of the file was the only one once, and has the plain name."""
+    directory = settings.instance / "sample"
+    is_first = settings.ca.prefecture == load(settings.instance).prefectures[0]
+    return directory if is_first else directory / settings.ca.prefecture
+
+
+async def _sample(settings: Settings, directory: Path, count: int) -> None:
     if settings.ca.hierarchy != "test":
         raise RefusedError("samples are for the test hierarchy only")
-    if (settings.instance / "sample" / "README").exists():
-        click.echo("the samples are there already")
-        return
-    run(_sample(settings, count))
-    click.echo(f"{count} sample certificates are issued, every fifth revoked; see {settings.instance / 'sample'}")
-
-
-async def _sample(settings: Settings, count: int) -> None:
-    directory = settings.instance / "sample"
-    directory.mkdir(exist_ok=True)
-    notices = directory / "notices.jsonl"
-    if not notices.exists():
-        _write_notices(notices, settings, count)
+    require_database(settings)
+    notices = _notices(settings, directory, count)
     async with opened(settings) as installation, active_key(installation) as key:
         desk = await open_desk(installation, key, now, secrets.token_bytes)
         with notices.open("rb") as lines:
             outcomes = [outcome async for batch_ in register_residents(desk, lines) for outcome in batch_]
         issued = [outcome for outcome in outcomes if isinstance(outcome, Issued)]
         await _revoke_some(installation, issued)
-        await batch.run(installation, key, now())
-        await _register_party(installation, directory)
+        moment = now()
+        await batch.run(installation, key, moment, next_publish=Schedule.of(settings).next(moment))
+        await _register_party(installation)
     _export(directory, key, issued)
 
 
-def _write_notices(file: Path, settings: Settings, count: int) -> None:
+def _notices(settings: Settings, directory: Path, count: int) -> Path:
     """Invent residents and their keys. The keys' private halves are nobody's: they are forgotten here."""
+    file = directory / "notices.jsonl"
+    if file.exists():
+        return file
+    directory.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool, progress("keys") as bar:
         keys = bar.track(pool.map(lambda _: _public_key(), range(count)), total=count, description="making key pairs")
         invented = sample_notices(settings.ca.prefecture, count, random.Random(secrets.token_bytes(16)), keys)  # noqa: S311 - invents persons
         text = "".join(json.dumps(notice, ensure_ascii=False) + "\n" for notice in invented)
     write_secret(file, text.encode())
+    return file
 
 
 def _public_key() -> bytes:
@@ -96,11 +118,11 @@ async def _revoke_some(installation: Installation, issued: list[Issued]) -> None
         await revoke(installation, order, now())
 
 
-async def _register_party(installation: Installation, directory: Path) -> None:
+async def _register_party(installation: Installation) -> None:
     """A verifier that is recognised on this machine, and binds with a password."""
     if any(party.name == SAMPLE_PARTY for party in await installation.parties.relying_parties()):
         return
-    password_file = directory / "verifier.password"
+    password_file = installation.settings.instance / "sample" / "verifier.password"
     if not password_file.exists():
         write_secret(password_file, secrets.token_hex(PASSWORD_OCTETS).encode())
     async with installation.store.transaction():
@@ -133,16 +155,35 @@ def up(context: click.Context) -> None:
 
 def _what_to_try(settings: Settings) -> str:
     """A table of what listens where, and lines to paste: they work as they are."""
-    authority = configured_authority(settings)
-    samples, tls = settings.instance / "sample", settings.instance / "tls"
     ldap = f"ldap://{settings.repository.listen}"
-    municipality = authority.distribution_point(municipalities_of(settings.ca.prefecture)[0])
     listening = [
         ("OCSP", f"http://{settings.ocsp.listen}/"),
         *([("OCSP", f"https://{settings.ocsp.tls_listen}/")] if settings.ocsp.tls_listen else ()),
         ("LDAP", f"{ldap}/ (StartTLS)"),
         *([("LDAPS", f"ldaps://{settings.repository.tls_listen}/")] if settings.repository.tls_listen else ()),
     ]
+    return "\n".join(
+        [
+            "",
+            *(_is_up(one) for one in settings.each()),
+            *(f"  {what:<6}{where}" for what, where in listening),
+            *(line for one in settings.each() for line in _lines_to_paste(one)),
+            "",
+            "Ctrl-C stops everything.",
+        ]
+    )
+
+
+def _is_up(settings: Settings) -> str:
+    authority = configured_authority(settings)
+    return f"{authority.hierarchy} CA of {settings.ca.prefecture} is up: {text(authority.name)}"
+
+
+def _lines_to_paste(settings: Settings) -> list[str]:
+    """What to ask about one CA."""
+    authority, samples = configured_authority(settings), _sample_directory(settings)
+    ldap, tls = f"ldap://{settings.repository.listen}", settings.instance / "tls"
+    municipality = authority.distribution_point(municipalities_of(settings.ca.prefecture)[0])
     ocsp_line = (
         f"openssl ocsp -issuer {samples}/ca.pem -CAfile {samples}/ca.pem -url http://{settings.ocsp.listen}/"
         f" -cert {samples}"
@@ -154,22 +195,15 @@ def _what_to_try(settings: Settings) -> str:
         f"  {ocsp_line}/good.pem",
         f"  {ocsp_line}/revoked.pem",
         "A municipality's CRL, for a relying party that binds:",
-        f"  {bound} -D {shlex.quote(bind_name(SAMPLE_PARTY))} -y {samples}/verifier.password"
+        f"  {bound} -D {shlex.quote(bind_name(SAMPLE_PARTY))} -y {settings.instance}/sample/verifier.password"
         f" -b {shlex.quote(text(municipality))} -s base certificateRevocationList",
     ]
-    return "\n".join(
-        [
-            "",
-            f"{authority.hierarchy} CA of {settings.ca.prefecture} is up: {text(authority.name)}",
-            *(f"  {what:<6}{where}" for what, where in listening),
-            *(sample_lines if (samples / "README").exists() else ()),
-            "The CA certificate and the ARL, for everybody:",
-            f"  ldapsearch -x -LLL -H {ldap} -b {shlex.quote(text(authority.name))} -s base",
-            f"  curl -s '{ldap}/{quote(text(authority.name), safe='=,')}?cACertificate,authorityRevocationList?base'",
-            "",
-            "Ctrl-C stops everything.",
-        ]
-    )
+    return [
+        *(sample_lines if (samples / "README").exists() else ()),
+        "The CA certificate and the ARL, for everybody:",
+        f"  ldapsearch -x -LLL -H {ldap} -b {shlex.quote(text(authority.name))} -s base",
+        f"  curl -s '{ldap}/{quote(text(authority.name), safe='=,')}?cACertificate,authorityRevocationList?base'",
+    ]
 
 
 COMMANDS = (sample, up)

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,16 +104,35 @@ def select(sql: str, user: str = "prefca") -> list[tuple[Any, ...]]:
     return asyncio.run(rows())
 
 
-@pytest.fixture(scope="session")
-def set_up_template(postgres_instance: Path) -> Iterator[tuple[Path, Database]]:
-    """An instance that `prefca init` set up, and its database, to be copied."""
+@contextmanager
+def set_up(postgres_instance: Path, *commands: Sequence[str]) -> Iterator[tuple[Path, Database]]:
+    """An instance after these commands, and its database, to be copied."""
     with reachable_directory() as instance, asyncio.Runner() as runner:
         creation = fresh_database(postgres_instance)
         database = runner.run(creation.__aenter__())
-        ended = finished(start("init", instance=instance, dsn=database.dsn))
-        assert ended.status == 0, ended
+        for command in commands:
+            ended = finished(start(*command, instance=instance, dsn=database.dsn))
+            assert ended.status == 0, ended
         yield instance, database
         runner.run(creation.__aexit__(None, None, None))
+
+
+@asynccontextmanager
+async def copied(template: tuple[Path, Database], instance: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """A copy of both; `prefca` finds it by the environment."""
+    template_instance, template_database = template
+    shutil.copytree(template_instance, instance)
+    async with fresh_database(template_database.instance, template_database.name) as database:
+        patch.setenv(INSTANCE_VARIABLE, str(instance))
+        patch.setenv(DSN_VARIABLE, database.dsn)
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def set_up_template(postgres_instance: Path) -> Iterator[tuple[Path, Database]]:
+    """An instance that `prefca init` set up, and its database, to be copied."""
+    with set_up(postgres_instance, ["init"]) as template:
+        yield template
 
 
 @pytest.fixture
@@ -128,10 +148,6 @@ def shared_instance(set_up_template: tuple[Path, Database], tmp_path: Path, monk
 async def instance(
     set_up_template: tuple[Path, Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Path]:
-    """An instance that is set up, for this test alone; `prefca` finds it by the environment."""
-    template_instance, template = set_up_template
-    instance = shutil.copytree(template_instance, tmp_path / "instance")
-    async with fresh_database(template.instance, template.name) as database:
-        monkeypatch.setenv(INSTANCE_VARIABLE, str(instance))
-        monkeypatch.setenv(DSN_VARIABLE, database.dsn)
+    """An instance that is set up, for this test alone."""
+    async with copied(set_up_template, tmp_path / "instance", monkeypatch) as instance:
         yield instance

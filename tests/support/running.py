@@ -66,21 +66,22 @@ class RunningCA:
     ldap: Endpoint
     ldaps: Endpoint
     bind_name: str = "uid=sample-verifier,ou=Relying Parties,o=JPKI,c=JP"
+    samples: Path = Path("sample")  # below the instance
 
     @property
     def ca(self) -> Path:
         """The CA certificate, PEM."""
-        return self.instance / "sample" / "ca.pem"
+        return self.instance / self.samples / "ca.pem"
 
     @property
     def good(self) -> Path:
         """A certificate of a resident of Chiyoda-ku, PEM."""
-        return self.instance / "sample" / "good.pem"
+        return self.instance / self.samples / "good.pem"
 
     @property
     def revoked(self) -> Path:
         """A certificate of a resident of Chuo-ku, revoked for keyCompromise, PEM."""
-        return self.instance / "sample" / "revoked.pem"
+        return self.instance / self.samples / "revoked.pem"
 
     @property
     def service_ca(self) -> Path:
@@ -161,6 +162,7 @@ class RunningCA:
             "PREFCA_REPOSITORY__LISTEN": str(self.ldap),
             "PREFCA_REPOSITORY__TLS_LISTEN": str(self.ldaps),
             "PREFCA_REPOSITORY__ADMIN_LISTEN": "",
+            "PREFCA_SCHEDULER__ADMIN_LISTEN": "",
         }
 
 
