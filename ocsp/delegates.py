@@ -3,8 +3,8 @@
 A delegate that does not pass every check is left out, with a reason. Another host may well have its key.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -49,7 +49,7 @@ class KeyStore:
     """One encrypted PKCS#8 file per delegate."""
 
     directory: Path
-    passphrase: bytes = field(repr=False)
+    passphrase: Callable[[], bytes]  # as it is now: the keys may have been encrypted anew; raises SigningError
 
     def file(self, serial: int) -> Path:
         """The key file of one delegate."""
@@ -57,7 +57,7 @@ class KeyStore:
 
     def signer(self, serial: int) -> Signer:
         """The key in that file. Decrypting it takes about 50 ms."""
-        return software.load(self.file(serial), self.passphrase)
+        return software.load(self.file(serial), self.passphrase())
 
     def place(self, serial: int) -> str:
         """The name of that file."""

@@ -34,14 +34,15 @@ def delegate_keys(settings: Settings) -> Iterator[Keys]:
     """
     section = settings.ocsp
     if section.pkcs11_module is None or section.pkcs11_token is None:
-        passphrase = _secret(settings, section.passphrase_file, "passphrase of the responder's keys", "passphrase_file")
-        yield KeyStore(settings.path(section.key_directory), passphrase)
+        what, file = "passphrase of the responder's keys", section.passphrase_file
+        keys = KeyStore(settings.path(section.key_directory), lambda: _secret(settings, file, what, "passphrase_file"))
+        with _starting():
+            keys.passphrase()
+        yield keys
         return
-    pin = _secret(settings, section.pkcs11_pin_file, f"PIN of token {section.pkcs11_token}", "pkcs11_pin_file")
-    try:
+    with _starting():
+        pin = _secret(settings, section.pkcs11_pin_file, f"PIN of token {section.pkcs11_token}", "pkcs11_pin_file")
         token = pkcs11.open_token(section.pkcs11_module, section.pkcs11_token, pin.decode("ascii", "replace"))
-    except SigningError as e:
-        raise StartError(str(e)) from e
     with token:
         yield TokenKeys(token)
 
@@ -103,6 +104,15 @@ def _secret(settings: Settings, file: Path, what: str, key: str) -> bytes:
     try:
         return settings.path(file).read_bytes().rstrip(b"\r\n")
     except OSError as e:
-        raise StartError(
+        raise SigningError(
             f"{settings.path(file)}: {e.strerror}; put the {what} there, or change `ocsp.{key}` in prefca.toml"
         ) from e
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """What makes a delegate useless later keeps the program from starting."""
+    try:
+        yield
+    except SigningError as e:
+        raise StartError(str(e)) from e

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -76,6 +76,16 @@ class Token:
         """
         with self.session() as session:
             session.generate_rsa(label)
+        return self.signer(label)
+
+    def generate_p256(self, label: str) -> "Pkcs11Signer":
+        """Make a P-256 key pair with the same properties.
+
+        Raises:
+            SigningError: the token has a key named `label` already, has no such curve, is write-protected, or gone.
+        """
+        with self.session() as session:
+            session.generate_p256(label)
         return self.signer(label)
 
     @contextmanager
@@ -214,23 +224,23 @@ class _Session:
 
     def generate_rsa(self, label: str) -> None:
         """Make an RSA key pair in the token."""
+        with self._writable(label) as session:
+            session.generate_keypair(KeyType.RSA, RSA_BITS, **_key_pair(label))
+
+    def generate_p256(self, label: str) -> None:
+        """Make a P-256 key pair in the token."""
+        with self._writable(label) as session:
+            curve = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: P256}, local=True)
+            curve.generate_keypair(**_key_pair(label))
+
+    @contextmanager
+    def _writable(self, label: str) -> Iterator[Session]:
+        """A session that may make a key pair of this name."""
         if self._find(ObjectClass.PRIVATE_KEY, label) or self._find(ObjectClass.PUBLIC_KEY, label):
             raise SigningError(f"there is a key named {label} already; choose another name")
         writable = self._session.token.open(rw=True)
         try:
-            writable.generate_keypair(
-                KeyType.RSA,
-                RSA_BITS,
-                label=label,
-                id=label.encode(),
-                store=True,
-                capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
-                private_template={
-                    Attribute.SENSITIVE: True,
-                    Attribute.EXTRACTABLE: False,
-                    Attribute.SIGN_RECOVER: False,
-                },
-            )
+            yield writable
         finally:
             writable.close()
 
@@ -248,3 +258,14 @@ class _Session:
             sorted(str(key[Attribute.LABEL]) for key in self._session.get_objects({Attribute.CLASS: kind}))
         )
         raise NoSuchKeyError(f"no {what} is named {label}; correct the name (there is: {there or 'none'})")
+
+
+def _key_pair(label: str) -> dict[str, Any]:
+    """What a key pair is made with: the private key never leaves the token, and only signs."""
+    return {
+        "label": label,
+        "id": label.encode(),
+        "store": True,
+        "capabilities": MechanismFlag.SIGN | MechanismFlag.VERIFY,
+        "private_template": {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.SIGN_RECOVER: False},
+    }

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_network
@@ -210,6 +211,13 @@ class MemoryStore:
             self._delegates = [delegate for delegate in self._delegates if delegate.serial != serial]
             self._changed("revocation", serial)
 
+    def revoke_all(self, status: Revoked) -> None:
+        """Thousands of certificates are revoked at once: the feed names none of them."""
+        for serial, issued in self.certificates.items():
+            self.certificates[serial] = replace(issued, status=status)
+        self._delegates = []
+        self._changed("revocation")
+
     def grant(self, party: str, credential: Credential | str, period: Period) -> None:
         """A relying party gets the right `ocsp`, recognised by a network or something else."""
         known_by = Network(ip_network(credential)) if isinstance(credential, str) else credential
@@ -316,7 +324,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 def key_store(directory: Path, *keys: tuple[int, PrivateKey]) -> KeyStore:
     """Key files below `directory`: (serial number of the delegate, key)."""
-    store = KeyStore(directory / "ocsp", PASSPHRASE)
+    store = KeyStore(directory / "ocsp", lambda: PASSPHRASE)
     for serial, key in keys:
         software.store(store.file(serial), key, PASSPHRASE)
     return store

@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import ClientSession
 
-from tests.support.database import Database
 from tests.support.ocsp import CA, PASSPHRASE, SERIAL, Records, around, key_store, request, rsa_key
 
 NOW = datetime.now(UTC)
@@ -36,6 +35,14 @@ async def fill(records: Records) -> None:
     await records.add_ca(CA_1, DELEGATE)
     await records.add(SERIAL)
     await records.grant("verifier", "127.0.0.0/8", around(NOW))
+
+
+class Reachable(Protocol):
+    """A database."""
+
+    @property
+    def dsn(self) -> str:
+        """Where it is."""
 
 
 @dataclass
@@ -74,7 +81,7 @@ class Program:
             return await self.process.wait()
 
 
-async def start(instance: Path, database: Database, *options: str, **environment: str) -> Program:
+async def start(instance: Path, database: Reachable, *options: str, **environment: str) -> Program:
     """Start the program on free ports."""
     settings = {
         "PREFCA_DATABASE__DSN": database.dsn,
@@ -95,7 +102,7 @@ async def start(instance: Path, database: Database, *options: str, **environment
 
 @asynccontextmanager
 async def running(
-    instance: Path, database: Database, *options: str, **environment: str
+    instance: Path, database: Reachable, *options: str, **environment: str
 ) -> AsyncIterator[tuple[Program, str]]:
     """The program, and its URL."""
     program = await start(instance, database, *options, **environment)

@@ -58,7 +58,7 @@ def test_a_delegate_that_cannot_be_used_is_refused(
 
 def test_a_wrong_passphrase_is_refused(keys: KeyStore) -> None:
     """And it is not in the message."""
-    loaded = load([RIGHT], [CA_1.generation], KeyStore(keys.directory, b"wrong"), NOW)
+    loaded = load([RIGHT], [CA_1.generation], KeyStore(keys.directory, lambda: b"wrong"), NOW)
     assert not loaded.delegates
     assert "passphrase" in loaded.refusals[0]
     assert "wrong passphrase" in loaded.refusals[0]

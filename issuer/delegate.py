@@ -1,0 +1,162 @@
+"""OCSP delegates: whose keys sign the responder's answers (R-1-3-2-4; RFC 6960, section 4.2.2.2).
+
+First there is the key, then the certificate, then its record. So a running responder, which hears of the record, finds
+the key of a new delegate where it looks for it, and takes the delegate over without a restart.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from issuer.alarm import Alarm
+from issuer.authority import Kind
+from issuer.certification import certify
+from issuer.errors import RefusedError
+from issuer.installation import ActiveKey, Installation, active_key
+from issuer.keys import CA_KEY_BITS, CAKeys, KeyAlgorithm, delegate_label, open_delegate_keys
+from issuer.profile import ocsp_delegate, serial_number
+from issuer.rows import DelegateRow, new_certificate
+from pkix.signing import NoSuchKeyError, PublicKey
+from pkix.software import write_secret
+from pkix.validity import whole_second
+from settings.load import Settings
+
+RENEW_BEFORE: Final = timedelta(days=30)  # the end: time enough for a ceremony
+_PASSPHRASE_OCTETS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A delegate that was certified and recorded."""
+
+    serial: int
+    certificate: bytes  # DER
+    place: str  # where the responder looks for its key
+
+
+def requested_key(octets: bytes) -> PublicKey:
+    """The key of a CertificationRequest (RFC 2986), DER or PEM; of its contents nothing else is used.
+
+    Raises:
+        RefusedError: it is none, its signature is wrong, or its key is neither RSA-2048 nor P-256.
+    """
+    load = x509.load_pem_x509_csr if octets.lstrip().startswith(b"-----") else x509.load_der_x509_csr
+    try:
+        request = load(octets)
+        key = request.public_key()
+    except ValueError as e:
+        raise RefusedError(f"this is no certification request ({e}); give a PKCS #10 file, as of `openssl req`") from e
+    if not request.is_signature_valid:
+        raise RefusedError("the request is not signed by the key that it names; make it again, with that key")
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size == CA_KEY_BITS:
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise RefusedError("the key of the request is neither RSA-2048 nor P-256; make one of these")
+
+
+def make_passphrase(settings: Settings, random_octets: Callable[[int], bytes]) -> None:
+    """Make the passphrase of the responder's key files, if there is none yet."""
+    file = settings.path(settings.ocsp.passphrase_file)
+    if settings.ocsp.pkcs11_module is None and not file.exists():
+        write_secret(file, random_octets(_PASSPHRASE_OCTETS).hex().encode() + b"\n")
+
+
+def new_key(settings: Settings, serial: int, algorithm: KeyAlgorithm) -> PublicKey:
+    """Make the key of the delegate `serial` where the responder looks for it.
+
+    Raises:
+        SigningError: token or passphrase cannot be used.
+    """
+    with closing(open_delegate_keys(settings)) as keys:
+        return keys.get_or_create(delegate_label(serial), algorithm).public_key
+
+
+def certified(key: ActiveKey, public_key: PublicKey, serial: int, now: datetime) -> bytes:
+    """The certificate of a delegate, DER.
+
+    Raises:
+        LintError: it breaks its profile.
+        SigningError: the CA's key cannot be used now.
+    """
+    return certify(key, ocsp_delegate(key.issuer, public_key, serial, whole_second(now)), Kind.OCSP)
+
+
+async def create(
+    installation: Installation,
+    asked: PublicKey | KeyAlgorithm,
+    now: datetime,
+    random_octets: Callable[[int], bytes],
+) -> Created:
+    """Certify a delegate by the key that signs now, and record it.
+
+    Args:
+        installation: of the CA.
+        asked: its key, which is elsewhere; or what kind of key to make, where the responder looks for it.
+        now: aware UTC.
+        random_octets: so many.
+
+    Raises:
+        RefusedError: the CA has no active key.
+        SigningError: a key cannot be made or used now.
+        LintError: the certificate breaks its profile.
+    """
+    settings, store, serial = installation.settings, installation.store, serial_number(random_octets(8))
+    if isinstance(asked, KeyAlgorithm):
+        make_passphrase(settings, random_octets)
+        asked = new_key(settings, serial, asked)
+    async with active_key(installation) as key:
+        certificate = certified(key, asked, serial, now)
+        partitions = {one.kind: one.partition_id for one in await store.partitions(installation.authority_id)}
+    row = new_certificate(certificate, key.generation.generation_id, partitions["operations"], Kind.OCSP)
+    async with store.transaction():
+        await store.add_certificates([row], now)
+        await store.record("certificate_issued", now, delegate_label(serial), {"kind": Kind.OCSP})
+    return Created(serial, certificate, place(settings, serial))
+
+
+def place(settings: Settings, serial: int) -> str:
+    """Where the responder looks for the key of the delegate `serial`, for people."""
+    section, label = settings.ocsp, delegate_label(serial)
+    if section.pkcs11_module is not None:
+        return f"token {section.pkcs11_token}, key {label}"
+    return str(settings.path(section.key_directory) / f"{label}.pem")
+
+
+def has_keys(settings: Settings, serials: Iterable[int]) -> dict[int, bool]:
+    """Which delegates have their keys where the responder of this installation looks for them.
+
+    Raises:
+        SigningError: the token cannot be used.
+    """
+    section = settings.ocsp
+    if section.pkcs11_module is None:
+        directory = settings.path(section.key_directory)
+        return {serial: (directory / f"{delegate_label(serial)}.pem").exists() for serial in serials}
+    with closing(open_delegate_keys(settings)) as keys:
+        return {serial: _has_key(keys, serial) for serial in serials}
+
+
+def alarms(delegates: Iterable[DelegateRow], generation: int, now: datetime) -> list[Alarm]:
+    """What is wrong with those of the CA's key number `generation`: none is valid, or the last one ends soon."""
+    of_this_key = (one.certificate for one in delegates if one.generation == generation)
+    ends = [one.not_after for one in of_this_key if one.revoked is None and one.not_after >= now]
+    if not ends:
+        return [Alarm("no_ocsp_delegate", "no OCSP delegate is valid; run `prefca ocsp-delegate create`")]
+    if max(ends) - now < RENEW_BEFORE:
+        text = f"the last OCSP delegate ends at {max(ends):%Y-%m-%dT%H:%M:%SZ}; run `prefca ocsp-delegate create`"
+        return [Alarm("ocsp_delegate_ending", text)]
+    return []
+
+
+def _has_key(keys: CAKeys, serial: int) -> bool:
+    try:
+        keys.signer(delegate_label(serial))
+    except NoSuchKeyError:
+        return False
+    return True
