@@ -29,7 +29,7 @@ from issuer.store import Store
 from issuer.usage import Amount, UsageCounter, Use
 from journal.reading import Contents, SegmentReader, TamperedError
 from journal.record import Record
-from journal.recovery import JournalBusyError, Place, lock, recover
+from journal.recovery import JournalBusyError, StreamPlace, lock, recover
 from journal.seal import Head, NotASegmentError
 from journal.writing import Journal, stream_key
 
@@ -94,7 +94,7 @@ async def collect(store: JournalStore, operations: Store, places: Places, now: d
 
 def issuer_key(places: Places) -> Ed25519PrivateKey:
     """The key that signs roots: that of the issuer's own stream."""
-    return stream_key(Place(places.segments, places.keys, STREAM))
+    return stream_key(StreamPlace(places.segments, places.keys, STREAM))
 
 
 async def _collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
@@ -211,7 +211,7 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
 def _seal_what_was_left(places: Places, now: datetime) -> None:
     """Seal segments of processes that were killed and not started again."""
     for file in places.keys.glob("*.pem"):
-        place = Place(places.segments, places.keys, file.stem)
+        place = StreamPlace(places.segments, places.keys, file.stem)
         try:
             held = lock(place)
         except JournalBusyError:
@@ -228,7 +228,7 @@ async def _write_operations(store: JournalStore, places: Places, now: datetime) 
     rows = await store.operations_after(last, OPERATIONS_AT_A_TIME)
     if not rows:
         return
-    journal = Journal(Place(places.segments, places.keys, STREAM), now)
+    journal = Journal(StreamPlace(places.segments, places.keys, STREAM), now)
     try:
         while rows:
             for row in rows:

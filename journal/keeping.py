@@ -1,11 +1,14 @@
-"""What a server does for its journal each second: a checkpoint, and a write to the disk."""
+"""What a server does for its journal: open it, say that it runs, sign and write to the disk each second, close it."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
+from journal.record import Record
+from journal.recovery import StreamPlace
 from journal.writing import Journal
 
 CHECKPOINT_S: Final = 1.0
@@ -13,14 +16,31 @@ CHECKPOINT_S: Final = 1.0
 _logger = logging.getLogger(__name__)
 
 
-async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -> None:
-    """Until it is cancelled.
+@contextlib.contextmanager
+def opened(place: StreamPlace, kind: str, clock: Callable[[], datetime], sync_s: float) -> Iterator[Journal]:
+    """The journal of a process, with records of its start and stop (R-4-12-2-1).
 
     Args:
-        journal: of this process.
+        place: where.
+        kind: of program: its records are <kind>_started and <kind>_stopped.
         clock: aware UTC.
-        sync_s: how often the disk is waited for, in a thread; 0: the journal does so itself.
+        sync_s: how much a machine that loses power may lose; 0: each batch waits for the disk.
+
+    Raises:
+        OSError: it cannot be read or written, or another process writes it.
     """
+    journal = Journal(place, clock(), syncs_always=sync_s == 0)
+    try:
+        journal.append(Record(clock(), f"{kind}_started", "success", None, "", place.stream))
+        journal.flush()
+        yield journal
+        journal.append(Record(clock(), f"{kind}_stopped", "success", None, "", place.stream))
+    finally:
+        journal.close(clock())
+
+
+async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -> None:
+    """Sign what was written, and see that it reaches the disk, until this is cancelled."""
     loop = asyncio.get_running_loop()
     synced_at = loop.time()
     while True:
@@ -30,5 +50,5 @@ async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -
             if sync_s and has_grown and loop.time() - synced_at >= sync_s:
                 await asyncio.to_thread(journal.sync)
                 synced_at = loop.time()
-        except OSError:
-            _logger.exception("journal_failed")
+        except OSError as e:
+            _logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code

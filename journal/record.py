@@ -23,15 +23,15 @@ class Record:
     origin: str  # address of the peer
     object: str  # what was asked for: an entry and attribute, a serial number
     size: int = 0  # octets of what was given out
+    by: str | None = None  # how the party was recognised; None is left out
 
     def line(self) -> bytes:
         """The record as one line of JSON in UTF-8, with its line feed.
 
         A peer's text may hold what UTF-8 cannot express; it is kept as a JSON escape.
         """
-        return b"".join(
-            (stamp(self.at), event(self.kind, self.result), peer(self.party, self.origin), gift(self.object, self.size))
-        )
+        who, what = peer(self.party, self.origin, self.by), event(self.kind, self.result)
+        return b"".join((stamp(self.at), what, who, gift(self.object, self.size)))
 
 
 def stamp(at: datetime) -> bytes:
@@ -46,9 +46,10 @@ def event(kind: str, result: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def peer(party: str | None, origin: str) -> bytes:
-    """The third: who asked."""
-    return b'"party":%b,"origin":%b,' % (b"null" if party is None else _text(party), _text(origin))
+def peer(party: str | None, origin: str, by: str | None = None) -> bytes:
+    """The third: who asked, and how that is known."""
+    recognised = b"" if by is None else b'"by":%b,' % _text(by)
+    return b'"party":%b,%b"origin":%b,' % (b"null" if party is None else _text(party), recognised, _text(origin))
 
 
 def gift(name: str, size: int) -> bytes:

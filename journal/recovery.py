@@ -25,7 +25,7 @@ class JournalBusyError(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StreamPlace:
     """Where a stream lives."""
 
     segments: Path  # directory
@@ -91,7 +91,7 @@ class Note:
     is_sealed: bool
 
 
-def recover(place: Place, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
+def recover(place: StreamPlace, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
     """Seal what was left unsealed, if nothing but its process wrote there.
 
     Returns:
@@ -111,7 +111,7 @@ def recover(place: Place, key: Ed25519PrivateKey, now: datetime) -> tuple[int, b
         return max(newest, note.segment), note.sha256
 
 
-def lock(place: Place) -> int:
+def lock(place: StreamPlace) -> int:
     """The right to write a stream, as long as the descriptor is open.
 
     Raises:
@@ -132,7 +132,7 @@ class _ForeignError(Exception):
     """Somebody else was there."""
 
 
-def _recover(place: Place, note: Note, newest: int, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
+def _recover(place: StreamPlace, note: Note, newest: int, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
     if newest > note.segment + 1:
         raise _ForeignError("segments that this process did not write")
     if newest == note.segment + 1 and note.is_sealed:  # killed before the first checkpoint
@@ -142,7 +142,7 @@ def _recover(place: Place, note: Note, newest: int, key: Ed25519PrivateKey, now:
     return _seal(place, note, key, now)
 
 
-def _seal(place: Place, note: Note, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
+def _seal(place: StreamPlace, note: Note, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
     """Seal a segment whose process was killed, after a comparison with what was noted.
 
     Args:

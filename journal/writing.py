@@ -15,13 +15,13 @@ import hashlib
 import os
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from journal.record import Record
-from journal.recovery import Note, Place, lock, recover
+from journal.recovery import Note, StreamPlace, lock, recover
 from journal.seal import Head, signed_line, spki
 
 MAX_SEGMENT_OCTETS: Final = 64 << 20
@@ -31,7 +31,7 @@ JST: Final = timezone(timedelta(hours=9))
 class Journal:
     """A stream that is being written."""
 
-    def __init__(self, place: Place, now: datetime, *, syncs_always: bool = False) -> None:
+    def __init__(self, place: StreamPlace, now: datetime, *, syncs_always: bool = False) -> None:
         """Open the stream, and go on where it ended.
 
         Args:
@@ -53,11 +53,6 @@ class Journal:
         self.append_line = self._batch.append  # a record that is a line already, joined from fragments
         number, previous = recover(place, self._key, now)
         self._begin(number + 1, previous, now)
-
-    @classmethod
-    def open(cls, instance: Path, stream: str, now: datetime, *, syncs_always: bool = False) -> Self:
-        """The stream of a process of an instance: segments in journal/, key and note in keys/journal/."""
-        return cls(Place(instance / "journal", instance / "keys" / "journal", stream), now, syncs_always=syncs_always)
 
     @property
     def path(self) -> Path:
@@ -162,7 +157,7 @@ def _day(moment: datetime) -> date:
     return moment.astimezone(JST).date()
 
 
-def stream_key(place: Place) -> Ed25519PrivateKey:
+def stream_key(place: StreamPlace) -> Ed25519PrivateKey:
     """The key of a stream, made when it is first needed.
 
     Raises:

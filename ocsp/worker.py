@@ -11,23 +11,29 @@ import gc
 import secrets
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import uvloop
 
-from journal.segment import Journal
+from journal.keeping import keep, opened
+from journal.recovery import StreamPlace
+from journal.writing import Journal
 from ocsp import provision
 from ocsp.access import Recognition
+from ocsp.answering import Means
 from ocsp.cache import AnswerCache
 from ocsp.connection import HTTPServer
 from ocsp.errors import StartError, StoreUnavailableError
 from ocsp.metrics import Metrics
 from ocsp.refresh import Refresh
-from ocsp.server import Listener, Means, OCSPService, listening
+from ocsp.server import Listener, listening
 from ocsp.signing import Signatures
 from ocsp.store import Store
+from ocsp.turn import Turn
 from settings import log
 from settings.database import connect_arguments
 from settings.load import Settings, load
@@ -68,15 +74,25 @@ async def _serve(settings: Settings, place: Place) -> None:
     with contextlib.ExitStack() as stack:
         database = Store(connect_arguments(settings, "prefca_ocsp"), settings.database.poll_ms / 1000)
         store = stack.enter_context(contextlib.closing(database))
-        signing = stack.enter_context(contextlib.closing(Signatures(metrics)))
         keys = stack.enter_context(provision.delegate_keys(settings))
         refresh = Refresh(store, keys, _now, cache, tuple(map(Recognition, section.recognition)))
         loop.add_signal_handler(signal.SIGHUP, refresh.reload)
         await _first_load(refresh)
-        journal = stack.enter_context(contextlib.closing(_journal(settings, place.number)))
-        responder = provision.responder(section, store, signing)
+        journal = stack.enter_context(_journal(settings, place.number))
+        turn = Turn(journal, metrics, refresh, time.time)
+        signing = stack.enter_context(contextlib.closing(Signatures(metrics, turn.end)))
         recogniser = stack.enter_context(provision.recogniser(settings, secrets.token_bytes(32)))
-        means = Means(refresh, recogniser, provision.rate_limits(section), responder, cache, journal, metrics)
+        means = Means(
+            knowledge=refresh,
+            statuses=store,
+            recogniser=recogniser,
+            limits=provision.rate_limits(section),
+            responder=provision.responder(section),
+            signing=signing,
+            cache=cache,
+            metrics=metrics,
+            clock=time.time,
+        )
         sockets = place.sockets()
         listeners = [Listener(sockets["listen"])]
         if "tls_listen" in sockets:
@@ -85,11 +101,12 @@ async def _serve(settings: Settings, place: Place) -> None:
         gc.freeze()  # what is there now stays: the collector need not look at it again and again
         gc.set_threshold(GC_ALLOCATIONS, 50, 50)
         async with (
-            listening(OCSPService(section, means), section, means, listeners) as server,
+            listening(section, means, turn, listeners) as server,
             asyncio.TaskGroup() as tasks,
         ):
             working = [
                 tasks.create_task(refresh.follow()),
+                tasks.create_task(keep(journal, _now, settings.journal.sync_s)),
                 tasks.create_task(answer_parent(place.control, lambda: _report(means, refresh, server))),
             ]
             await stop.wait()
@@ -128,21 +145,27 @@ async def _first_load(refresh: Refresh) -> None:
     except StoreUnavailableError:
         return
     if refresh.known is not None and not refresh.known.issuers.has_delegate(_now()):
-        reasons = "; ".join(refresh.refusals) or "the CA has issued no delegate that is valid now; issue one"
+        reasons = "; ".join(refresh.refusals) or "no delegate is valid now; run `prefca ocsp-delegate create`"
         raise StartError(f"no answer could be signed: {reasons}")
 
 
-def _journal(settings: Settings, number: int) -> Journal:
+@contextlib.contextmanager
+def _journal(settings: Settings, number: int) -> Iterator[Journal]:
     """The journal of this process.
 
     Raises:
         StartError: it cannot be written.
     """
-    directory = settings.instance / "journal"
-    try:
-        return Journal.open(directory, f"ocsp-{number}", _now())
-    except OSError as e:
-        raise StartError(f"{directory}: {e.strerror}; let this account write there") from e
+    section = settings.journal
+    place = StreamPlace(
+        settings.path(section.directory), settings.path(section.key_directory), section.stream(f"ocsp-{number}")
+    )
+    with contextlib.ExitStack() as stack:
+        try:
+            journal = stack.enter_context(opened(place, "ocsp", _now, section.sync_s))
+        except OSError as e:
+            raise StartError(f"{e.filename or place.segments}: {e.strerror}; let this account write there") from e
+        yield journal
 
 
 def _now() -> datetime:

@@ -6,8 +6,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, closing
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,9 @@ import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.main import installReactor
 
-from journal.segment import Journal
+from journal.keeping import keep, opened
+from journal.recovery import StreamPlace
+from journal.writing import Journal
 from repository.admin import administering
 from repository.connection import Shared
 from repository.directory import Directory
@@ -138,13 +140,15 @@ def _serve(
         settings.path(settings.repository.copy_file),
         writes_copy=process.writes_copy,
     )
-    with closing(_journal(settings, process.name)) as journal:
+    with _journal(settings, process.name) as journal:
         shared = _shared(settings, Turns(loop, journal, _now), loop.time)
 
         def tell() -> Report:
             return report(shared, _now(), is_database_away=store.is_away, confirmed_at=store.confirmed_at)
 
-        return Server(loop, reactor, shared, process.sockets).run(store, lambda: meanwhile(tell))
+        return Server(loop, reactor, shared, process.sockets).run(
+            store, lambda: _with_journal(journal, settings.journal.sync_s, meanwhile(tell))
+        )
 
 
 def _shared(settings: Settings, turns: Turns, clock: Callable[[], float]) -> Shared:
@@ -172,16 +176,27 @@ async def _administer(admin: Sockets, tell: Callable[[], Report]) -> None:
         await asyncio.Event().wait()
 
 
-def _journal(settings: Settings, name: str) -> Journal:
+@contextmanager
+def _journal(settings: Settings, name: str) -> Iterator[Journal]:
     """The journal of this process.
 
     Raises:
         StartError: it cannot be written.
     """
-    try:
-        return Journal.open(settings.instance / "journal", name, _now())
-    except OSError as e:
-        raise StartError(f"cannot write the journal ({e}); make the directory writable") from e
+    section = settings.journal
+    place = StreamPlace(settings.path(section.directory), settings.path(section.key_directory), section.stream(name))
+    with ExitStack() as stack:
+        try:
+            journal = stack.enter_context(opened(place, "repository", _now, section.sync_s))
+        except OSError as e:
+            raise StartError(f"cannot write the journal ({e}); make the directory writable") from e
+        yield journal
+
+
+async def _with_journal(journal: Journal, sync_s: float, meanwhile: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(keep(journal, _now, sync_s))
+        tasks.create_task(meanwhile)
 
 
 def _now() -> datetime:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from journal import record
 from journal.record import Record
-from journal.segment import Journal
+from journal.writing import Journal
 from repository.cache import Answer
 
 logger = logging.getLogger(__name__)
@@ -32,13 +32,41 @@ class Turns:
     """What happens at the end of each turn of one loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal, clock: Callable[[], datetime]) -> None:
-        self.now = clock
         self.records = 0  # since the process began
         self.is_recording = True  # the journal can be written
+        self._clock = clock
         self._loop = loop
         self._journal = journal
+        self._is_open = False  # `end` will be called
+        self._moment: datetime | None = None  # of this turn
+        self._stamp = b""  # what its records begin with
         self._waiting: dict[Sender, None] = {}  # in the order in which they asked
-        self._stamp: bytes | None = None  # of this turn
+
+    def begin(self) -> None:
+        """The caller calls `end` when it has served all who have something to say."""
+        self._is_open = True
+
+    def end(self) -> None:
+        """Write the records, and let the answers go."""
+        self._is_open = False
+        self._moment = None
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, {}
+        if self.has_recorded():
+            for sender in waiting:
+                sender.flush()
+        else:
+            for sender in waiting:
+                sender.abort()
+
+    def now(self) -> datetime:
+        """The moment of this turn: one for all that happens in it."""
+        if self._moment is None:
+            self._open()
+            self._moment = self._clock()
+            self._stamp = record.stamp(self._moment)
+        return self._moment
 
     def record(self, one: Record) -> None:
         """Add a record to those of this turn."""
@@ -47,16 +75,16 @@ class Turns:
 
     def record_again(self, answer: Answer, peer: bytes) -> None:
         """Add the records of an answer that is given once more, to `peer` (a fragment of `record.peer`)."""
+        if self._moment is None:
+            self.now()
         for event, gift in answer.records:
-            if self._stamp is None:
-                self._stamp = record.stamp(self.now())
             self.records += 1
             self._journal.append_line(b"".join((self._stamp, event, peer, gift)))
 
     def flush_soon(self, sender: Sender) -> None:
         """Call `flush` when this turn has ended, or `abort` if the records cannot be written."""
-        if not self._waiting:
-            self._loop.call_soon(self._end)
+        if not self._is_open:
+            self._open()
         self._waiting[sender] = None
 
     def has_recorded(self) -> bool:
@@ -71,12 +99,7 @@ class Turns:
             self.is_recording = True
         return self.is_recording
 
-    def _end(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        self._stamp = None
-        if self.has_recorded():
-            for sender in waiting:
-                sender.flush()
-        else:
-            for sender in waiting:
-                sender.abort()
+    def _open(self) -> None:
+        if not self._is_open:
+            self._is_open = True
+            self._loop.call_soon(self.end)

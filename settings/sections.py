@@ -234,6 +234,10 @@ class JournalSection(Section):
     host: str = Field("", pattern="^[A-Za-z0-9.-]*$")  # begins the streams' names; needed where hosts share an archive
     sync_s: float = Field(1.0, ge=0)  # how much a machine that loses power may lose; 0: each answer waits for the disk
 
+    def stream(self, name: str) -> str:
+        """The name of the stream of a process."""
+        return f"{self.host}.{name}" if self.host else name
+
 
 class LogSection(Section):
     """What a process says on standard error."""

@@ -21,6 +21,7 @@ import pytest
 import zstandard
 
 from journal.record import Record
+from journal.recovery import StreamPlace
 from journal.writing import Journal
 from tests.support.command import DSN_VARIABLE, ROOT, Prefca, finished, select, start
 
@@ -37,9 +38,14 @@ def list_given(party: str | None, at: datetime = NOW) -> Record:
     return Record(at, "ldap_search", "success", party, "192.0.2.1", LIST, 100_000)
 
 
+def started(instance: Path, stream: str, now: datetime) -> Journal:
+    """A process that writes."""
+    return Journal(StreamPlace(instance / "journal", instance / "keys" / "journal", stream), now)
+
+
 def written(instance: Path, stream: str, *records: Record) -> None:
     """A process ran, wrote these and ended."""
-    journal = Journal.open(instance, stream, NOW)
+    journal = started(instance, stream, NOW)
     for number, record in enumerate(records, 1):
         journal.append(record)
         if number % 10 == 0:
@@ -51,7 +57,7 @@ def written(instance: Path, stream: str, *records: Record) -> None:
 def test_collected_segments_are_in_the_archive_and_gone_from_the_servers(instance: Path, prefca: Prefca) -> None:
     """Compressed, and listed with their times; a segment that is still written is left alone."""
     written(instance, "ocsp-0", *[answered("tester")] * 25)
-    running = Journal.open(instance, "ocsp-1", NOW)
+    running = started(instance, "ocsp-1", NOW)
     running.append(answered("tester"))
     running.flush()
     assert prefca("journal", "collect", "--json").json["refused"] == []
@@ -80,7 +86,7 @@ def test_operations_of_the_issuer_are_in_the_journal_once(instance: Path, prefca
 @pytest.mark.req("R-4-11-9")
 def test_a_process_that_was_killed_and_not_started_again_is_collected(instance: Path, prefca: Prefca) -> None:
     """Its segment is sealed by the collector."""
-    journal = Journal.open(instance, "ocsp-7", NOW)
+    journal = started(instance, "ocsp-7", NOW)
     journal.append(answered("tester"))
     journal.flush()
     journal.abandon()

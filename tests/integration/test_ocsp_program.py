@@ -1,7 +1,6 @@
 """The program `prefca-ocsp` as operators run it, with a real database."""
 
 import asyncio
-import json
 import signal
 import socket
 from itertools import count
@@ -14,6 +13,7 @@ from cryptography.x509 import ocsp
 
 from ocsp.access import ClientCertificate
 from pkix.revocation import CRLReason, Revoked
+from tests.support import journal
 from tests.support.database import Database
 from tests.support.ocsp import CA, SERIAL, Records, around, key_store, out_of_reach, refused, request, rsa_key, verified
 from tests.support.ocsp_program import ASKED, CA_1, DELEGATE, KEY, NOW, Program, running, start
@@ -51,8 +51,7 @@ async def test_it_serves_what_is_in_the_database_until_it_is_stopped(
         assert verified(await post(url, ASKED), CA_1).certificate_status is ocsp.OCSPCertStatus.GOOD
         await ocsp_records.revoke(SERIAL, Revoked(NOW.replace(microsecond=0), CRLReason.SUPERSEDED))
         answers = 1 + await asked_until_revoked(url)
-        (segment,) = (ocsp_instance / "journal").iterdir()
-        lines = [json.loads(line) for line in segment.read_text().splitlines()]
+        lines = journal.records(ocsp_instance)
         assert [(line["party"], line["result"]) for line in lines] == [
             *[("verifier", "good")] * (answers - 1),
             ("verifier", "revoked"),
@@ -157,16 +156,14 @@ async def test_workers_serve_https_with_a_key_in_a_token(
             async with ClientSession(connector=connector) as session:
                 verified(await ask(session, f"https://localhost:{port}/"), CA_1)
         assert await program.stop() == 0
-    files = (ocsp_instance / "journal").iterdir()
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    assert {line["party"] for line in lines} == {"other-verifier"}
+    assert {record["party"] for record in journal.records(ocsp_instance)} == {"other-verifier"}
 
 
 async def test_without_any_delegate_it_does_not_start(ocsp_instance: Path, database: Database) -> None:
     """The issuer has to make one."""
     code, line = await failed(await start(ocsp_instance, database))
     assert code == 1
-    assert "issue one" in line
+    assert "`prefca ocsp-delegate create`" in line
 
 
 async def test_a_wrong_configuration_is_named(ocsp_instance: Path, database: Database) -> None:

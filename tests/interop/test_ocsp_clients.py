@@ -1,6 +1,5 @@
 """What docs/integrate-ocsp.md tells relying parties to do, done as it stands there."""
 
-import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import journal
 from tests.support.running import RunningCA
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "integrate-ocsp.md"
@@ -72,9 +72,7 @@ class Party:
 
     def told(self) -> int:
         """How many answers it got under its own name."""
-        files = (self._ca.instance / "journal").glob("ocsp-*.jsonl")
-        records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-        return sum(record["party"] == PARTY for record in records)
+        return sum(record["party"] == PARTY for record in journal.records(self._ca.instance, "ocsp-*"))
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ldaptor.protocols import pureber, pureldap
 
 from repository.snapshot import PublishedObject
+from tests.support import journal
 
 CA = "OU=The Governor of Tokyo-to,OU=Tokyo-to,O=JPKI,C=JP"
 CHIYODA = "CN=Chiyoda-ku CRLDP,OU=CRL Distribution Points,OU=Tokyo-to,O=JPKI,C=JP"
@@ -289,8 +290,7 @@ class RepositoryProcess:
 
     def records(self) -> list[dict[str, Any]]:
         """The journal."""
-        (segment,) = (self.instance / "journal").iterdir()
-        return [json.loads(line) for line in segment.read_text().splitlines()]
+        return journal.records(self.instance)
 
 
 def write_tls(instance: Path) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from journal import writing
 from journal.reading import Contents, TamperedError, read_segment
 from journal.record import Record
-from journal.recovery import JournalBusyError, Place
+from journal.recovery import JournalBusyError, StreamPlace
 from journal.seal import Head, is_checkpoint, signed_line, spki
 from journal.writing import Journal
 
@@ -40,12 +40,12 @@ def contents(path: Path) -> Contents:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "journal", tmp_path / "keys", "ocsp-0")
+def place(tmp_path: Path) -> StreamPlace:
+    return StreamPlace(tmp_path / "journal", tmp_path / "keys", "ocsp-0")
 
 
 @pytest.fixture
-def journal(place: Place) -> Journal:
+def journal(place: StreamPlace) -> Journal:
     return Journal(place, NOW)
 
 
@@ -87,7 +87,7 @@ class TestWriting:
         write(journal, "c")
         assert objects(journal.path) == ["a", "b", "c"]
 
-    def test_only_the_owner_may_read_the_journal(self, journal: Journal, place: Place) -> None:
+    def test_only_the_owner_may_read_the_journal(self, journal: Journal, place: StreamPlace) -> None:
         """The usage history of relying parties is nobody else's business."""
         for file in (place.segments, place.keys, journal.path, place.keys / "ocsp-0.pem"):
             assert file.stat().st_mode & 0o077 == 0
@@ -107,7 +107,7 @@ class TestWriting:
         assert objects(journal.path) == ["a", "b", "c"]
         assert contents(journal.path).records == 3
 
-    def test_two_processes_cannot_write_one_stream(self, journal: Journal, place: Place) -> None:
+    def test_two_processes_cannot_write_one_stream(self, journal: Journal, place: StreamPlace) -> None:
         """The second one is told to wait for the first."""
         with pytest.raises(JournalBusyError, match="stop it first"):
             Journal(place, NOW)
@@ -120,7 +120,7 @@ class TestWriting:
         ids=["before-midnight-in-japan", "midnight-in-japan"],
     )
     def test_a_segment_holds_one_day_of_japan(
-        self, journal: Journal, place: Place, later: timedelta, segments: int
+        self, journal: Journal, place: StreamPlace, later: timedelta, segments: int
     ) -> None:
         """Reports are by month of Japan, so no segment may lie in two."""
         write(journal, "a")
@@ -128,7 +128,7 @@ class TestWriting:
         assert place.newest() == segments
 
     def test_a_large_segment_is_followed_by_the_next(
-        self, journal: Journal, place: Place, monkeypatch: pytest.MonkeyPatch
+        self, journal: Journal, place: StreamPlace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Files stay of a size that can be copied and read."""
         monkeypatch.setattr(writing, "MAX_SEGMENT_OCTETS", 1000)
@@ -153,7 +153,7 @@ class TestRecovery:
     """The next start after a kill."""
 
     @pytest.mark.parametrize("tail", [b"", b'{"at":"2014'], ids=["between-writes", "in-the-middle-of-a-write"])
-    def test_every_record_that_was_flushed_is_sealed(self, journal: Journal, place: Place, tail: bytes) -> None:
+    def test_every_record_that_was_flushed_is_sealed(self, journal: Journal, place: StreamPlace, tail: bytes) -> None:
         """With and without a checkpoint after it; half a line belonged to no answer."""
         write(journal, "a")
         journal.checkpoint(NOW)
@@ -167,7 +167,9 @@ class TestRecovery:
         assert chained([place.segment(1), place.segment(2)])
 
     @pytest.mark.parametrize("octets", [0, 10], ids=["empty", "half-a-head"])
-    def test_a_segment_that_had_not_begun_is_begun_again(self, journal: Journal, place: Place, octets: int) -> None:
+    def test_a_segment_that_had_not_begun_is_begun_again(
+        self, journal: Journal, place: StreamPlace, octets: int
+    ) -> None:
         """A kill between making a file and its first line."""
         write(journal, "a")
         journal.close(NOW)
@@ -175,7 +177,7 @@ class TestRecovery:
         Journal(place, NOW).close(NOW)
         assert chained([place.segment(1), place.segment(2)])
 
-    def test_sealed_segments_may_have_been_collected(self, journal: Journal, place: Place) -> None:
+    def test_sealed_segments_may_have_been_collected(self, journal: Journal, place: StreamPlace) -> None:
         """The stream goes on where it was, although its files are elsewhere now."""
         write(journal, "a")
         journal.close(NOW)
@@ -187,7 +189,7 @@ class TestRecovery:
     @pytest.mark.req("R-4-11-5-1")
     @pytest.mark.parametrize("attack", ["truncated", "removed", "edited", "forged", "added"])
     def test_what_somebody_did_to_the_files_meanwhile_is_found(
-        self, journal: Journal, place: Place, attack: str, caplog: pytest.LogCaptureFixture
+        self, journal: Journal, place: StreamPlace, attack: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         """An alarm in the log; and the next segment's head never fits what is there."""
         write(journal, "a", "b")
@@ -200,30 +202,30 @@ class TestRecovery:
         assert not chained(files)
 
 
-def _truncate(place: Place) -> None:
+def _truncate(place: StreamPlace) -> None:
     file = place.segment(1)
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:3]))
 
 
-def _edit(place: Place) -> None:
+def _edit(place: StreamPlace) -> None:
     file = place.segment(1)
     file.write_bytes(file.read_bytes().replace(b'"object":"a"', b'"object":"x"'))
 
 
-def _forge(place: Place) -> None:
+def _forge(place: StreamPlace) -> None:
     """All new, well-formed, and signed by a key of the attacker's."""
     place.segment(1).unlink()
-    other = Place(place.segments, place.keys.with_name("attacker"), place.stream)
+    other = StreamPlace(place.segments, place.keys.with_name("attacker"), place.stream)
     Journal(other, NOW).close(NOW)
 
 
-def _add(place: Place) -> None:
+def _add(place: StreamPlace) -> None:
     for number in (2, 3):
         place.segment(number).write_bytes(place.segment(1).read_bytes())
 
 
-ATTACKS: dict[str, Callable[[Place], None]] = {
+ATTACKS: dict[str, Callable[[StreamPlace], None]] = {
     "truncated": _truncate,
     "removed": lambda place: place.segment(1).unlink(),
     "edited": _edit,
