@@ -1,23 +1,29 @@
 """The batch: one list for every municipality, the ARL, the list of operations certificates, published together.
 
-    reserve numbers, commit -> read entries in one snapshot, build, sign, check -> publish in one transaction
+    reserve numbers, commit -> for each list: read entries, lint, sign, check, write -> commit: in force
 
-Killed at any point, the publication before stays in force. Numbers that were reserved are then skipped: a number is
-never on two lists.
+All lists are read in one snapshot and written in one transaction, which is why there are two connections; of lists that
+are done nothing stays in memory. Killed at any point, the publication before stays in force. Numbers that were reserved
+are then skipped: a number is never on two lists.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import zip_longest
 
 from issuer.crl import ListOrder, certificate_list
 from issuer.errors import NotNowError, RefusedError
-from issuer.installation import ActiveKey, Installation
-from issuer.lint import check_list, check_signature
-from issuer.rows import NewObject, PartitionRow, Publication
+from issuer.installation import ActiveKey, Installation, connected, origin
+from issuer.lint import Covered, LintError, ListRecord, check_list, check_order, check_signature
+from issuer.rows import Entries, NewObject, PartitionRow, Publication, PublishedList
 from issuer.store import Store
 from pkix.names import text
-from pkix.validity import UpdateWindow
+from pkix.signing import PublicKey
+from pkix.validity import UpdateWindow, whole_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,94 +31,246 @@ class Published:
     """What a batch made public."""
 
     publication_id: int
+    cut_off: datetime
     window: UpdateWindow
     lists: int
     entries: int
     size: int  # octets of all lists
 
 
-async def run(installation: Installation, key: ActiveKey, now: datetime) -> Published:
-    """Publish lists of all revocations received up to `now` (R-4-4-3-1).
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a batch would make public."""
+
+    cut_off: datetime
+    window: UpdateWindow
+    lists: tuple[PublishedList, ...]
+
+
+async def run(
+    installation: Installation,
+    key: ActiveKey,
+    now: datetime,
+    *,
+    cut_off: datetime | None = None,
+    next_publish: datetime | None = None,
+) -> Published:
+    """Publish lists of all revocations whose reception ended by the cut-off (R-4-4-3-1).
+
+    Args:
+        installation: the CA.
+        key: signs the lists.
+        now: thisUpdate.
+        cut_off: None: now.
+        next_publish: when the next lists are due, at most `crl.period_h` from now; None: just then.
 
     Raises:
         NotNowError: another batch of this CA runs.
-        RefusedError: the clock is behind the publication in force.
-        LintError: a list broke its profile; nothing was published.
+        RefusedError: the publication in force is of a later moment or cut-off, or the cut-off lies in the future.
+        LintError: a list would break its profile; nothing was published.
         SigningError: the key cannot be used now; nothing was published.
     """
     store = installation.store
     if not await store.lock_publication(installation.authority_id):
         raise NotNowError("another batch of this CA is running; wait for it to end")
     try:
-        return await _run(installation, key, now)
+        plan = await _plan(installation, now, cut_off or now, next_publish)
+        numbers = await store.reserve_crl_numbers(installation.authority_id)
+        async with connected(installation.settings) as connection:
+            reader = Store(connection, origin())
+            async with reader.snapshot(), aclosing(_lists(plan, numbers, reader, partial(_signed, key))) as lists:
+                return await _publish(plan, key, lists)
     finally:
         await store.unlock_publication(installation.authority_id)
+
+
+async def rehearse(
+    installation: Installation,
+    key: ActiveKey,
+    now: datetime,
+    *,
+    cut_off: datetime | None = None,
+    next_publish: datetime | None = None,
+) -> Rehearsal:
+    """Make and lint the lists that `run` would publish; sign nothing, reserve no number, write nothing.
+
+    Raises:
+        RefusedError: as `run`.
+        LintError: as `run`.
+    """
+    store = installation.store
+    plan = await _plan(installation, now, cut_off or now, next_publish)
+    numbers = await store.next_crl_numbers(installation.authority_id)
+    async with store.snapshot(), aclosing(_lists(plan, numbers, store, partial(_unsigned, key))) as lists:
+        return Rehearsal(plan.cut_off, plan.window, tuple([made.summary async for made in lists]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What all lists of one batch share."""
 
-    key: ActiveKey
+    installation: Installation
+    now: datetime
     cut_off: datetime
     window: UpdateWindow
     previous: Publication | None
-    numbers: dict[int, int]  # partition_id to CRLNumber
+    numbers_before: Mapping[int, int]  # partition_id to CRLNumber of the list in force
+
+    @property
+    def covered(self) -> Covered | None:
+        """What the publication in force covers."""
+        return None if self.previous is None else Covered(self.previous.window.this_update, self.previous.cut_off)
 
 
-async def _run(installation: Installation, key: ActiveKey, now: datetime) -> Published:
-    store, authority_id = installation.store, installation.authority_id
-    window = _window(installation, now)
-    previous = await store.publication_in_force(authority_id)
-    _refuse_backward_clock(window, previous)
-    plan = _Plan(key, now, window, previous, await store.reserve_crl_numbers(authority_id))
-    async with store.snapshot():
-        lists = [await _list(store, plan, partition) for partition in await store.partitions(authority_id)]
-    entries = sum(made.entries or 0 for made in lists)
+async def _plan(installation: Installation, now: datetime, cut_off: datetime, next_publish: datetime | None) -> _Plan:
+    store, dates = installation.store, installation.settings.crl
+    window = UpdateWindow.starting(
+        now, period=timedelta(hours=dates.period_h), validity=timedelta(hours=dates.validity_h)
+    )
+    if next_publish is not None:
+        window = replace(window, next_publish=min(whole_second(next_publish), window.next_publish))
+    previous = await store.publication_in_force(installation.authority_id)
+    _refuse_dates(now, cut_off, window, previous)
+    lists = await store.published_lists(previous.publication_id) if previous else []
+    numbers_before = {made.partition_id: made.crl_number for made in lists}
+    return _Plan(installation, now, cut_off, window, previous, numbers_before)
+
+
+def _refuse_dates(now: datetime, cut_off: datetime, window: UpdateWindow, previous: Publication | None) -> None:
+    if cut_off > now:
+        raise RefusedError(f"the cut-off {_z(cut_off)} lies in the future; take one that has passed")
+    if previous is None:
+        return
+    if window.this_update < previous.window.this_update:
+        raise RefusedError(
+            f"the publication in force is of {_z(previous.window.this_update)}, later than now;"
+            " set the clock of this machine"
+        )
+    if cut_off < previous.cut_off:
+        raise RefusedError(
+            f"the publication in force has what was received until {_z(previous.cut_off)}; take no earlier cut-off"
+        )
+
+
+def _z(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def _publish(plan: _Plan, key: ActiveKey, made_lists: AsyncIterator["_Made"]) -> Published:
+    store, authority = plan.installation.store, plan.installation.authority
+    certificate = NewObject(text(authority.name), "cACertificate", key.generation.certificate, public=True)
+    lists: list[PublishedList] = []
     async with store.transaction():
-        objects = [*_certificates(installation, key), *lists]
-        publication_id = await store.publish(authority_id, plan.cut_off, plan.window, objects, now)
-        await store.record("published", now, str(publication_id), {"lists": len(lists), "entries": entries})
-    return Published(publication_id, plan.window, len(lists), entries, sum(len(made.value) for made in lists))
+        publication_id = await store.add_publication(
+            plan.installation.authority_id, plan.cut_off, plan.window, plan.now
+        )
+        await store.add_object(publication_id, 0, certificate)
+        async for made in made_lists:
+            lists.append(made.summary)
+            await store.add_object(publication_id, len(lists), made.object)
+        entries, size = sum(each.entries for each in lists), sum(each.size for each in lists)
+        await store.record("published", plan.now, str(publication_id), {"lists": len(lists), "entries": entries})
+    return Published(publication_id, plan.cut_off, plan.window, len(lists), entries, size)
 
 
-async def _list(store: Store, plan: _Plan, partition: PartitionRow) -> NewObject:
-    entries, number_of_entries = await store.entries(partition.partition_id, plan.cut_off, plan.previous)
-    order = ListOrder(partition.idp, plan.numbers[partition.partition_id], plan.window, entries)
-    value = await asyncio.to_thread(_signed, plan.key, order)
-    public = partition.kind != "municipality"  # R-2-6-3-1, R-2-6-3-2
-    return NewObject(
-        partition.entry_dn,
-        partition.attribute,
-        value,
-        public,
-        partition.partition_id,
-        order.crl_number,
-        number_of_entries,
+# ---------------------------------------------------------------- lists
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A finished list."""
+
+    partition: PartitionRow
+    crl_number: int
+    entries: int
+    value: bytes
+
+    @property
+    def summary(self) -> PublishedList:
+        """What is told of it."""
+        partition = self.partition
+        return PublishedList(
+            partition.partition_id, partition.kind, partition.code, self.crl_number, self.entries, len(self.value)
+        )
+
+    @property
+    def object(self) -> NewObject:
+        """What is published; residents' lists to relying parties alone (R-2-6-3-1, R-2-6-3-2)."""
+        partition, public = self.partition, self.partition.kind != "municipality"
+        return NewObject(
+            partition.entry_dn,
+            partition.attribute,
+            self.value,
+            public,
+            partition.partition_id,
+            self.crl_number,
+            self.entries,
+        )
+
+
+async def _lists(
+    plan: _Plan, numbers: Mapping[int, int], reader: Store, make: Callable[[ListOrder, ListRecord], bytes]
+) -> AsyncGenerator[_Made, None]:
+    """One after the other; the next one is read meanwhile."""
+
+    async def read(partition: PartitionRow) -> tuple[ListOrder, ListRecord]:
+        entries = await reader.entries(partition.partition_id, plan.cut_off, plan.previous)
+        order = ListOrder(partition.idp, numbers[partition.partition_id], plan.window, entries.blocks)
+        return order, await _record(plan, reader, partition, entries)
+
+    partitions = await reader.partitions(plan.installation.authority_id)
+    reading = asyncio.create_task(read(partitions[0]))
+    try:
+        for partition, following in zip_longest(partitions, partitions[1:]):
+            order, record = await reading
+            if following is not None:
+                reading = asyncio.create_task(read(following))
+            try:
+                value = await asyncio.to_thread(make, order, record)
+            except LintError as e:
+                raise LintError(f"the list of {partition.code or partition.kind}: {e}") from e
+            yield _Made(partition, order.crl_number, record.count, value)
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])  # the connection is free again
+
+
+async def _record(plan: _Plan, reader: Store, partition: PartitionRow, entries: Entries) -> ListRecord:
+    certificate = None
+    if entries.last is not None:
+        found = await reader.certificates(plan.installation.authority_id, [entries.last])
+        certificate = found[entries.last].der
+    return ListRecord(
+        entries.count,
+        certificate,
+        plan.numbers_before.get(partition.partition_id, 0),
+        plan.covered,
+        entries.left_out_expiry,
+        entries.left_out_received,
     )
 
 
-def _signed(key: ActiveKey, order: ListOrder) -> bytes:
+def _signed(key: ActiveKey, order: ListOrder, record: ListRecord) -> bytes:
+    check_order(order, record)
     value = certificate_list(key.issuer, order, key.signer)
     check_signature(value, key.signer.public_key)
     check_list(value, order, key.issuer)
     return value
 
 
-def _certificates(installation: Installation, key: ActiveKey) -> list[NewObject]:
-    return [NewObject(text(installation.authority.name), "cACertificate", key.generation.certificate, public=True)]
+def _unsigned(key: ActiveKey, order: ListOrder, record: ListRecord) -> bytes:
+    check_order(order, record)
+    value = certificate_list(key.issuer, order, _NoSigner(key.signer.public_key))
+    check_list(value, order, key.issuer)
+    return value
 
 
-def _window(installation: Installation, now: datetime) -> UpdateWindow:
-    dates = installation.settings.crl
-    return UpdateWindow.starting(
-        now, period=timedelta(hours=dates.period_h), validity=timedelta(hours=dates.validity_h)
-    )
+@dataclass(frozen=True, slots=True)
+class _NoSigner:
+    """Signs nothing."""
 
+    public_key: PublicKey
 
-def _refuse_backward_clock(window: UpdateWindow, previous: Publication | None) -> None:
-    if previous is not None and window.this_update < previous.window.this_update:
-        raise RefusedError(
-            f"the publication in force is of {previous.window.this_update:%Y-%m-%dT%H:%M:%SZ}, later than now;"
-            " set the clock of this machine"
-        )
+    def sign_digest(self, digest: bytes) -> bytes:  # noqa: ARG002 - as a Signer
+        """Octets where a signature would be."""
+        return bytes(self.public_key.key_size // 8)

@@ -39,6 +39,13 @@ hierarchy = {hierarchy}              # "test": test policy OIDs, and "Test" in e
 # period_h = 24                     # to the next regular lists
 # validity_h = 72                   # to nextUpdate: after it relying parties reject a list
 
+[schedule]
+# daily_at = "00:00"                # by the clock of Japan: when lists are published
+# cut_off = ""                      # what was received by then is on them; "" is daily_at
+
+[scheduler]
+# webhook = ""                      # where alarms are posted, as JSON: "https://…"
+
 [ocsp]
 # listen = "127.0.0.1:2560"
 # tls_listen = "127.0.0.1:2562"     # HTTPS; "" switches it off

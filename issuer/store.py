@@ -129,6 +129,14 @@ class Store:
 
     # ---------------------------------------------------------------- certificates
 
+    async def expect_many_lookups(self) -> None:
+        """From now on, look things up by their indexes.
+
+        A plan made while a table is nearly empty reads it whole, and stays while the table grows. And a plan for each
+        list of hundreds of values costs more than the look-up.
+        """
+        await self._connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+
     async def registrations(self, authority_id: int) -> int:
         """How many transactions have registered residents: what was read since is true while this does not change."""
         number: int = await self._connection.fetchval(

@@ -26,13 +26,18 @@ def json_line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, default=_plain)
 
 
+def text(value: object) -> str:
+    """One value for people; times as RFC 3339."""
+    return str(_plain(value))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table; a script that reads it through a pipe should ask for JSON instead."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(_plain(cell)) for cell in row))
+        table.add_row(*map(text, row))
     console = Console()
     if not console.is_terminal:
         console.width = PIPE_COLUMNS  # a pipe has no width: do not fold at 80

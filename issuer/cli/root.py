@@ -25,6 +25,7 @@ BUG_STATUS: Final = 1
 CONFIGURATION_STATUS: Final = 2
 REFUSED_STATUS: Final = RefusedError.exit_status
 NOT_NOW_STATUS: Final = NotNowError.exit_status
+ALARM_STATUS: Final = 5  # of `status --check`
 INTERRUPTED_STATUS: Final = 130
 
 _STATUS: Final[dict[type[Exception], int]] = {
@@ -50,11 +51,12 @@ A first round:
   prefca init                      set up a test CA of Tokyo in ./instance
   prefca issue notices.jsonl       issue what a municipality's notices ask for
   prefca revoke 5A…F1 --reason 1   revoke a certificate, for good
-  prefca batch                     publish one CRL for each municipality, and the ARL
+  prefca batch --now               publish one CRL for each municipality, and the ARL
   prefca up                        run the OCSP responder and the LDAP repository
 
 \b
-Exit status: 0 done, 1 a fault of prefca, 2 configuration or usage, 3 refused by a rule, 4 not now.
+Exit status: 0 done, 1 a fault of prefca, 2 configuration or usage, 3 refused by a rule, 4 not now,
+5 an alarm stands.
 """
 
 

@@ -15,6 +15,7 @@ from issuer.installation import active_key, configured_authority, connected, dat
 from issuer.keys import open_keys
 from issuer.migrate import migrate
 from issuer.municipality import PREFECTURES
+from issuer.schedule import Schedule
 from issuer.store import Store
 from pkix.software import write_secret
 from settings.load import FILE_NAME, Settings, load
@@ -54,10 +55,7 @@ def init(
     if prefecture and target.ca not in {None, prefecture}:
         raise click.UsageError("--ca and --prefecture name two prefectures; leave one out")
     choices = Choices(prefecture or target.ca, hierarchy, signer, module, token, pin_file, dsn)
-    if not (target.instance / FILE_NAME).exists():
-        write_configuration(target.instance / FILE_NAME, choices)
-    elif choices.prefecture not in {None, *load(target.instance).prefectures}:
-        add_ca(target.instance, choices)
+    is_added = _configure(target.instance, choices)
     settings = settings_of(context)
     if choices.prefecture is not None:
         settings = settings.of(choices.prefecture)
@@ -74,7 +72,21 @@ def init(
         for authority in authorities.values():
             click.echo(f"{authority.hierarchy} CA is set up: {authority.name.rfc4514_string()}")
         click.echo(f"instance: {settings.instance}")
+        if is_added:
+            click.echo("if it runs, start `prefca scheduler` or `prefca up` anew, so that it publishes for this CA too")
     context.exit(status)
+
+
+def _configure(instance: Path, choices: Choices) -> bool:
+    """Write the configuration, or add a CA to it; whether one was added."""
+    file = instance / FILE_NAME
+    if not file.exists():
+        write_configuration(file, choices)
+        return False
+    is_added = choices.prefecture not in {None, *load(instance).prefectures}
+    if is_added:
+        add_ca(instance, choices)
+    return is_added
 
 
 async def _set_up(settings: Settings) -> tuple[dict[str, Authority], int]:
@@ -99,7 +111,8 @@ async def _found(settings: Settings) -> Authority:
     async with opened(settings) as installation:
         if await installation.store.publication_in_force(installation.authority_id) is None:
             async with active_key(installation) as key:
-                await batch.run(installation, key, now())
+                moment = now()
+                await batch.run(installation, key, moment, next_publish=Schedule.of(settings).next(moment))
     return authority
 
 

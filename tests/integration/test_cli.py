@@ -77,7 +77,7 @@ def test_a_first_round_for_people(instance: Path, tmp_path: Path, prefca: Prefca
     assert all(serial in listed for serial in (first, second))
     assert prefca("revoke", first, "--reason", "keyCompromise").stdout == f"{first} revoked: keyCompromise\n"
     assert "revoked (keyCompromise)" in prefca("list").stdout
-    assert "64 lists with 1 entries" in prefca("batch").stdout
+    assert "64 lists with 1 entries" in prefca("batch", "--now").stdout
     assert "issued 2, revoked 1, valid 1" in prefca("status").stdout
     pem = prefca("export", "crl", "132217").stdout
     assert [entry.serial_number for entry in x509.load_pem_x509_crl(pem.encode())] == [int(first, 16)]
@@ -96,7 +96,7 @@ def test_everything_is_there_as_json(instance: Path, tmp_path: Path, prefca: Pre
     assert listed["not_after"].endswith("T14:59:59Z")
     (revoked,) = prefca("revoke", listed["serial"], "--reason", "5", "--json").json
     assert (revoked["result"], revoked["reason"]) == ("revoked", "cessationOfOperation")
-    published = prefca("batch", "--json").json
+    published = prefca("batch", "--now", "--json").json
     assert (published["lists"], published["entries"]) == (64, 1)
     status = prefca("status", "--json").json
     assert status["publication"]["number"] == published["publication"]
@@ -277,7 +277,7 @@ def test_a_configuration_that_cannot_be_used_is_told_so(
 ) -> None:
     """With the key to correct."""
     replace_line(shared_instance, line, by)
-    ended = prefca("batch")
+    ended = prefca("batch", "--now")
     assert ended.status == status
     assert re.search(complaint, ended.complaint)
 
@@ -314,7 +314,8 @@ def test_a_key_that_cannot_be_used_is_told_so(
         (shared_instance / file).write_bytes(content)
     notices = shared_instance / "notices.jsonl"
     notices.write_bytes(notice_line(1))
-    ended = prefca(*(["batch"] if command == "batch" else ["issue", notices, "--results", shared_instance / "results"]))
+    issuing = ["issue", notices, "--results", shared_instance / "results"]
+    ended = prefca(*(["batch", "--now"] if command == "batch" else issuing))
     assert ended.status == status
     assert re.search(complaint, ended.complaint)
 
@@ -325,7 +326,7 @@ def test_a_key_of_somebody_else_is_not_used(shared_instance: Path, prefca: Prefc
     file.unlink()
     passphrase = (shared_instance / "secrets" / "ca-key.passphrase").read_bytes().rstrip()
     store(file, rsa_key("another ca"), passphrase)
-    ended = prefca("batch")
+    ended = prefca("batch", "--now")
     assert ended.status == 3
     assert "restore the right key" in ended.complaint
 

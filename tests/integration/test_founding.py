@@ -142,7 +142,7 @@ def test_a_ca_with_its_key_in_a_token_works(
     assert prefca("issue", notices, "--results", results, "--json").json["issued"] == 2
     first = json.loads(results.read_text().splitlines()[0])
     assert prefca("revoke", first["serial"], "--reason", "1").status == 0
-    assert prefca("batch", "--json").json["entries"] == 1
+    assert prefca("batch", "--now", "--json").json["entries"] == 1
     ca = x509.load_pem_x509_certificate(prefca("export", "ca").stdout.encode())
     certificate = x509.load_pem_x509_certificate(prefca("export", "certificate", first["serial"]).stdout.encode())
     crl = x509.load_pem_x509_crl(prefca("export", "crl", "132217").stdout.encode())
@@ -151,24 +151,25 @@ def test_a_ca_with_its_key_in_a_token_works(
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "status", "complaint"),
     [
-        ({"pin": "12345678"}, "wrong PIN; check it before you try again"),
-        ({"pin": ""}, "is empty; put the secret there"),
-        ({"--token": "elsewhere"}, r"no token is labelled elsewhere; .* \(there is: prefca\)"),
+        ({"pin": "12345678"}, 2, "wrong PIN; check it before you try again"),
+        ({"pin": ""}, 4, "is empty; put the secret there"),
+        ({"--token": "elsewhere"}, 4, r"no token is labelled elsewhere; .* \(there is: prefca\)"),
         (
             {"--module": "/nonexistent.so"},
+            4,
             "/nonexistent.so: No such file .* give the path of the token's PKCS#11 module",
         ),
-        ({"--module": "/etc/hostname"}, "/etc/hostname: cannot be loaded as a PKCS#11 module"),
-        ({"--pin-file": "/nonexistent"}, "/nonexistent: .* put the secret there, or correct `signer.pin_file`"),
+        ({"--module": "/etc/hostname"}, 4, "/etc/hostname: cannot be loaded as a PKCS#11 module"),
+        ({"--pin-file": "/nonexistent"}, 4, "/nonexistent: .* put the secret there, or correct `signer.pin_file`"),
     ],
     ids=["wrong PIN", "empty PIN", "no such token", "no such module", "not a module", "no PIN file"],
 )
 def test_a_token_that_cannot_be_used_is_told_so(
-    change: dict[str, str], complaint: str, new: Path, hsm: SoftHSM, pin_file: Path, prefca: Prefca
+    change: dict[str, str], status: int, complaint: str, new: Path, hsm: SoftHSM, pin_file: Path, prefca: Prefca
 ) -> None:
-    """One line and the status "not now"; nothing is founded, and init goes on once it is mended."""
+    """One line and the status; nothing is founded, and init goes on once it is mended."""
     if "pin" in change:
         pin_file.write_text(change["pin"])
     options = with_token(hsm, pin_file)
@@ -176,7 +177,7 @@ def test_a_token_that_cannot_be_used_is_told_so(
         if option in options:
             options[options.index(option) + 1] = value
     ended = prefca("init", *options)
-    assert ended.status == 4
+    assert ended.status == status
     assert re.search(complaint, ended.complaint)
     pin_file.write_text(hsm.pin)
     (new / "prefca.toml").unlink()
@@ -187,14 +188,14 @@ def test_a_token_that_is_away_is_told_so(new: Path, hsm: SoftHSM, pin_file: Path
     """The batch works again as soon as it is back."""
     assert prefca("init", *with_token(hsm, pin_file)).status == 0
     with hsm.unplugged():
-        ended = prefca("batch")
+        ended = prefca("batch", "--now")
         assert ended.status == 4
         assert "no token is labelled prefca; connect it" in ended.complaint
         hsm.init_token(hsm.label, hsm.pin)
-        ended = prefca("batch")
+        ended = prefca("batch", "--now")
         assert ended.status == 4
         assert "no private key is named test-tokyo-to-1" in ended.complaint
-    assert prefca("batch").status == 0
+    assert prefca("batch", "--now").status == 0
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def revoked_by_reason(running_ca: RunningCA, tmp_path_factory: pytest.TempPathFa
         certificate = x509.load_der_x509_certificate(base64.b64decode(issued["certificate"]))
         certificates[reason] = directory / f"{reason}.pem"
         certificates[reason].write_bytes(certificate.public_bytes(Encoding.PEM))
-    running_ca.prefca("batch")
+    running_ca.prefca("batch", "--now")
     return certificates
 
 

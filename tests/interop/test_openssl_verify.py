@@ -78,5 +78,5 @@ def test_a_signed_application_is_accepted_until_its_signer_is_on_the_list(
     assert "CMS Verification successful" in verdict()
     running_ca.prefca("revoke", resident.serial, "--reason", "cessationOfOperation")
     assert "CMS Verification successful" in verdict(), "only the next list changes that"
-    running_ca.prefca("batch")
+    running_ca.prefca("batch", "--now")
     eventually(lambda: "certificate revoked" in verdict(), "the list with the revocation is in the directory")

@@ -32,10 +32,10 @@ def test_the_lines_to_paste_work_as_they_are(serving: tuple[RunningCA, Up]) -> N
 
 @pytest.mark.req("R-4-4-3-1", "R-2-1-9-1", "R-2-6-2-1")
 def test_a_new_publication_is_in_the_directory_without_a_restart(running_ca: RunningCA, tmp_path: Path) -> None:
-    """`prefca batch` raises the CRLNumber that ldapsearch sees."""
+    """`prefca batch --now` raises the CRLNumber that ldapsearch sees."""
     file = tmp_path / "list.pem"
     before = crl_number(running_ca, "Chiyoda-ku", file)
-    running_ca.prefca("batch")
+    running_ca.prefca("batch", "--now")
     eventually(lambda: crl_number(running_ca, "Chiyoda-ku", file) > before, "a list with a higher number")
 
 
@@ -100,7 +100,7 @@ def test_a_killed_prefca_up_leaves_no_server_behind_and_loses_nothing(idle_ca: R
         eventually(lambda: not any(map(accepts_connections, idle_ca.endpoints)), "nobody listens any more")
     with idle_ca.up():
         assert f"{resident.certificate}: revoked" in ocsp(idle_ca, "-cert", resident.certificate)
-        idle_ca.prefca("batch")
+        idle_ca.prefca("batch", "--now")
         revocation_list = tmp_path / "list.pem"
         check = ["-crl_check", "-CRLfile", revocation_list, resident.certificate]
 

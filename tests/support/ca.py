@@ -121,15 +121,20 @@ class FoundedCA:
         return await revocation.revoke(self.installation, order, now)
 
     async def publish(self, now: datetime = NOW) -> batch.Published:
-        """What `prefca batch` does."""
+        """What `prefca batch --now` does."""
         return await batch.run(self.installation, self.key, now)
 
     async def lists(self) -> dict[str, x509.CertificateRevocationList]:
         """The lists in force, by municipality code, "ca" and "operations"."""
         store = self.installation.store
         publication = await store.publication_in_force(self.installation.authority_id)
-        made = await store.lists_in_force(publication.publication_id) if publication else []
-        return {one.code or one.kind: x509.load_der_x509_crl(one.value) for one in made}
+        if publication is None:
+            return {}
+        number = publication.publication_id
+        return {
+            made.code or made.kind: x509.load_der_x509_crl(await store.published_value(number, made.partition_id))
+            for made in await store.published_lists(number)
+        }
 
     async def query(self, sql: str, *arguments: Any) -> Any:
         """One value out of the database, read as its owner."""

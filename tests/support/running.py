@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from pkix.validity import JST
 from settings.sections import Endpoint
 from tests.support.ca import notice_line
 from tests.support.database import reachable_directory
@@ -28,6 +30,7 @@ COMMAND_TIMEOUT_S: Final = 60
 STOP_TIMEOUT_S: Final = 30
 DEADLINE_S: Final = 20
 POLL_S: Final = 0.05
+NOT_DURING_THE_TESTS: Final = f"{datetime.now(JST) + timedelta(hours=12):%H:%M}"
 _NUMBERS: Final = count(1)
 
 
@@ -163,6 +166,7 @@ class RunningCA:
             "PREFCA_REPOSITORY__TLS_LISTEN": str(self.ldaps),
             "PREFCA_REPOSITORY__ADMIN_LISTEN": "",
             "PREFCA_SCHEDULER__ADMIN_LISTEN": "",
+            "PREFCA_SCHEDULE__DAILY_AT": NOT_DURING_THE_TESTS,
         }
 
 

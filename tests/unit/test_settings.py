@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -76,6 +76,24 @@ def test_lists_are_written_with_commas_in_the_environment(tmp_path: Path) -> Non
     assert configured(tmp_path, PREFCA_OCSP__RECOGNITION="").ocsp.recognition == ()
 
 
+@pytest.mark.req("R-4-4-3-1")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", (time(), None)),
+        ('daily_at = "04:30"\ncut_off = "04:00"', (time(4, 30), time(4))),
+        ("daily_at = 04:30:15", (time(4, 30, 15), None)),
+        ('cut_off = "23:30"', (time(), time(23, 30))),
+        ('cut_off = ""', (time(), None)),
+    ],
+    ids=["default", "text", "TOML has times of its own", "on the day before", "none"],
+)
+def test_the_schedule_is_told_by_times_of_day(tmp_path: Path, text: str, expected: tuple[time, time | None]) -> None:
+    """When lists are published, and what was received by when is on them."""
+    section = configured(tmp_path, f"[schedule]\n{text}").schedule
+    assert (section.daily_at, section.cut_off) == expected
+
+
 @pytest.mark.parametrize(
     ("text", "environment", "finding"),
     [
@@ -119,6 +137,13 @@ def test_lists_are_written_with_commas_in_the_environment(tmp_path: Path) -> Non
         ("[crl]\nperiod_h = 72", {}, "`crl`: `period_h` must be less than `validity_h`"),
         ('[ocsp]\nlisten = "127.0.0.1:3890"', {}, "`repository.listen` and `ocsp.listen` are both 127.0.0.1:3890"),
         ('[repository]\nlisten = "127.0.0.1:6360"', {}, "`repository.tls_listen` and `repository.listen`"),
+        ('[schedule]\ndaily_at = "24:00"', {}, "`schedule.daily_at`"),
+        ('[schedule]\ndaily_at = "0:00"', {}, "`schedule.daily_at`: '0:00' is not a time of day; write \"hh:mm\""),
+        ("[schedule]\ndaily_at = 0", {}, "`schedule.daily_at`: '0' is not a time of day"),
+        ("[schedule]\ndaily_at = 00:00:00.5", {}, "`schedule.daily_at`: .* is not a time of day"),
+        ('[schedule]\ncut_off = "00:01"', {}, "`schedule`: `cut_off` must lie at or before `daily_at`"),
+        ('[scheduler]\nwebhook = "ops@example.jp"', {}, "`scheduler.webhook`: .*write one that begins with https://"),
+        ('[scheduler]\nadmin_listen = "127.0.0.1:2560"', {}, "`scheduler.admin_listen` and `ocsp.listen` are both"),
         ('[signer]\nkind = "pkcs11"', {}, "`signer`.*needs `module` and `token`"),
         ('[signer]\ntoken = "t"', {}, "`signer`.*pkcs11"),
         (

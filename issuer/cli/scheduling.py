@@ -1,0 +1,166 @@
+"""`prefca batch`, `scheduler`: publish the lists, once or for ever."""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import click
+
+from issuer import batch, scheduler
+from issuer.cli.output import json_option, print_json, print_table, text
+from issuer.cli.publishing import dates, list_row
+from issuer.cli.root import each, for_scripts, now, run, settings_of
+from issuer.errors import RefusedError
+from issuer.installation import active_key, opened, require_database
+from issuer.rows import Publication
+from issuer.schedule import Schedule, is_of_the_future
+from settings.load import Settings
+
+ALL_OR_NONE: Final = (
+    "a batch publishes all lists together or none (R-4-4-3-1), so that everybody sees one state;"
+    " leave --only out, or add --dry-run to look at this list"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NothingDue:
+    """Why a batch had nothing to do."""
+
+    in_force: Publication
+    next_at: datetime
+
+
+@click.command("batch")
+@click.option("--now", "is_at_once", is_flag=True, help="Outside the schedule, with everything received until now.")
+@click.option("--dry-run", "is_rehearsal", is_flag=True, help="Show what would be published, and publish nothing.")
+@click.option("--only", metavar="LIST", help="A municipality's code, ca or operations: one list, with --dry-run.")
+@json_option
+@click.pass_context
+def batch_command(
+    context: click.Context, is_at_once: bool, is_rehearsal: bool, only: str | None, as_json: bool
+) -> None:
+    """Publish the regular lists if they are due: all CRLs and the ARL together, as the schedule says.
+
+    With --now lists are published in any case, as after the compromise of a key; the schedule stays as it is. Killed at
+    any point, the publication before stays in force; run it again.
+    """
+    settings = settings_of(context)
+    if is_rehearsal:
+        _rehearse(context, settings, _Asked(is_at_once, only, as_json))
+        return
+    if only is not None:
+        raise RefusedError(ALL_OR_NONE)
+    results, status = run(each(settings, lambda one: _publish(one, is_at_once=is_at_once)))
+    if as_json:
+        print_json(for_scripts(settings, {prefecture: _for_script(result) for prefecture, result in results.items()}))
+    else:
+        for line in _with_names(settings, {prefecture: _sentence(result) for prefecture, result in results.items()}):
+            click.echo(line)
+    context.exit(status)
+
+
+async def _publish(settings: Settings, *, is_at_once: bool) -> batch.Published | NothingDue:
+    moment = now()
+    schedule = Schedule.of(settings)
+    async with opened(settings) as installation:
+        in_force = await installation.store.publication_in_force(installation.authority_id)
+        cut_off = moment if is_at_once else schedule.due(in_force, moment)
+        if in_force is not None and cut_off is None and not is_of_the_future(in_force, moment):
+            return NothingDue(in_force, schedule.next(moment))
+        async with active_key(installation) as key:  # lists of the future: the batch says what is wrong
+            return await batch.run(installation, key, moment, cut_off=cut_off, next_publish=schedule.next(moment))
+
+
+def _for_script(result: batch.Published | NothingDue) -> dict[str, object]:
+    if isinstance(result, NothingDue):
+        return {"publication": None, "in_force": result.in_force.publication_id, "next_at": result.next_at}
+    return {
+        "publication": result.publication_id,
+        "lists": result.lists,
+        "entries": result.entries,
+        "size": result.size,
+        "cut_off": result.cut_off,
+        **dates(result.window),
+    }
+
+
+def _sentence(result: batch.Published | NothingDue) -> str:
+    if isinstance(result, NothingDue):
+        return (
+            f"nothing is due before {text(result.next_at)}: publication {result.in_force.publication_id} is in force;"
+            " `prefca batch --now` publishes all the same"
+        )
+    return (
+        f"publication {result.publication_id} is in force: {result.lists} lists with"
+        f" {result.entries} entries, {result.size} octets; nextUpdate {text(result.window.next_update)}"
+    )
+
+
+def _with_names(settings: Settings, lines: Mapping[str, str]) -> list[str]:
+    """Each with its prefecture, if there are several."""
+    return [f"{name}: {line}" if len(settings.cas) > 1 else line for name, line in lines.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How a dry run was asked for."""
+
+    is_at_once: bool
+    only: str | None
+    as_json: bool
+
+
+def _rehearse(context: click.Context, settings: Settings, asked: _Asked) -> None:
+    rehearsals, status = run(each(settings, lambda one: _rehearsal(one, asked)))
+    if asked.as_json:
+        told = {
+            ca: {"cut_off": made.cut_off, **dates(made.window), "lists": [list_row(one) for one in made.lists]}
+            for ca, made in rehearsals.items()
+        }
+        print_json(for_scripts(settings, told))
+    else:
+        for ca, made in rehearsals.items():
+            columns = ["list", "name", "CRLNumber", "entries", "octets"]
+            print_table(columns, [list(list_row(one).values()) for one in made.lists])
+            click.echo(f"{ca}: nothing was published; received until {text(made.cut_off)}")
+    context.exit(status)
+
+
+async def _rehearsal(settings: Settings, asked: _Asked) -> batch.Rehearsal:
+    moment = now()
+    schedule = Schedule.of(settings)
+    async with opened(settings) as installation, active_key(installation) as key:
+        in_force = await installation.store.publication_in_force(installation.authority_id)
+        cut_off = None if asked.is_at_once else schedule.due(in_force, moment)
+        made = await batch.rehearse(installation, key, moment, cut_off=cut_off, next_publish=schedule.next(moment))
+    lists = tuple(one for one in made.lists if asked.only in {None, one.code or one.kind})
+    if not lists:
+        raise RefusedError(f"there is no list of {asked.only}; `prefca status` shows all")
+    return replace(made, lists=lists)
+
+
+@click.command("scheduler")
+@click.pass_context
+def scheduler_command(context: click.Context) -> None:
+    """Publish the lists whenever they are due, of all CAs or of --ca, and tell of alarms, until SIGTERM or Ctrl-C.
+
+    Run it on several machines with one database: one of them publishes, and another takes its place when it is gone.
+    """
+    settings = settings_of(context, quiet=False)
+    require_database(settings)
+    run(_until_told(settings))
+
+
+async def _until_told(settings: Settings) -> None:
+    keeping = asyncio.ensure_future(scheduler.run(settings, now))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, keeping.cancel)
+    await asyncio.wait([keeping])
+    if not keeping.cancelled():
+        keeping.result()
+
+
+COMMANDS = (batch_command, scheduler_command)

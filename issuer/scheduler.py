@@ -1,0 +1,82 @@
+"""`prefca scheduler`: a keeper for each CA, what they tell people, and the listener for operators."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from issuer import children
+from issuer.admin import administering
+from issuer.alarm import Alarm, Channel
+from issuer.errors import NotNowError
+from issuer.installation import database
+from issuer.keeper import BatchFailedError, Clock, Keeper
+from issuer.webhook import post
+from settings.load import Settings
+from settings.workers import CannotListenError, bound
+
+BATCH_TIMEOUT_S: Final = 900.0  # ten million entries take seconds: what runs for so long hangs
+
+log = logging.getLogger("prefca.scheduler")
+
+
+async def run(settings: Settings, clock: Clock) -> None:
+    """Keep the schedules of all CAs of these settings until cancelled.
+
+    Raises:
+        NotNowError: the admin address is taken.
+    """
+    keepers = [Keeper(one, clock, _channels(one), run_batch) for one in settings.each()]
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            (sockets,) = stack.enter_context(bound("scheduler", {"admin_listen": settings.scheduler.admin_listen}))
+            for one in sockets.values():
+                await stack.enter_async_context(administering(one, keepers))
+            await stack.enter_async_context(database(settings))
+            async with asyncio.TaskGroup() as tasks:
+                for keeper in keepers:
+                    tasks.create_task(keeper.keep())
+                    tasks.create_task(keeper.watch())
+    except CannotListenError as e:
+        raise NotNowError(str(e)) from e
+
+
+async def run_batch(settings: Settings, *options: str) -> dict[str, Any]:
+    """`prefca batch` in a process of its own; what it says as JSON.
+
+    Raises:
+        BatchFailedError: it failed, or did not end.
+    """
+    arguments = ["--instance", str(settings.instance), "--ca", settings.ca.prefecture, "batch", "--json", *options]
+    process = await children.start("issuer", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    try:
+        said, complained = await asyncio.wait_for(process.communicate(), BATCH_TIMEOUT_S)
+    except TimeoutError as e:
+        reason = f"it did not end within {BATCH_TIMEOUT_S:.0f} s and was stopped; see whether token or database hang"
+        raise BatchFailedError(reason, None) from e
+    finally:
+        await children.stop(process)
+    if process.returncode != 0:
+        last_line = complained.decode(errors="replace").rstrip().rpartition("\n")[2]
+        reason = last_line.removeprefix("prefca: ") or f"it ended with status {process.returncode}"
+        raise BatchFailedError(reason, process.returncode)
+    result: dict[str, Any] = json.loads(said)
+    return result
+
+
+def _channels(settings: Settings) -> list[Channel]:
+    name, address = settings.ca.prefecture, settings.scheduler.webhook
+    return [
+        Channel(partial(_log, name)),
+        *([Channel(partial(post, address, name))] if address is not None else []),
+    ]
+
+
+async def _log(ca: str, standing: Sequence[Alarm]) -> None:
+    for alarm in standing:
+        log.error("alarm", extra={"ca": ca, "alarm": alarm.name, "say": alarm.message})
+    if not standing:
+        log.info("alarms_ended", extra={"ca": ca})

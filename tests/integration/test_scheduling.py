@@ -1,0 +1,203 @@
+"""`prefca batch`, `status` and `scheduler` as operators use them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from issuer.keeper import BatchFailedError
+from issuer.scheduler import run_batch
+from pkix.validity import JST
+from settings.load import load
+from tests.support.command import ROOT, Prefca, select
+from tests.support.running import eventually
+
+TOKYO_LISTS = 64
+STOP_TIMEOUT_S = 20
+
+
+@pytest.fixture
+def moment(instance: Path, monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """A moment of the schedule that has just passed, after the first publication."""
+    moment = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    time.sleep((moment - datetime.now(UTC)).total_seconds())
+    monkeypatch.setenv("PREFCA_SCHEDULE__DAILY_AT", f"{moment.astimezone(JST):%H:%M:%S}")
+    return moment
+
+
+def publications() -> int:
+    """How many there ever were."""
+    return len(select("SELECT FROM publication"))
+
+
+def let_lists_be_late(age: str) -> None:
+    """Put lists of that age in force, as if nobody had published since."""
+    select(
+        "INSERT INTO publication (authority_id, cut_off, this_update, next_publish, next_update, published_at)"
+        " SELECT authority_id, at, at, at + interval '24 h', at + interval '72 h', at"
+        f" FROM authority, date_trunc('second', now() - interval '{age}') AS at RETURNING publication_id"
+    )
+
+
+def rfc3339(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.mark.req("R-4-4-3-1", "R-4-4-9-1")
+def test_regular_lists_are_published_once(moment: datetime, prefca: Prefca) -> None:
+    """With the cut-off of the schedule; asked again, the batch says when there is something to do."""
+    published = prefca("batch", "--json").json
+    assert (published["lists"], published["cut_off"]) == (TOKYO_LISTS, rfc3339(moment))
+    tomorrow = rfc3339(moment + timedelta(days=1))
+    assert published["next_publish"] == tomorrow
+    again = prefca("batch")
+    assert (again.status, again.stdout) == (
+        0,
+        f"nothing is due before {tomorrow}: publication {published['publication']} is in force;"
+        " `prefca batch --now` publishes all the same\n",
+    )
+    assert prefca("batch", "--json").json == {
+        "publication": None,
+        "in_force": published["publication"],
+        "next_at": tomorrow,
+    }
+
+
+@pytest.mark.req("R-4-4-9-2")
+def test_a_list_outside_the_schedule_does_not_move_it(moment: datetime, prefca: Prefca) -> None:
+    """It says the moment of the next regular one."""
+    tomorrow = rfc3339(moment + timedelta(days=1))
+    published = prefca("batch", "--now", "--json").json
+    assert (published["publication"] is not None, published["next_publish"]) == (True, tomorrow)
+
+
+@pytest.mark.req("R-4-4-3-1")
+def test_a_single_list_is_never_published(shared_instance: Path, prefca: Prefca) -> None:
+    """The line says why, and how to look at one."""
+    ended = prefca("batch", "--now", "--only", "131016")
+    assert ended.status == 3
+    assert ended.complaint.startswith("a batch publishes all lists together or none")
+    assert ended.complaint.endswith("add --dry-run to look at this list")
+
+
+def test_a_dry_run_shows_the_lists_and_publishes_nothing(instance: Path, prefca: Prefca) -> None:
+    """All of them or one, with the numbers that they would have; a number is not used up."""
+    before = publications()
+    for _ in range(2):
+        made = prefca("batch", "--dry-run", "--json").json
+        assert [(one["crl_number"], one["entries"]) for one in made["lists"]] == [(2, 0)] * TOKYO_LISTS
+    shown = prefca("batch", "--dry-run", "--now", "--only", "131016").stdout.splitlines()
+    assert shown[1].split()[:4] == ["131016", "千代田区", "2", "0"]
+    assert shown[2].startswith("Tokyo-to: nothing was published; received until ")
+    refused = prefca("batch", "--dry-run", "--only", "162019")
+    assert (refused.status, refused.complaint) == (3, "there is no list of 162019; `prefca status` shows all")
+    assert publications() == before
+
+
+def test_status_shows_number_dates_entries_and_size_of_each_list(shared_instance: Path, prefca: Prefca) -> None:
+    """As a table for people, and for scripts."""
+    lists = prefca("status", "--json").json["lists"]
+    assert len(lists) == TOKYO_LISTS
+    (chiyoda,) = [one for one in lists if one["list"] == "131016"]
+    columns = ["list", "name", "crl_number", "entries", "size", "this_update", "next_publish", "next_update"]
+    assert list(chiyoda) == columns
+    (row,) = [line for line in prefca("status").stdout.splitlines() if line.startswith("131016")]
+    assert row.split() == [str(chiyoda[column]) for column in columns]
+
+
+@pytest.mark.req("R-2-1-2-21", "R-4-4-10")
+def test_a_monitoring_program_learns_of_late_lists(instance: Path, prefca: Prefca) -> None:
+    """By exit status 5, a line, or JSON; before they end."""
+    well = prefca("status", "--check")
+    assert (well.status, well.stdout) == (0, "Tokyo-to: no alarm\n")
+    let_lists_be_late("60 h")
+    late = prefca("status", "--check")
+    assert late.status == 5
+    assert late.stdout.startswith("Tokyo-to: late: new lists were due at ")
+    told = prefca("status", "--check", "--json")
+    assert told.status == 5
+    assert '"expiring"' in told.stdout
+    assert "ALARM late: new lists were due at " in prefca("status").stdout
+
+
+async def test_a_batch_of_the_scheduler_is_a_process_of_its_own(instance: Path, moment: datetime) -> None:
+    """What it says is passed on, whether it works or not."""
+    settings = load(instance)
+    assert (await run_batch(settings))["lists"] == TOKYO_LISTS
+    assert (await run_batch(settings))["publication"] is None
+    assert (await run_batch(settings, "--now"))["lists"] == TOKYO_LISTS
+    (instance / "secrets" / "ca-key.passphrase").unlink()
+    with pytest.raises(BatchFailedError, match="put the secret there") as failure:
+        await run_batch(settings, "--now")
+    assert failure.value.status == 4
+
+
+class Program:
+    """A running `prefca scheduler`."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        with log.open("w") as stderr:
+            self.process = subprocess.Popen([sys.executable, "-m", "issuer", "scheduler"], cwd=ROOT, stderr=stderr)
+
+    def has_said(self, event: str) -> bool:
+        """Whether its log has that event."""
+        return f"prefca.scheduler {event} " in self._log.read_text()
+
+
+@contextmanager
+def schedulers(directory: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Program]]:
+    """As many machines as that, which look each second."""
+    settings: dict[str, Any] = {"LOOK_EVERY_S": 1, "ADMIN_LISTEN": "127.0.0.1:0"}
+    for key, value in settings.items():
+        monkeypatch.setenv(f"PREFCA_SCHEDULER__{key}", str(value))
+    with ExitStack() as stack:
+        programs = [Program(directory / f"scheduler-{number}.log") for number in range(count)]
+        for program in programs:
+            stack.callback(program.process.wait, STOP_TIMEOUT_S)
+            stack.callback(program.process.terminate)
+        yield programs
+
+
+def publishes_once(runner: Program) -> None:
+    """Lists that are late, as soon as it sees that they are."""
+    let_lists_be_late("30 h")
+    count = publications()
+    eventually(lambda: runner.has_said("published"), "lists are published")
+    assert publications() == count + 1
+
+
+@pytest.mark.req("R-2-6-4", "R-4-4-10", "R-4-14-1")
+def test_a_machine_that_dies_is_replaced(instance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two schedulers one publishes late lists; after kill -9 of that one, the other one does."""
+    with schedulers(tmp_path, 2, monkeypatch) as programs:
+        (first,) = eventually(lambda: [one for one in programs if one.has_said("runner")], "one publishes")
+        publishes_once(first)
+        (other,) = (one for one in programs if one is not first)
+        assert not other.has_said("runner")
+        first.process.kill()
+        eventually(lambda: other.has_said("runner"), "the other one publishes")
+        publishes_once(other)
+
+
+def test_a_scheduler_stops_when_it_is_told_to(instance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With status 0."""
+    with schedulers(tmp_path, 1, monkeypatch) as (program,):
+        eventually(lambda: program.has_said("runner"), "it runs")
+        program.process.terminate()
+        assert program.process.wait(STOP_TIMEOUT_S) == 0
+
+
+def test_a_scheduler_needs_something_to_schedule(
+    tmp_path: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped instance is told at once."""
+    ended = prefca("--instance", tmp_path / "nowhere", "scheduler")
+    assert ended.status == 3
+    assert "run `prefca init`, or correct --instance" in ended.complaint
