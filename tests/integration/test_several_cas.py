@@ -201,18 +201,37 @@ def test_relying_parties_are_those_of_the_installation(prefca: Prefca) -> None:
 
 
 @pytest.mark.req("R-1-2-2", "R-6-1-1-3")
-def test_a_production_ca_in_a_token_stands_beside_a_test_ca(
-    hsm: SoftHSM, database: Database, tmp_path: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("tokyo", "toyama"),
+    [
+        (["--signer", "software"], ["--hierarchy", "production", "TOKEN"]),
+        (["--hierarchy", "production", "TOKEN"], ["--hierarchy", "production"]),
+    ],
+    ids=["test beside production in a token", "both in one token"],
+)
+def test_a_ca_in_a_token_stands_beside_another(
+    tokyo: list[str],
+    toyama: list[str],
+    hsm: SoftHSM,
+    database: Database,
+    tmp_path: Path,
+    prefca: Prefca,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each signs with its own key, wherever that is, under names that cannot be taken for each other."""
+    """Each signs with its own key, wherever that is; names of test and production cannot be taken for each other."""
     monkeypatch.setenv(INSTANCE_VARIABLE, str(tmp_path / "new"))
     monkeypatch.setenv(DSN_VARIABLE, database.dsn)
     (tmp_path / "pin").write_text(f"{hsm.pin}\n")
     token = ["--signer", "pkcs11", "--module", hsm.module, "--token", hsm.label, "--pin-file", tmp_path / "pin"]
-    assert prefca("init").status == 0
-    assert prefca("init", "--prefecture", "Toyama-ken", "--hierarchy", "production", *token).status == 0
+    for prefecture, options in ("Tokyo-to", tokyo), ("Toyama-ken", toyama):
+        chosen = [value for word in options for value in (token if word == "TOKEN" else [word])]
+        ended = prefca("init", "--prefecture", prefecture, *chosen)
+        assert (ended.status, ended.stderr) == (0, "")
     assert prefca("batch", "--now").status == 0
-    names = {prefecture: one["authority"]["name"] for prefecture, one in prefca("status", "--json").json.items()}
-    assert "O=JPKI Test" in names["Tokyo-to"]
-    assert "O=JPKI," in names["Toyama-ken"]
-    assert [file.name for file in (tmp_path / "new" / "keys" / "ca").iterdir()] == ["test-tokyo-to-1.pem"]
+    shown = prefca("status", "--json").json
+    for prefecture, options in ("Tokyo-to", tokyo), ("Toyama-ken", toyama):
+        organization = "JPKI" if "production" in options else "JPKI Test"
+        assert f"OU={prefecture},O={organization},C=JP" in shown[prefecture]["authority"]["name"]
+    assert shown["Tokyo-to"]["ca_certificate"]["sha256"] != shown["Toyama-ken"]["ca_certificate"]["sha256"]
+    files = [file.name for file in (tmp_path / "new" / "keys").glob("ca/*")]
+    assert files == (["test-tokyo-to-1.pem"] if "software" in tokyo else [])

@@ -158,3 +158,20 @@ def test_the_lines_to_paste_are_those_of_both(two: TwoCAs) -> None:
         assert run("sh", "-c", command).returncode == 0
     for prefecture in CA_NAMES:
         assert f"test CA of {prefecture} is up" in two.up.table
+
+
+@pytest.mark.req("R-2-1-2-20")
+def test_a_ca_that_is_added_is_served_without_a_restart() -> None:
+    """Responder and directory take it up while they run, and go on with the one that was there."""
+    with installed_ca() as tokyo, tokyo.up():
+        told = tokyo.prefca("init", "--prefecture", "Toyama-ken")
+        assert "start `prefca scheduler` or `prefca up` anew" in told
+        toyama = replace(tokyo, samples=tokyo.samples / "Toyama-ken")
+        toyama.ca.parent.mkdir()
+        tokyo.prefca("--ca", "Toyama-ken", "export", "ca", "--output", toyama.ca)
+        (delegate,) = tokyo.report("--ca", "Toyama-ken", "list", "--kind", "ocsp")
+        serial = f"0x{delegate['serial']}"
+        eventually(lambda: f"{serial}: good" in ocsp(toyama, "-serial", serial), "OCSP answers for the new CA")
+        search = (tokyo, "C=JP", f"({CERTIFICATE}=*)", "1.1")
+        eventually(lambda: set(ldapsearch(*search, scope="sub")) == set(CA_NAMES.values()), "the new CA's entry")
+        assert f"{tokyo.good}: good" in ocsp(tokyo, "-cert", tokyo.good)
