@@ -12,10 +12,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 import asyncpg
@@ -84,7 +85,8 @@ class Site:
         """Revoke one certificate, as `prefca revoke` does to the tables."""
         await connection.execute(
             "INSERT INTO revocation (serial, partition_id, reason, received_at, revoked_at, not_after, entry)"
-            " SELECT serial, partition_id, 1, now(), now(), not_after, '' FROM certificate WHERE serial = $1",
+            " SELECT serial, partition_id, 1, now(), now(), not_after, '\\x30270208'::bytea || int8send(serial)"
+            " FROM certificate WHERE serial = $1",
             FIRST_SERIAL + number,
         )
 
@@ -220,7 +222,14 @@ class Load:
 
 
 def wrk(  # noqa: PLR0913 - what wrk can be told
-    port: int, mode: str, questions: Path, seconds: float, *, skip: int = 0, scheme: str = "http"
+    port: int,
+    mode: str,
+    questions: Path,
+    seconds: float,
+    *,
+    skip: int = 0,
+    scheme: str = "http",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Load:
     """wrk with one thread on its own core and 32 connections.
 
@@ -231,6 +240,7 @@ def wrk(  # noqa: PLR0913 - what wrk can be told
         seconds: how long.
         skip: with which question to begin.
         scheme: http or https.
+        environment: further variables.
 
     Raises:
         RuntimeError: an answer was no HTTP 200, or none came.
@@ -238,7 +248,7 @@ def wrk(  # noqa: PLR0913 - what wrk can be told
     options = ["-t1", "-c32", f"-d{seconds}s", "--latency", "-s", str(HERE / "ocsp.lua")]
     done = subprocess.run(
         ["taskset", "-c", LOAD_CORE, "wrk", *options, f"{scheme}://127.0.0.1:{port}/"],
-        env=os.environ | {"MODE": mode, "REQUESTS": str(questions), "SKIP": str(skip)},
+        env=os.environ | {"MODE": mode, "REQUESTS": str(questions), "SKIP": str(skip)} | environment,
         check=True,
         capture_output=True,
         text=True,
