@@ -13,25 +13,11 @@ it: the octets of an answer are the same for everybody, and each caller's rights
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
-from ocsp.response import Answer
+from ocsp.reply import Reply
 
 ENTRY_OVERHEAD_BYTES: Final = 1500  # objects around an answer and its question, measured
-
-
-@dataclass(frozen=True, slots=True)
-class KeptAnswer:
-    """An answer as it goes out, except for the date. Moments are seconds since the epoch."""
-
-    answer: Answer
-    before_date: bytes  # the head of the HTTP response, until "Date: "
-    records: tuple[tuple[bytes, bytes], ...]  # for each certificate asked about: fragments of its record
-    results: tuple[str, ...]  # and their statuses
-    fresh_until: float
-    valid_until: float
-    public: bool
 
 
 class AnswerCache:
@@ -40,26 +26,26 @@ class AnswerCache:
     def __init__(self, max_bytes: int, max_staleness_s: float) -> None:
         self._max_bytes = max_bytes
         self._max_staleness_s = max_staleness_s
-        self._answers: dict[bytes, KeptAnswer] = {}  # oldest first: those end first, too
+        self._replies: dict[bytes, Reply] = {}  # oldest first: those end first, too
         self._questions: dict[int, set[bytes]] = {}  # by serial number
-        self._trusted_until = 0.0
+        self.trusted_until = 0.0  # when all changes will not have been heard of for too long
         self.size_bytes = 0
         self.ticket = 0  # changes whenever something may have become wrong
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._replies)
 
-    def fresh(self, question: bytes, now: float) -> KeptAnswer | None:
+    def fresh(self, question: bytes, now: float) -> Reply | None:
         """The answer to `question`, if a new one would not be better."""
-        kept = self._answers.get(question)
-        return kept if kept is not None and now < kept.fresh_until and now < self._trusted_until else None
+        kept = self._replies.get(question)
+        return kept if kept is not None and now < kept.fresh_until and now < self.trusted_until else None
 
-    def valid(self, question: bytes, now: float) -> KeptAnswer | None:
+    def valid(self, question: bytes, now: float) -> Reply | None:
         """The answer to `question`, if it still holds: for when no new one can be made."""
-        kept = self._answers.get(question)
-        return kept if kept is not None and now < kept.valid_until and now < self._trusted_until else None
+        kept = self._replies.get(question)
+        return kept if kept is not None and now < kept.valid_until and now < self.trusted_until else None
 
-    def keep(self, question: bytes, kept: KeptAnswer, ticket: int) -> None:
+    def keep(self, question: bytes, kept: Reply, ticket: int) -> None:
         """Keep an answer, and as many of the others as fit.
 
         Args:
@@ -72,8 +58,8 @@ class AnswerCache:
             return
         self._drop(question)
         while self.size_bytes + size > self._max_bytes:
-            self._drop(next(iter(self._answers)))
-        self._answers[question] = kept
+            self._drop(next(iter(self._replies)))
+        self._replies[question] = kept
         self.size_bytes += size
         for serial in _serials(kept):
             self._questions.setdefault(serial, set()).add(question)
@@ -88,16 +74,16 @@ class AnswerCache:
     def clear(self) -> None:
         """Drop everything: delegates have changed."""
         self.ticket += 1
-        self._answers.clear()
+        self._replies.clear()
         self._questions.clear()
         self.size_bytes = 0
 
     def confirm(self, at: float) -> None:
         """All changes up to the moment `at` have been heard of."""
-        self._trusted_until = at + self._max_staleness_s
+        self.trusted_until = at + self._max_staleness_s
 
     def _drop(self, question: bytes) -> None:
-        kept = self._answers.pop(question, None)
+        kept = self._replies.pop(question, None)
         if kept is None:
             return
         self.size_bytes -= _size_bytes(question, kept)
@@ -108,10 +94,9 @@ class AnswerCache:
                 del self._questions[serial]
 
 
-def _serials(kept: KeptAnswer) -> set[int]:
-    return {single.cert_id.serial_number for single in kept.answer.singles}
+def _serials(kept: Reply) -> set[int]:
+    return {single.cert_id.serial_number for single in kept.answer.singles} if kept.answer is not None else set()
 
 
-def _size_bytes(question: bytes, kept: KeptAnswer) -> int:
-    singles = len(kept.answer.singles)
-    return len(question) + len(kept.before_date) + len(kept.answer.der) + ENTRY_OVERHEAD_BYTES * singles
+def _size_bytes(question: bytes, kept: Reply) -> int:
+    return len(question) + len(kept.before_date) + len(kept.body) + ENTRY_OVERHEAD_BYTES * len(kept.records)

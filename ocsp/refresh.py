@@ -3,9 +3,17 @@
 A Snapshot is replaced as a whole and never changed. It is loaded at the start, and again in part when the change feed
 tells of a generation, a delegate (new or revoked) or a right. Statuses are not in it: they are read for each answer,
 and what was kept of earlier answers is dropped when the feed tells of a revocation.
+
+A standby may be behind its primary, and a connection that is made anew may lead to another server, which may lack the
+end of the feed as it was known or have another one. Therefore:
+
+* what is known is current up to the moment that the source vouches for, not up to when it was asked. If that is too
+  long ago, there is no snapshot for anybody, and so no answer but tryLater;
+* each look at the feed begins with the last change that was heard of. If it is gone, everything is loaded.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +35,7 @@ class Change:
 
     number: int  # strictly rising
     kind: str  # revocation, publication, generation, access
-    key: int | None  # serial number of a revocation
+    key: int | None  # serial number of a revocation; None: of thousands
     changed_at: datetime
 
 
@@ -43,11 +51,14 @@ class Source(Protocol):
     async def grants(self) -> list[Grant]:
         """Who may ask, and what he is recognised by."""
 
-    async def last_change(self) -> int:
-        """The number of the newest change."""
+    async def last_change(self) -> Change | None:
+        """The newest change."""
 
-    async def changes(self, *, after: int) -> list[Change]:
-        """Changes behind a number, oldest first; not all at once if they are many."""
+    async def changes(self, *, since: int) -> list[Change]:
+        """Changes from a number on, oldest first; not all at once if they are many, but always two if there are."""
+
+    async def complete_until(self, now: datetime) -> datetime | None:
+        """The moment up to which whatever is read next is complete: `now`, or earlier; None: nobody can tell."""
 
     async def wait_for_change(self) -> None:
         """Wait until there may be one, a second at most."""
@@ -63,10 +74,14 @@ class Kept(Protocol):
         """These were revoked."""
 
     def clear(self) -> None:
-        """Keys or delegates have changed."""
+        """Keys, delegates, or the status of many have changed."""
 
     def confirm(self, at: float) -> None:
         """All changes up to that moment have been heard of."""
+
+    @property
+    def trusted_until(self) -> float:
+        """When that will have been too long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +108,34 @@ class Refresh:
         self._clock = clock
         self._kept = kept
         self._ways = ways
-        self._snapshot: Snapshot | None = None
-        self.position = 0  # the last change that is in the snapshot
+        self.known: Snapshot | None = None  # however old it is
+        self._last: Change | None = None  # that is in it
         self.lag_s = 0.0  # how old it was when it was heard of
-        self.confirmed_at: datetime | None = None  # all changes until then are in the snapshot
+        self.confirmed_at: datetime | None = None  # all changes until then are in it
+        self._is_outdated = True  # that was too long ago
         self._stale = True  # everything is to be loaded
         self.refusals: tuple[str, ...] = ()  # of the last load: why which delegates cannot be used
 
     @property
+    def position(self) -> int:
+        """The number of the last change that was heard of."""
+        return 0 if self._last is None else self._last.number
+
+    @property
     def access(self) -> AccessList | None:
         """Who may ask, as far as that is known."""
-        return None if self._snapshot is None else self._snapshot.access
+        return None if self.known is None else self.known.access
 
     @property
     def snapshot(self) -> Snapshot:
         """What is known.
 
         Raises:
-            StoreUnavailableError: nothing yet.
+            StoreUnavailableError: nothing yet, or nothing that is current.
         """
-        if self._snapshot is None:
-            raise StoreUnavailableError("nothing was loaded yet")
-        return self._snapshot
+        if self.known is None or self._is_outdated:
+            raise StoreUnavailableError("nothing current is known")
+        return self.known
 
     async def load(self) -> None:
         """Load everything.
@@ -123,15 +144,16 @@ class Refresh:
             StoreUnavailableError: what was known stays.
         """
         self._stale = False  # before the work, as is the position: what comes meanwhile is then loaded once more
-        begun = self._clock()
         try:
-            position = await self._source.last_change()
+            until = await self._source.complete_until(self._clock())
+            last = await self._source.last_change()
             snapshot = Snapshot(await self._issuers(), await self._access())
         except StoreUnavailableError:
             self._stale = True
             raise
-        self._adopt(snapshot, position)
-        self._confirm(begun)
+        self._adopt(snapshot, last)
+        self._confirm(until)
+        self._look_at_its_age()
 
     def reload(self) -> None:
         """Let `follow` load everything again: also keys that somebody put into their directory."""
@@ -142,47 +164,59 @@ class Refresh:
         """Keep up with the change feed until cancelled."""
         while True:
             await self._source.wait_for_change()
-            try:
+            # A failure is logged by the store; what is known stays, and the next turn tries again.
+            with contextlib.suppress(StoreUnavailableError):
                 await self._keep_up()
-            except StoreUnavailableError:
-                continue  # logged by the store; what is known stays, and the next turn tries again
+            self._look_at_its_age()
 
     async def _keep_up(self) -> None:
-        if self._stale:
-            await self.load()
-            return
-        while True:
+        while self.known is not None and not self._stale:
             begun = self._clock()
-            changes = await self._source.changes(after=self.position)
-            if not changes:
-                self._confirm(begun)
+            until = await self._source.complete_until(begun)
+            changes = await self._source.changes(since=self.position)
+            if self._last is not None and self._last not in changes[:1]:
+                _logger.warning("feed_lost", extra={"position": self.position})
+                break
+            new = changes if self._last is None else changes[1:]
+            if not new:
+                self._confirm(until)
                 return
-            await self._follow(changes)
-            self.lag_s = (begun - changes[-1].changed_at).total_seconds()
+            await self._follow(new, self.known)
+            self.lag_s = (begun - new[-1].changed_at).total_seconds()
+        await self.load()
 
-    async def _follow(self, changes: Sequence[Change]) -> None:
+    async def _follow(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         # Before anything that takes time: a revocation is to be seen at once.
-        self._kept.forget(change.key for change in changes if change.kind == "revocation" and change.key is not None)
-        snapshot = self.snapshot
+        revoked = [change.key for change in changes if change.kind == "revocation"]
+        if None in revoked:
+            self._kept.clear()  # more at once than are told one by one
+        self._kept.forget(serial for serial in revoked if serial is not None)
         if any(_concerns_issuers(change, snapshot.issuers) for change in changes):
             snapshot = replace(snapshot, issuers=await self._issuers())
         if any(change.kind == "access" for change in changes):
             snapshot = replace(snapshot, access=await self._access())
-        self._adopt(snapshot, changes[-1].number)
+        self._adopt(snapshot, changes[-1])
 
-    def _adopt(self, snapshot: Snapshot, position: int) -> None:
-        before = self._snapshot
+    def _adopt(self, snapshot: Snapshot, last: Change | None) -> None:
+        before, self._last = self.known, last
         if snapshot is not before:
             delegates = sorted(f"{serial:016X}" for serial in snapshot.issuers.delegate_serials)
-            self._snapshot = snapshot
-            _logger.info("loaded", extra={"position": position, "delegates": " ".join(delegates)})
+            self.known = snapshot
+            _logger.info("loaded", extra={"position": self.position, "delegates": " ".join(delegates)})
         if before is None or snapshot.issuers is not before.issuers:
             self._kept.clear()
-        self.position = position
 
-    def _confirm(self, at: datetime) -> None:
-        self.confirmed_at = at
-        self._kept.confirm(at.timestamp())
+    def _confirm(self, until: datetime | None) -> None:
+        if until is not None:
+            self.confirmed_at = until
+            self._kept.confirm(until.timestamp())
+
+    def _look_at_its_age(self) -> None:
+        was_outdated, self._is_outdated = self._is_outdated, self._clock().timestamp() > self._kept.trusted_until
+        if self._is_outdated and not was_outdated:
+            _logger.warning("outdated", extra={"since": self.confirmed_at})
+        elif was_outdated and not self._is_outdated:
+            _logger.info("current")
 
     async def _issuers(self) -> Issuers:
         generations = await self._source.generations()
@@ -200,5 +234,5 @@ class Refresh:
 def _concerns_issuers(change: Change, issuers: Issuers) -> bool:
     """New generations and delegates are told as `generation`; a revoked delegate, like any certificate, by serial."""
     if change.kind == "revocation":
-        return change.key in issuers.delegate_serials
+        return change.key is None or change.key in issuers.delegate_serials
     return change.kind == "generation"

@@ -1,19 +1,19 @@
 """All SQL of the responder: statuses, the CA's keys, access rights, and the change feed.
 
-Theory of operation. One connection serves everything, one query at a time; a look-up takes less time than a signature.
-Whoever asks for statuses while a look-up is going on is gathered, with all others, into the next one.
-It is made when it is first needed. If it fails, or does not answer within the time limit, it is cut off at once and the
-next query makes a new one: a database that comes back is used without a restart, and nobody waits longer than the
-limit. What is logged is the change from reachable to unreachable and back, not each try.
+Theory of operation. One connection serves everything, one query at a time; statuses are looked up for many questions at
+once. It is made when it is first needed. If it fails, or does not answer within the time limit, it is cut off at once
+and the next query makes a new one: a database that comes back is used without a restart, and nobody waits longer than
+the limit. What is logged is the change from reachable to unreachable and back, not each try.
 
 The number of a change is the truth (architecture: the change feed). A notification only wakes whoever waits for
-changes; without one, as on a replica, he looks each second.
+changes; a standby sends none, and a pooler loses them, so he looks every `database.poll_ms` anyway.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -26,14 +26,13 @@ from ocsp.issuers import Generation
 from ocsp.refresh import Change
 from ocsp.status import IssuedCertificate
 from pkix.revocation import CRLReason, Good, Revoked
-from settings.database import ConnectArguments
+from settings.database import FAILURES, ConnectArguments
+from settings.replica import Completeness, Replication
 
 TIME_LIMIT_S: Final = 2.0
-POLL_S: Final = 1.0
+RETRY_S: Final = 1.0  # until a database that was away is tried again
 CHANGES_AT_ONCE: Final = 10_000
-
-# What asyncpg raises when a database is away, starting, stopping, overloaded, or not set up yet.
-_FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_GOOD: Final = Good()
 
 _logger = logging.getLogger(__name__)
 
@@ -41,40 +40,23 @@ _logger = logging.getLogger(__name__)
 class Store:
     """The database, as far as the responder may see it. Its methods raise StoreUnavailableError."""
 
-    def __init__(self, connect_arguments: ConnectArguments) -> None:
+    def __init__(self, connect_arguments: ConnectArguments, poll_s: float) -> None:
         self._connect_arguments = connect_arguments
+        self._poll_s = poll_s
         self._connection: asyncpg.Connection | None = None
+        self._completeness = Completeness()  # of what this connection leads to
         self._one_at_a_time = asyncio.Lock()
-        self._one_look_up = asyncio.Lock()
-        self._asked_for: set[int] = set()
-        self._next_look_up: asyncio.Task[dict[int, IssuedCertificate]] | None = None  # that has not begun yet
         self._woken = asyncio.Event()
         self._reachable: bool | None = None  # None: not tried yet
 
     async def statuses(self, serials: Collection[int]) -> dict[int, IssuedCertificate]:
-        """What is recorded now of those of `serials` that were ever issued; perhaps of others, too."""
-        self._asked_for.update(serials)
-        if self._next_look_up is None:
-            self._next_look_up = asyncio.create_task(self._look_up())
-        return await asyncio.shield(self._next_look_up)
-
-    async def _look_up(self) -> dict[int, IssuedCertificate]:
-        try:
-            with self._noticing():
-                async with asyncio.timeout(TIME_LIMIT_S), self._one_look_up:
-                    rows = await self._fetch(
-                        "SELECT serial, generation_id, public, revoked_at, reason, invalidity_date "
-                        "FROM certificate_status_v1 WHERE serial = ANY($1::bigint[])",
-                        self._take_asked_for(),
-                    )
-        finally:
-            if self._next_look_up is asyncio.current_task():  # it did not come to its turn in time
-                self._take_asked_for()
+        """What is recorded now of those of `serials` that were ever issued."""
+        rows = await self._fetch(
+            "SELECT serial, generation_id, public, revoked_at, reason, invalidity_date "
+            "FROM certificate_status_v1 WHERE serial = ANY($1::bigint[])",
+            serials,
+        )
         return {row["serial"]: _issued_certificate(row) for row in rows}
-
-    def _take_asked_for(self) -> set[int]:
-        serials, self._asked_for, self._next_look_up = self._asked_for, set(), None
-        return serials
 
     async def generations(self) -> list[Generation]:
         """Every key of the CA."""
@@ -94,25 +76,32 @@ class Store:
         )
         return [_grant(row) for row in rows]
 
-    async def last_change(self) -> int:
-        """The number of the newest change."""
-        rows = await self._fetch("SELECT coalesce(max(number), 0) AS number FROM change_v1")
-        number: int = rows[0]["number"]
-        return number
+    async def last_change(self) -> Change | None:
+        """The newest change."""
+        rows = await self._fetch("SELECT number, kind, key, changed_at FROM change_v1 ORDER BY number DESC LIMIT 1")
+        return Change(**rows[0]) if rows else None
 
-    async def changes(self, *, after: int) -> list[Change]:
-        """The changes behind number `after`, oldest first; not more than CHANGES_AT_ONCE."""
+    async def changes(self, *, since: int) -> list[Change]:
+        """The changes from number `since` on, oldest first; not more than CHANGES_AT_ONCE."""
         rows = await self._fetch(
-            "SELECT number, kind, key, changed_at FROM change_v1 WHERE number > $1 ORDER BY number LIMIT $2",
-            after,
+            "SELECT number, kind, key, changed_at FROM change_v1 WHERE number >= $1 ORDER BY number LIMIT $2",
+            since,
             CHANGES_AT_ONCE,
         )
-        return [Change(row["number"], row["kind"], row["key"], row["changed_at"]) for row in rows]
+        return [Change(**row) for row in rows]
+
+    async def complete_until(self, now: datetime) -> datetime | None:
+        """The moment up to which whatever is read next is complete: `now`, if it is read from a primary.
+
+        None: it is read from a standby that cannot prove anything yet.
+        """
+        rows = await self._fetch("SELECT in_recovery, replayed, primary_end, told_at FROM replication_v1()")
+        return self._completeness.until(Replication(**rows[0]), now)
 
     async def wait_for_change(self) -> None:
-        """Wait until there may be one: for a notification, or POLL_S."""
+        """Wait until there may be one: for a notification, or as long as is usual."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
+            async with asyncio.timeout(RETRY_S if self._connection is None else self._poll_s):
                 await self._woken.wait()
         self._woken.clear()
 
@@ -139,8 +128,10 @@ class Store:
 
     async def _connect(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(**self._connect_arguments)
+        self._completeness = Completeness()
         connection.add_termination_listener(lambda _: self.wake())  # whoever follows the changes connects again
-        await connection.add_listener("prefca_change", lambda *_: self.wake())
+        with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):  # a standby cannot listen
+            await connection.add_listener("prefca_change", lambda *_: self.wake())
         return connection
 
     @contextlib.contextmanager
@@ -148,7 +139,7 @@ class Store:
         """Make every failure a StoreUnavailableError, and log when the database goes and when it comes."""
         try:
             yield
-        except _FAILURES as e:
+        except FAILURES as e:
             error = f"{type(e).__name__}: {e}"
             if self._reachable is not False:
                 _logger.warning("database_unreachable", extra={"error": error})
@@ -160,10 +151,9 @@ class Store:
 
 
 def _issued_certificate(row: asyncpg.Record) -> IssuedCertificate:
-    status: Good | Revoked = Good()
-    if row["revoked_at"] is not None:
-        status = Revoked(row["revoked_at"], CRLReason(row["reason"]), row["invalidity_date"])
-    return IssuedCertificate(row["serial"], row["generation_id"], row["public"], status)
+    serial, generation_id, public, revoked_at, reason, invalidity_date = row
+    status = _GOOD if revoked_at is None else Revoked(revoked_at, CRLReason(reason), invalidity_date)
+    return IssuedCertificate(serial, generation_id, public, status)
 
 
 def _grant(row: asyncpg.Record) -> Grant:

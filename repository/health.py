@@ -1,11 +1,13 @@
 """How a worker is, and how that is told to people and to Prometheus (text format 0.0.4)."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from repository.connection import Shared
 from settings.workers import Report, WorkerState
+
+MAX_STALENESS: Final = timedelta(minutes=1)  # of what is shown, before somebody should look at it
 
 _METRICS: Final = {
     "ready_answers_total": ("counter", "Searches answered with an answer that was ready."),
@@ -16,18 +18,20 @@ _METRICS: Final = {
     "cache_bytes": ("gauge", "Memory of the ready answers, without values of the publication."),
     "entries": ("gauge", "Entries of the publication in force."),
     "next_update_timestamp_seconds": ("gauge", "When the first list in force is out of date."),
+    "staleness_seconds": ("gauge", "Since all changes were last known to be heard of."),
     "database_up": ("gauge", "Can the database be reached?"),
     "worker_up": ("gauge", "Does the worker answer?"),
     "worker_starts_total": ("counter", "How often the worker was started."),
 }
 
 
-def report(shared: Shared, now: datetime, *, is_database_away: bool) -> Report:
-    """What a worker says of itself, as JSON can say it."""
+def report(shared: Shared, now: datetime, *, is_database_away: bool, confirmed_at: datetime | None) -> Report:
+    """What a worker says of itself, as JSON can say it; all changes until `confirmed_at` are in its directory."""
     directory = shared.service.directory
     is_recording, next_update = shared.turns.is_recording, directory.next_update
     alarms = {
         "database_away": is_database_away,
+        "database_behind": not is_database_away and (confirmed_at is None or now - confirmed_at > MAX_STALENESS),
         "nothing_loaded": not directory.dit.is_loaded,
         "publication_out_of_date": next_update is not None and next_update <= now,
         "journal_failed": not is_recording,
@@ -45,6 +49,8 @@ def report(shared: Shared, now: datetime, *, is_database_away: bool) -> Report:
     }
     if next_update is not None:
         samples["next_update_timestamp_seconds"] = next_update.timestamp()
+    if confirmed_at is not None:
+        samples["staleness_seconds"] = (now - confirmed_at).total_seconds()
     return {
         "ready": directory.dit.is_loaded and is_recording,
         "alarms": [name for name, holds in alarms.items() if holds],

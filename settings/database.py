@@ -2,14 +2,26 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Final, Literal, TypedDict
 from urllib.parse import quote, urlsplit
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from settings.load import Settings
 
 Role = Literal["prefca_issuer", "prefca_ocsp", "prefca_repository"]
 DATABASE_NAME = "prefca"
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un
+
+FAILURES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+"""What asyncpg raises when a database is away, starting, stopping, overloaded, of the wrong kind, or not set up yet."""
 
 
 class ConnectArguments(TypedDict, total=False):
@@ -18,25 +30,29 @@ class ConnectArguments(TypedDict, total=False):
     dsn: str
     user: str
     server_settings: dict[str, str]
+    target_session_attrs: SessionAttribute
 
 
 def connect_arguments(settings: Settings, role: Role | Literal["owner"]) -> ConnectArguments:
     """How to connect as `role`.
 
     A DSN that names a user is used as it is, and the session takes the role with SET ROLE; one that does not connects
-    as the role itself (its password, if any, comes from ~/.pgpass).
+    as the role itself (its password, if any, comes from ~/.pgpass). Of several hosts, whoever writes takes the primary.
     """
     application = {"application_name": f"prefca {role.removeprefix('prefca_')}"}
     dsn = settings.database.dsn
-    if dsn is not None and urlsplit(dsn).username:
-        if role != "owner":
-            application["role"] = role
-        return {"dsn": dsn, "server_settings": application}
-    user = settings.database.owner if role == "owner" else role
+    arguments = ConnectArguments(server_settings=application)
     if dsn is None:
         # With the port, which PGPORT would change otherwise.
         dsn = f"postgresql:///{DATABASE_NAME}?host={quote(bytes(socket_directory(settings.instance)))}&port=5432"
-    return {"dsn": dsn, "user": user, "server_settings": application}
+    arguments["dsn"] = dsn
+    if not urlsplit(dsn).username:
+        arguments["user"] = settings.database.owner if role == "owner" else role
+    elif role != "owner":
+        application["role"] = role
+    if role in {"owner", "prefca_issuer"}:
+        arguments["target_session_attrs"] = SessionAttribute.primary
+    return arguments
 
 
 def socket_directory(instance: Path) -> Path:

@@ -81,7 +81,8 @@ async def revoke(issuer: asyncpg.Connection, *serials: int) -> None:
     await issuer.execute(
         """
         INSERT INTO revocation (serial, partition_id, reason, received_at, revoked_at, not_after, entry)
-            SELECT unnest($1::bigint[]), 1, 1, now(), now(), now(), ''""",
+            SELECT serial, partition_id, 1, now(), now(), not_after, '\\x30270208'::bytea || int8send(serial)
+            FROM certificate WHERE serial = ANY($1)""",
         serials,
     )
 
@@ -213,7 +214,9 @@ async def test_other_reasons_do_not_exist(database: Database, reason: int) -> No
         await found(issuer)
         with pytest.raises(asyncpg.CheckViolationError):
             await issuer.execute(
-                "INSERT INTO revocation VALUES ($1, 1, $2, now(), now(), NULL, now(), '')", SERIAL, reason
+                "INSERT INTO revocation SELECT serial, 1, $2, now(), now(), NULL, not_after,"
+                " '\\x30270208'::bytea || int8send(serial) FROM certificate WHERE serial = $1",
+                *(SERIAL, reason),
             )
 
 
@@ -230,6 +233,60 @@ async def test_a_revocation_is_a_change_and_wakes_the_listeners(database: Databa
         await revoke(issuer, SERIAL, SERIAL + 1)
         assert await asyncio.wait_for(heard.get(), 10) == "revocation"
         assert await changes(listener, last) == [(last + 1, "revocation", SERIAL), (last + 2, "revocation", SERIAL + 1)]
+
+
+@pytest.mark.req("R-4-4-1-3")
+async def test_thousands_of_revocations_at_once_are_one_change(database: Database) -> None:
+    """Without a key: whoever remembers anything of any certificate has to forget it."""
+    async with database.connect("prefca_issuer") as issuer:
+        await found(issuer)
+        await issuer.execute(
+            "INSERT INTO certificate SELECT serial + 1 + n, generation_id, partition_id, kind, not_before, not_after,"
+            " sha256(n::text::bytea), der, issued_at FROM certificate, generate_series(1, 10001) n WHERE serial = $1",
+            SERIAL,
+        )
+        last = await last_change(issuer)
+        await revoke(issuer, *range(SERIAL + 2, SERIAL + 10_003))
+        assert await changes(issuer, last) == [(last + 1, "revocation", None)]
+        assert await issuer.fetchval("SELECT count(*) FROM revocation") == 10_001
+
+
+@pytest.mark.req("R-4-4-4-4-2")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(("serial + 100", "partition_id", "not_after"), id="never issued"),
+        pytest.param(("serial", "2", "not_after"), id="on the list of another municipality"),
+        pytest.param(("serial", "partition_id", "not_after - interval '1 day'"), id="another expiry"),
+    ],
+)
+async def test_a_revocation_is_of_a_certificate_and_on_its_list(database: Database, wrong: tuple[str, ...]) -> None:
+    """Whoever writes it, one alone or the last of many."""
+
+    def revocation(serial: str, partition_id: str, not_after: str) -> str:
+        entry = f"'\\x30270208'::bytea || int8send({serial})"
+        columns = f"{serial}, {partition_id}, 1, now(), now(), NULL::timestamptz, {not_after}, {entry}"
+        return f"SELECT {columns} FROM certificate"
+
+    sound = revocation("serial", "partition_id", "not_after") + f" WHERE serial = {SERIAL} UNION ALL "
+    async with database.connect("prefca_issuer") as issuer:
+        await found(issuer)
+        for others in ("", sound):
+            with pytest.raises(asyncpg.ForeignKeyViolationError, match="than its certificate"):
+                await issuer.execute(f"INSERT INTO revocation {others}{revocation(*wrong)} WHERE serial = {SERIAL + 1}")
+
+
+@pytest.mark.req("R-4-4-4-4-2")
+async def test_the_entry_of_a_revocation_names_its_certificate(database: Database) -> None:
+    """The list shows entries, not columns."""
+    async with database.connect("prefca_issuer") as issuer:
+        await found(issuer)
+        with pytest.raises(asyncpg.CheckViolationError):
+            await issuer.execute(
+                "INSERT INTO revocation SELECT serial, partition_id, 1, now(), now(), NULL, not_after,"
+                " '\\x30270208'::bytea || int8send(serial + 1) FROM certificate WHERE serial = $1",
+                SERIAL,
+            )
 
 
 @pytest.mark.parametrize(
@@ -321,11 +378,15 @@ async def test_a_server_role_may_read_its_views_and_do_nothing_else(database: Da
             UNION ALL
             SELECT proname FROM pg_proc
                 WHERE pronamespace = 'public'::regnamespace AND has_function_privilege(oid, 'EXECUTE')
+                    AND proname <> 'replication_v1'
             UNION ALL
             SELECT 'the schema' WHERE has_schema_privilege('public', 'CREATE')"""
         )
         for view in VIEWS[role]:
             await server.fetch(f"SELECT * FROM {view}")
+        assert [tuple(row) for row in await server.fetch("SELECT * FROM replication_v1()")] == [
+            (False, None, None, None)
+        ]
 
 
 @pytest.mark.req("R-2-8-1")

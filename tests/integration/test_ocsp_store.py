@@ -43,7 +43,7 @@ async def records(database: Database) -> AsyncIterator[Records]:
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
     """The store as the responder has it."""
-    store = Store(database.arguments("prefca_ocsp"))
+    store = Store(database.arguments("prefca_ocsp"), 60)
     yield store
     store.close()
 
@@ -108,17 +108,24 @@ async def test_every_kind_of_credential_is_read(store: Store, records: Records, 
 async def test_the_change_feed_tells_what_happened_since(store: Store, records: Records) -> None:
     """In the order in which it happened, and it wakes whoever waits."""
     before = await store.last_change()
+    assert before is not None
     await records.add(SERIAL)
     await records.revoke(SERIAL, Revoked(NOW, CRLReason.SUPERSEDED))
     await records.suspend("nobody")
-    changes = await store.changes(after=before)
+    same, *changes = await store.changes(since=before.number)
+    assert same == before
     assert [(change.kind, change.key) for change in changes] == [("revocation", SERIAL), ("access", None)]
-    assert await store.changes(after=changes[-1].number) == []
+    assert await store.last_change() == changes[-1]
+    assert await store.changes(since=changes[-1].number) == changes[-1:]
 
 
-async def test_a_notification_ends_the_wait(store: Store, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_primary_has_is_complete(store: Store) -> None:
+    """Up to the moment of the question."""
+    assert await store.complete_until(NOW) == NOW
+
+
+async def test_a_notification_ends_the_wait(store: Store, records: Records) -> None:
     """Long before the next poll."""
-    monkeypatch.setattr(ocsp.store, "POLL_S", 60)
     await store.last_change()
     waiting = asyncio.create_task(store.wait_for_change())
     await records.suspend("nobody")
@@ -126,11 +133,14 @@ async def test_a_notification_ends_the_wait(store: Store, records: Records, monk
         await waiting
 
 
-async def test_the_wait_ends_without_a_notification(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica sends none."""
-    monkeypatch.setattr(ocsp.store, "POLL_S", 0.01)
+@pytest.mark.usefixtures("records")
+async def test_the_wait_ends_without_a_notification(database: Database) -> None:
+    """A standby sends none, a pooler loses them."""
+    store = Store(database.arguments("prefca_ocsp"), 0.01)
+    await store.last_change()
     async with asyncio.timeout(10):
         await store.wait_for_change()
+    store.close()
 
 
 @pytest.mark.usefixtures("records")
@@ -158,7 +168,7 @@ async def test_nobody_waits_for_a_database_that_does_not_answer(monkeypatch: pyt
     connected = []
     silent = await asyncio.start_server(lambda _, writer: connected.append(writer), "127.0.0.1", 0)
     host, port = silent.sockets[0].getsockname()
-    store = Store({"dsn": f"postgresql://somebody@{host}:{port}/prefca?sslmode=disable"})
+    store = Store({"dsn": f"postgresql://somebody@{host}:{port}/prefca?sslmode=disable"}, 60)
     async with asyncio.timeout(10):
         outcomes = await asyncio.gather(*(store.statuses([n]) for n in range(5)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
@@ -183,7 +193,7 @@ async def test_a_query_that_hangs_is_cut_off(store: Store, database: Database, m
 
 async def test_a_database_without_schema_is_not_ready(postgres_instance: object, database: Database) -> None:
     """The issuer sets it up; until then: try later."""
-    store = Store(Database(database.instance, "postgres").arguments("prefca_ocsp"))
+    store = Store(Database(database.instance, "postgres").arguments("prefca_ocsp"), 60)
     with pytest.raises(StoreUnavailableError, match="change_v1"):
         await store.last_change()
     store.close()
@@ -196,30 +206,3 @@ async def test_the_clock_of_the_database_is_utc_to_us(store: Store, records: Rec
     status = (await store.statuses([SERIAL]))[SERIAL].status
     assert isinstance(status, Revoked)
     assert status.at.utcoffset() == timedelta(0)
-
-
-async def test_who_asks_meanwhile_is_gathered(store: Store, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred questions at once are one or two look-ups; each gets its answer."""
-    for serial in range(SERIAL, SERIAL + 100):
-        await records.add(serial)
-    fetch, look_ups = Store._fetch, []
-
-    async def counted(self: Store, query: str, *arguments: object) -> object:
-        look_ups.append(query)
-        return await fetch(self, query, *arguments)
-
-    monkeypatch.setattr(Store, "_fetch", counted)
-    answers = await asyncio.gather(*(store.statuses([serial]) for serial in range(SERIAL, SERIAL + 100)))
-    assert all(serial in answer for serial, answer in enumerate(answers, SERIAL))
-    assert len(look_ups) <= 2
-
-
-async def test_a_look_up_that_is_waited_for_by_nobody_does_not_stop_the_next(store: Store, records: Records) -> None:
-    """A client that leaves takes nobody along."""
-    await records.add(SERIAL)
-    leaving = asyncio.create_task(store.statuses([SERIAL]))
-    staying = asyncio.create_task(store.statuses([SERIAL]))
-    await asyncio.sleep(0)
-    leaving.cancel()
-    assert SERIAL in await staying
-    assert SERIAL in await store.statuses([SERIAL])

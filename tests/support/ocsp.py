@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_network
@@ -31,6 +31,7 @@ from ocsp.access import (
     SigningCertificate,
     Token,
 )
+from ocsp.answering import Means
 from ocsp.cache import AnswerCache
 from ocsp.connection import HTTPServer
 from ocsp.delegates import DelegateCertificate, Keys, KeyStore
@@ -38,9 +39,10 @@ from ocsp.errors import StoreUnavailableError
 from ocsp.issuers import Generation
 from ocsp.metrics import Metrics
 from ocsp.refresh import Change, Refresh
-from ocsp.server import Listener, Means, OCSPService, listening
+from ocsp.server import Listener, listening
 from ocsp.signing import Signatures
 from ocsp.status import IssuedCertificate
+from ocsp.turn import Turn
 from pkix import der, software
 from pkix.certid import subject_public_key
 from pkix.names import name
@@ -214,7 +216,7 @@ class MemoryStore:
     def revoke_all(self, status: Revoked) -> None:
         """Thousands of certificates are revoked at once: the feed names none of them."""
         for serial, issued in self.certificates.items():
-            self.certificates[serial] = replace(issued, status=status)
+            self.certificates[serial] = issued._replace(status=status)
         self._delegates = []
         self._changed("revocation")
 
@@ -426,12 +428,17 @@ class Served:
     """A responder that listens on loopback."""
 
     def __init__(
-        self, store: MemoryStore, refresh: Refresh, means: Means, endpoints: Sequence[Endpoint], server: HTTPServer
+        self,
+        refresh: Refresh,
+        means: Means,
+        journal: "MemoryJournal",
+        endpoints: Sequence[Endpoint],
+        server: HTTPServer,
     ) -> None:
-        self.store = store
         self.refresh = refresh
         self.means = means
         self.cache = means.cache
+        self.journal = journal  # what it wrote down
         self.server = server
         self.endpoint, *self.tls_endpoints = endpoints
         self.url = f"http://{self.endpoint}/"
@@ -441,12 +448,6 @@ class Served:
         """Of the HTTPS listener, with the name in its certificate."""
         (endpoint,) = self.tls_endpoints
         return f"https://localhost:{endpoint.port}/"
-
-    @property
-    def journal(self) -> "MemoryJournal":
-        """What it wrote down."""
-        assert isinstance(self.means.journal, MemoryJournal)
-        return self.means.journal
 
 
 @asynccontextmanager
@@ -461,20 +462,30 @@ async def served(
     if not store.away:
         await refresh.load()
     with ExitStack() as stack:
-        signing = stack.enter_context(closing(Signatures(metrics)))
+        journal = MemoryJournal()
+        turn = Turn(journal, metrics, refresh, time.time)
+        signing = stack.enter_context(closing(Signatures(metrics, turn.end)))
         recogniser = stack.enter_context(provision.recogniser(settings, bytes(32)))
-        responder = provision.responder(section, store, signing)
-        limits = provision.rate_limits(section)
-        means = Means(refresh, recogniser, limits, responder, cache, MemoryJournal(), metrics)
+        means = Means(
+            knowledge=refresh,
+            statuses=store,
+            recogniser=recogniser,
+            limits=provision.rate_limits(section),
+            responder=provision.responder(section),
+            signing=signing,
+            cache=cache,
+            metrics=metrics,
+            clock=time.time,
+        )
         listeners = [Listener(bind("ocsp", "listen", LOOPBACK)[0])]
         if instance is not None:
             tls = provision.server_tls(settings, lambda: refresh.access)
             listeners.append(Listener(bind("ocsp", "tls_listen", LOOPBACK)[0], tls.context))
         endpoints = [Endpoint(*listener.socket.getsockname()) for listener in listeners]
         async with (
-            listening(OCSPService(section, means), section, means, listeners) as server,
+            listening(section, means, turn, listeners) as server,
             asyncio.TaskGroup() as tasks,
         ):
             following = tasks.create_task(refresh.follow())
-            yield Served(store, refresh, means, endpoints, server)
+            yield Served(refresh, means, journal, endpoints, server)
             following.cancel()

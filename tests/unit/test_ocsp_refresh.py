@@ -1,8 +1,9 @@
 """What is held in memory follows the database."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,11 @@ class Told:
     def confirm(self, at: float) -> None:
         """All was heard."""
         self.confirmed.append(at)
+
+    @property
+    def trusted_until(self) -> float:
+        """A minute."""
+        return self.confirmed[-1] + 60 if self.confirmed else 0
 
 
 def speaks(refresh: Refresh, ca: CA) -> bool:
@@ -166,4 +172,61 @@ async def test_kept_answers_are_dropped_by_what_the_feed_tells(store: MemoryStor
     store.wake()
     await asyncio.sleep(0.05)
     assert len(told.confirmed) == confirmed
+    following.cancel()
+
+
+@pytest.mark.req("R-4-4-4-2-1", "R-4-4-1-3")
+async def test_everything_is_forgotten_when_thousands_are_revoked_at_once(store: MemoryStore, tmp_path: Path) -> None:
+    """The feed names no serial number then; delegates may be among them."""
+    told = Told()
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: NOW, told)
+    await refresh.load()
+    following = asyncio.create_task(refresh.follow())
+    store.revoke_all(Revoked(NOW, CRLReason.CA_COMPROMISE))
+    await eventually(lambda: told.cleared > 1 and not speaks(refresh, CA_1))
+    assert told.forgotten == []
+    following.cancel()
+
+
+@pytest.mark.req("R-4-4-4-2-1")
+async def test_a_feed_that_lost_its_end_is_read_from_the_beginning(store: MemoryStore, tmp_path: Path) -> None:
+    """A standby was promoted that lacked the last change; another one has its number now. Nothing kept is trusted."""
+    told = Told()
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: NOW, told)
+    store.grant("verifier", "192.0.2.0/24", around(NOW))
+    await refresh.load()
+    following = asyncio.create_task(refresh.follow())
+    store.lose_last_change()
+    store.add(SERIAL + 10, Revoked(NOW, CRLReason.SUPERSEDED))
+    await eventually(lambda: told.cleared == 2)
+    store.lose_last_change()
+    store.wake()
+    await eventually(lambda: told.cleared == 3)
+    assert refresh.position == 1
+    following.cancel()
+
+
+@pytest.mark.req("R-4-4-4-2-1", "R-4-4-4-3")
+async def test_what_is_known_is_nothing_when_it_is_too_old(
+    store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A standby that fell behind by more than `max_staleness_s` answers every query, and none of it counts."""
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: NOW, AnswerCache(2**20, 60))
+
+    def is_current() -> bool:
+        try:
+            return refresh.snapshot is not None
+        except StoreUnavailableError:
+            return False
+
+    store.lag = None
+    await refresh.load()
+    assert not is_current()
+    following = asyncio.create_task(refresh.follow())
+    with caplog.at_level(logging.INFO, "ocsp.refresh"):
+        for lag, expected in ((59, True), (60, True), (61, False), (3, True)):
+            store.lag = timedelta(seconds=lag)
+            store.wake()
+            await eventually(lambda expected=expected: is_current() is expected)  # type: ignore[misc]
+    assert [record.getMessage() for record in caplog.records] == ["current", "outdated", "current"]
     following.cancel()

@@ -38,3 +38,15 @@ CREATE VIEW published_object_v1 AS
     FROM published_object o JOIN publication_v1 p USING (publication_id);
 
 CREATE VIEW change_v1 AS SELECT number, kind, key, changed_at FROM change;
+
+-- How far a standby is, one row; positions in the WAL as numbers of octets. What its receiver was told only those may
+-- see who read all statistics: hence as the owner, who needs pg_read_all_stats where he is no superuser.
+CREATE FUNCTION replication_v1()
+    RETURNS TABLE (in_recovery boolean, replayed bigint, primary_end bigint, told_at timestamptz)
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT pg_is_in_recovery(), pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint,
+           pg_wal_lsn_diff(w.latest_end_lsn, '0/0')::bigint, least(w.last_msg_send_time, w.last_msg_receipt_time)
+    FROM (SELECT) AS this_server
+    -- Equal only before the first message of a connection: both are the moment at which the receiver was started then.
+    LEFT JOIN pg_stat_wal_receiver w ON w.last_msg_send_time <> w.last_msg_receipt_time
+$$;
