@@ -1,0 +1,155 @@
+"""Which lists a command is about: options, and what they choose."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import click
+
+from issuer.cli.root import now
+from issuer.errors import RefusedError
+from issuer.installation import Installation, opened
+from issuer.list_store import KeptList, Selection
+from issuer.municipality import municipalities_of, municipality
+from pkix.validity import JST
+from settings.load import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_TICK: Final = timedelta.resolution
+_OF_THE_CA: Final = {"ca": "ARL", "operations": "CRL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A day in Japan, or one second: both ends belong to it."""
+
+    begin: datetime
+    end: datetime
+
+
+class _PeriodType(click.ParamType[Period]):
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Period:  # noqa: ANN401 - click's
+        """Read 2026-04-01, a day in Japan, or 2026-04-01T03:00:00Z.
+
+        Raises:
+            BadParameter: it is neither.
+        """
+        with contextlib.suppress(ValueError):
+            day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=JST).astimezone(UTC)
+            return Period(day, day + timedelta(days=1) - _TICK)
+        with contextlib.suppress(ValueError):
+            moment = datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            return Period(moment, moment + timedelta(seconds=1) - _TICK)
+        raise click.BadParameter(
+            f"{value!r} is no date; write 2026-04-01, a day in Japan, or 2026-04-01T03:00:00Z", ctx, param
+        )
+
+
+PERIOD: Final = _PeriodType()
+
+municipality_option = click.option(
+    "-m", "--municipality", help="Its code or name; `ca` is the ARL, `operations` the CRL of the servers."
+)
+number_option = click.option("--number", type=click.IntRange(1), help="The CRLNumber.")
+date_option = click.option("--date", type=PERIOD, help="In force at that moment, or at the end of that day in Japan.")
+_from_option = click.option(
+    "--from", "since", type=PERIOD, help="Made on that day in Japan, or at that moment, or later."
+)
+_to_option = click.option("--to", "until", type=PERIOD, help="Made then or earlier.")
+_all_option = click.option("--all", "is_all", is_flag=True, help="All that were published.  [default: those in force]")
+
+
+def period_options(command: F) -> F:
+    """Add --municipality, --from and --to."""
+    return municipality_option(_from_option(_to_option(command)))
+
+
+def selection_options(command: F) -> F:
+    """Add every option that chooses lists."""
+    return period_options(number_option(date_option(_all_option(command))))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the options of a command say."""
+
+    municipality: str | None = None
+    number: int | None = None
+    date: Period | None = None
+    since: Period | None = None
+    until: Period | None = None
+    is_all: bool = False
+
+
+def choice_of(which: str, value: str) -> Choice:
+    """A list by its CRLNumber or a date.
+
+    Raises:
+        BadParameter: `value` is neither.
+    """
+    if value.isdecimal():
+        return Choice(which, number=int(value))
+    return Choice(which, date=PERIOD.convert(value, None, None))
+
+
+@contextlib.asynccontextmanager
+async def chosen(settings: Settings, choice: Choice) -> AsyncIterator[tuple[Installation, Selection]]:
+    """An installation, seen at one moment, and what of its lists is chosen; if nothing says when, those in force.
+
+    Raises:
+        RefusedError: there is no such municipality, or nothing was in force then.
+    """
+    async with opened(settings) as installation, installation.store.snapshot():
+        yield installation, await _selection(installation, choice)
+
+
+async def found(installation: Installation, choice: Choice) -> KeptList:
+    """The one list that is chosen.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    lists = await installation.lists.newest(installation.authority_id, await _selection(installation, choice), 1)
+    if not lists:
+        raise RefusedError("there is no such list; `prefca crl list` shows what was published")
+    return lists[0]
+
+
+def name_of(label: str) -> str:
+    """A list's name for people: that of its municipality."""
+    return _OF_THE_CA.get(label) or municipality(label).name_ja
+
+
+async def _selection(installation: Installation, choice: Choice) -> Selection:
+    selection = Selection(
+        None if choice.municipality is None else _label(choice.municipality, installation),
+        choice.number,
+        since=None if choice.since is None else choice.since.begin,
+        until=None if choice.until is None else choice.until.end,
+    )
+    if choice.is_all or (selection != Selection(selection.label) and choice.date is None):
+        return selection
+    moment = now() if choice.date is None else choice.date.end
+    publication_id = await installation.lists.publication_at(installation.authority_id, moment)
+    if publication_id is None:
+        raise RefusedError("no list was in force then; `prefca crl list` shows what was published")
+    return replace(selection, publication_id=publication_id)
+
+
+def _label(named: str, installation: Installation) -> str:
+    """The label of a list: of a municipality by its code or name, or of the CA.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    if named in _OF_THE_CA:
+        return named
+    for one in municipalities_of(installation.authority.prefecture.name_romaji):
+        if named in {one.code, one.name_ja, one.name_romaji}:
+            return one.code
+    raise RefusedError(f"{named!r} has no list here; write a municipality's code or name, `ca`, or `operations`")

@@ -1,0 +1,239 @@
+"""`prefca crl`: every list that was published, 失効情報ファイル: found, shown, compared, exported, verified."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import click
+
+from issuer.cli.list_choice import (
+    Choice,
+    choice_of,
+    chosen,
+    date_option,
+    found,
+    name_of,
+    number_option,
+    period_options,
+    selection_options,
+)
+from issuer.cli.output import json_line, json_option, print_json, print_table, progress, text
+from issuer.cli.publishing import dates, pem
+from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
+from issuer.inquiry import Responder
+from issuer.installation import opened
+from issuer.list_audit import Inquiry, Verified, open_audit
+from issuer.list_store import KeptList
+from issuer.scan import revocations, take_apart
+from pkix.revocation import Revoked
+from settings.load import Settings
+
+MANIFEST: Final = "manifest.jsonl"
+SUMS: Final = "SHA256SUMS"
+
+
+@click.group()
+def crl() -> None:
+    """Find, show, compare, export and verify lists: every one that was published is kept."""
+
+
+@crl.command("list")
+@period_options
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many, the newest first.")
+@json_option
+@click.pass_context
+def list_command(context: click.Context, /, limit: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
+    """List what was published, the newest first."""
+    rows = [_row(kept) for kept in run(_newest(settings_of(context), Choice(**choice, is_all=True), limit))]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ["list", "name", "CRLNumber", "entries", "octets", "thisUpdate", "next publication", "nextUpdate"]
+        print_table([*columns, "published"], [[*row.values()][:-1] for row in rows])
+
+
+async def _newest(settings: Settings, choice: Choice, limit: int) -> list[KeptList]:
+    async with chosen(settings, choice) as (installation, selection):
+        return await installation.lists.newest(installation.authority_id, selection, limit)
+
+
+@crl.command()
+@click.argument("which")
+@number_option
+@date_option
+@click.option("--entries", type=click.IntRange(0), default=10, show_default=True, help="How many of them to show.")
+@json_option
+@click.pass_context
+def show(context: click.Context, /, which: str, entries: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
+    """Show the list in force, or another one, of WHICH: a municipality by code or name, `ca` or `operations`."""
+    kept, octets = run(_one(settings_of(context), Choice(**choice, municipality=which)))
+    first = [_entry(*each) for each in islice(_entries(octets), entries)]
+    if as_json:
+        print_json(_row(kept) | {"revoked": first})
+        return
+    for name, value in _row(kept).items():
+        click.echo(f"{name.replace('_', ' ')}: {text(value)}")
+    print_table(["serial", "revoked at", "reason", "invalidity date"], [list(entry.values()) for entry in first])
+    if kept.entries > len(first):
+        click.echo(f"… and {kept.entries - len(first)} more")
+
+
+async def _one(settings: Settings, choice: Choice) -> tuple[KeptList, bytes]:
+    async with opened(settings) as installation:
+        kept = await found(installation, choice)
+        return kept, await installation.lists.octets(kept)
+
+
+@crl.command()
+@click.argument("which")
+@click.argument("old")
+@click.argument("new")
+@json_option
+@click.pass_context
+def diff(context: click.Context, which: str, old: str, new: str, as_json: bool) -> None:
+    """Tell which serials came and went between two lists of WHICH; OLD and NEW are CRLNumbers or dates."""
+    choices = [choice_of(which, value) for value in (old, new)]
+    (before, octets_before), (after, octets_after) = run(_both(settings_of(context), choices))
+    listed, listed_after = dict(_entries(octets_before)), dict(_entries(octets_after))
+    added = [_entry(serial, listed_after[serial]) for serial in sorted(listed_after.keys() - listed.keys())]
+    removed = [_entry(serial, listed[serial]) for serial in sorted(listed.keys() - listed_after.keys())]
+    if as_json:
+        print_json({"old": _row(before), "new": _row(after), "added": added, "removed": removed})
+        return
+    for sign, changed in (("+", added), ("-", removed)):
+        for entry in changed:
+            click.echo(" ".join((sign, str(entry["serial"]), text(entry["revoked_at"]), str(entry["reason"]))))
+    click.echo(f"{before.crl_number} to {after.crl_number}: {len(added)} added, {len(removed)} removed")
+
+
+async def _both(settings: Settings, choices: list[Choice]) -> list[tuple[KeptList, bytes]]:
+    async with opened(settings) as installation:
+        both = [await found(installation, choice) for choice in choices]
+        return [(kept, await installation.lists.octets(kept)) for kept in both]
+
+
+@crl.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@selection_options
+@click.option("--der", is_flag=True, help="DER instead of PEM.")
+@click.pass_context
+def export(context: click.Context, /, directory: Path, der: bool, **choice: Any) -> None:  # noqa: ANN401 - options
+    """Write lists to files of DIRECTORY, whose names sort by list and number.
+
+    SHA256SUMS is for `sha256sum -c`; manifest.jsonl says of each file what it is. Run it again after an interruption.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    count = run(_export(settings_of(context), Choice(**choice), directory, der=der))
+    click.echo(f"{count} lists are in {directory}, named in {MANIFEST} and {SUMS}")
+
+
+async def _export(settings: Settings, choice: Choice, directory: Path, *, der: bool) -> int:
+    manifest, sums = [], []
+    async with chosen(settings, choice) as (installation, selection):
+        with progress("lists") as bar:
+            task = bar.add_task("exporting", total=None)
+            async for kept in installation.lists.lists(installation.authority_id, selection):
+                name = filename_of(kept, der=der)
+                octets = await installation.lists.octets(kept)
+                armored = octets if der else pem(octets, "X509 CRL")
+                _write(directory / name, armored)
+                manifest.append(json_line({"file": name} | _row(kept)) + "\n")
+                sums.append(f"{hashlib.sha256(armored).hexdigest()}  {name}\n")
+                bar.advance(task)
+    _write(directory / MANIFEST, "".join(manifest).encode())
+    _write(directory / SUMS, "".join(sums).encode())
+    return len(manifest)
+
+
+def filename_of(kept: KeptList, *, der: bool) -> str:
+    """131016-0000000042-20260401T030000Z.pem: sorts by list, then by number."""
+    made = kept.publication.window.this_update
+    return f"{kept.label}-{kept.crl_number:010}-{made:%Y%m%dT%H%M%SZ}.{'crl' if der else 'pem'}"
+
+
+def _write(file: Path, octets: bytes) -> None:
+    """Whole or not at all."""
+    unfinished = file.with_name(f".{file.name}.new")
+    unfinished.write_bytes(octets)
+    unfinished.replace(file)
+
+
+@crl.command()
+@selection_options
+@click.option("--ocsp", metavar="URL", help="Ask this responder about entries, too.")
+@click.option(
+    "--sample", type=click.IntRange(0), default=100, show_default=True, help="About how many of each list; 0: all."
+)
+@json_option
+@click.pass_context
+def verify(context: click.Context, /, ocsp: str | None, sample: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
+    """Verify lists: signature, chain, numbers, dates, digest, and that entries are what the database says.
+
+    Exit status 3 if anything is wrong.
+    """
+    verified, wrong = run(_verify(settings_of(context), Choice(**choice), ocsp, sample or None))
+    findings = [
+        {"list": one.kept.label, "name": name_of(one.kept.label), "crl_number": one.kept.crl_number, "finding": finding}
+        for one in wrong
+        for finding in one.findings
+    ]
+    if as_json:
+        print_json({"verified": verified, "wrong": len(wrong), "findings": findings})
+    else:
+        if findings:
+            print_table(["list", "name", "CRLNumber", "finding"], [list(finding.values()) for finding in findings])
+        click.echo(f"{verified} lists verified, {len(wrong) or 'none'} wrong")
+    context.exit(REFUSED_STATUS if wrong else 0)
+
+
+async def _verify(
+    settings: Settings, choice: Choice, url: str | None, sample: int | None
+) -> tuple[int, list[Verified]]:
+    count, wrong = 0, []
+    async with contextlib.AsyncExitStack() as stack:
+        installation, selection = await stack.enter_async_context(chosen(settings, choice))
+        inquiry = None
+        if url is not None:
+            inquiry = Inquiry(Responder(await stack.enter_async_context(aiohttp.ClientSession()), url), sample)
+        audit = await open_audit(installation, now(), inquiry)
+        bar = stack.enter_context(progress("lists"))
+        task = bar.add_task("verifying", total=None)
+        async for one in audit.verify(selection):
+            count += 1
+            bar.advance(task)
+            if one.findings:
+                wrong.append(one)
+    return count, wrong
+
+
+def _row(kept: KeptList) -> dict[str, object]:
+    return {
+        "list": kept.label,
+        "name": name_of(kept.label),
+        "crl_number": kept.crl_number,
+        "entries": kept.entries,
+        "size": kept.size,
+        **dates(kept.publication.window),
+        "published_at": kept.published_at,
+        "sha256": kept.sha256.hex(),
+    }
+
+
+def _entries(octets: bytes) -> Iterator[tuple[int, Revoked]]:
+    return revocations(take_apart(octets).entries.tobytes())
+
+
+def _entry(serial: int, status: Revoked) -> dict[str, object]:
+    return {
+        "serial": f"{serial:016X}",
+        "revoked_at": status.at,
+        "reason": status.reason.label,
+        "invalidity_date": status.invalidity_date or "",
+    }
+
+
+COMMANDS = (crl,)

@@ -1,0 +1,261 @@
+"""Every list that was published is kept, found, exported and verified: 失効情報ファイル."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+from cryptography import x509
+
+from issuer.errors import NotNowError, RefusedError
+from issuer.inquiry import Responder
+from issuer.list_audit import Inquiry, open_audit
+from issuer.list_store import Selection
+from pkix.revocation import CRLReason
+from pkix.validity import Validity, whole_second
+from tests.support.ca import NOW, FoundedCA, found_ca, open_ca, settings_for
+from tests.support.command import Prefca, select
+from tests.support.database import Database, reachable_directory
+from tests.support.ocsp import around
+from tests.support.ocsp_program import running
+
+DAY = timedelta(days=1)
+KIYOSE = "132217"
+TOKYO_LISTS = 64
+EVERYTHING = Selection()
+
+
+async def findings(
+    ca: FoundedCA, selection: Selection = EVERYTHING, *, now: datetime = NOW, inquiry: Inquiry | None = None
+) -> dict[tuple[str, int], tuple[str, ...]]:
+    """What is wrong, by list and number."""
+    async with ca.installation.store.snapshot():
+        audit = await open_audit(ca.installation, now, inquiry)
+        verified = [one async for one in audit.verify(selection)]
+    assert verified
+    return {(one.kept.label, one.kept.crl_number): one.findings for one in verified if one.findings}
+
+
+async def alter(ca: FoundedCA, table: str, statement: str) -> None:
+    """Change what is final, as somebody who has taken the database over."""
+    async with ca.database.connect("owner") as owner:
+        await owner.execute(
+            f"ALTER TABLE {table} DISABLE TRIGGER USER; {statement}; ALTER TABLE {table} ENABLE TRIGGER USER"
+        )
+
+
+@pytest.fixture
+async def history(ca: FoundedCA) -> FoundedCA:
+    """A CA with three publications; revoked before them are none, one, and two certificates of Kiyose."""
+    first, second = await ca.issue(1, 2)
+    await ca.publish(NOW)
+    await ca.revoke(first.serial, now=NOW + DAY)
+    await ca.publish(NOW + DAY)
+    await ca.revoke(second.serial, reason=CRLReason.KEY_COMPROMISE, now=NOW + 2 * DAY)
+    await ca.publish(NOW + 2 * DAY)
+    return ca
+
+
+@pytest.mark.req("R-4-12-2-1", "R-1-1-4")
+async def test_every_list_that_was_published_is_sound(history: FoundedCA) -> None:
+    """All of them, or those of one municipality."""
+    assert await findings(history) == {}
+    assert await findings(history, Selection(label=KIYOSE)) == {}
+
+
+@pytest.mark.req("R-4-4-4-4-2")
+async def test_entries_that_went_are_not_missed(ca: FoundedCA) -> None:
+    """After their certificate's expiry they need not be there; while they were, they had to."""
+    (issued,) = await ca.issue(1)
+    end = x509.load_der_x509_certificate(issued.certificate).not_valid_after_utc
+    await ca.revoke(issued.serial)
+    for moment in (NOW, end, end + DAY, end + 2 * DAY):
+        await ca.publish(moment)
+    lists = await ca.installation.lists.newest(ca.installation.authority_id, Selection(label=KIYOSE), 9)
+    assert [kept.entries for kept in lists] == [0, 1, 1, 1]
+    gap = {(KIYOSE, 2): "the list before it ended"}
+    found = await findings(ca, Selection(label=KIYOSE), now=end + 2 * DAY)
+    assert {key: value[0][:24] for key, value in found.items()} == gap
+
+
+@pytest.mark.req("R-4-4-3-1")
+async def test_what_was_recorded_after_a_list_is_not_missed_there(history: FoundedCA) -> None:
+    """Although it was received in time."""
+    (issued,) = await history.issue(3)
+    await history.revoke(issued.serial, now=NOW + 3 * DAY, received_at=NOW)
+    await history.publish(NOW + 3 * DAY)
+    assert await findings(history) == {}
+
+
+TAMPERING = {
+    "a list is changed": (
+        "published_object",
+        f"""UPDATE published_object SET value = set_byte(value, octet_length(value) - 1, 255), sha256 = sha256('')
+            FROM partition p WHERE p.partition_id = published_object.partition_id AND code = '{KIYOSE}'
+                AND crl_number = 2""",
+        {(KIYOSE, 2): ["its SHA-256 is not the recorded one", "its signature does not verify"]},
+    ),
+    "a revocation is taken back": (
+        "revocation",
+        "DELETE FROM revocation WHERE reason = 1",
+        {(KIYOSE, 3): ["entries that the database does not have there (1): "]},
+    ),
+    "a revocation is put in": (
+        "revocation",
+        "INSERT INTO revocation SELECT serial + 1, partition_id, reason, received_at, revoked_at, NULL, not_after,"
+        " overlay(entry PLACING int8send(serial + 1) FROM 5) FROM revocation WHERE reason = 5",
+        {(KIYOSE, 3): ["missing entries (1): "]},
+    ),
+    "a reason is changed": (
+        "revocation",
+        "UPDATE revocation SET entry = overlay(entry PLACING '\\x05'::bytea FROM octet_length(entry)) WHERE reason = 1",
+        {(KIYOSE, 3): ["entries that the database has otherwise (1): "]},
+    ),
+}
+
+
+@pytest.mark.req("R-4-12-2-3", "R-4-4-2-4")
+@pytest.mark.parametrize(("table", "statement", "expected"), TAMPERING.values(), ids=TAMPERING)
+async def test_what_was_tampered_with_is_found(
+    history: FoundedCA, table: str, statement: str, expected: dict[tuple[str, int], list[str]]
+) -> None:
+    """In the list that it concerns, and in no other."""
+    await alter(history, table, statement)
+    found = await findings(history)
+    assert found.keys() == expected.keys()
+    for key, beginnings in expected.items():
+        assert [finding[: len(begun)] for finding, begun in zip(found[key], beginnings, strict=True)] == beginnings
+
+
+@pytest.mark.req("R-4-4-9-1")
+async def test_lists_that_ended_without_others_after_them_are_found(history: FoundedCA) -> None:
+    """When nextUpdate of those in force has passed."""
+    found = await findings(history, Selection(crl_number=3), now=NOW + 6 * DAY)
+    assert len(found) == TOKYO_LISTS
+    assert set(found.values()) == {("it ended at 2026-04-06T03:00:00Z, and no list has followed",)}
+
+
+@pytest.fixture
+async def today(database: Database) -> AsyncIterator[FoundedCA]:
+    """A CA that was founded now, with two revocations, published; a relying party asks from here."""
+    now = whole_second(datetime.now(UTC))
+    with reachable_directory() as instance:
+        settings = settings_for(instance, database)
+        await found_ca(settings, now)
+        async with open_ca(database, settings) as ca:
+            first, second = await ca.issue(1, 2, now=now)
+            await ca.revoke(first.serial, now=now)
+            await ca.revoke(second.serial, reason=CRLReason.KEY_COMPROMISE, now=now)
+            await ca.publish(now)
+            yield ca
+
+
+@pytest.mark.req("R-4-4-4-2-1")
+async def test_lists_agree_with_ocsp(today: FoundedCA) -> None:
+    """Asked as a relying party asks; what cannot be asked is an error and not a finding."""
+    now, selection = datetime.now(UTC), Selection(label=KIYOSE)
+    async with ClientSession() as session, running(today.settings.instance, today.database) as (_, url):
+        inquiry = Inquiry(Responder(session, url), None)
+        with pytest.raises(RefusedError, match="prefca relying-party credential add network"):
+            await findings(today, selection, now=now, inquiry=inquiry)
+        parties = today.installation.parties
+        party = await parties.add_relying_party("us", "", Validity(*around(now)), may_ocsp=True, may_crl=False, now=now)
+        await parties.add_network(party, ip_network("127.0.0.0/8"), now)
+        while True:  # until the responder has heard of that
+            try:
+                assert await findings(today, selection, now=now, inquiry=inquiry) == {}
+            except RefusedError:
+                continue
+            break
+        await alter(today, "revocation", "UPDATE revocation SET reason = 3")  # not in their entries
+        found = await findings(today, selection, now=now, inquiry=Inquiry(Responder(session, url), 1))
+        assert found[KIYOSE, 1][0].startswith("entries that have another time or reason as OCSP tells (1): ")
+        unreachable = Inquiry(Responder(session, "http://127.0.0.1:1/"), 1)
+        with pytest.raises(NotNowError, match=r"http://127\.0\.0\.1:1/"):
+            await findings(today, selection, now=now, inquiry=unreachable)
+
+
+# ---------------------------------------------------------------- the commands
+
+
+@pytest.mark.usefixtures("instance")
+@pytest.mark.req("R-4-12-2-1", "R-4-12-2-5")
+def test_an_operator_finds_shows_compares_exports_and_verifies(prefca: Prefca, tmp_path: Path) -> None:
+    """By municipality, in Japanese or by code, and by date or number."""
+    prefca("sample", "--count", "5")
+    day = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    listed = prefca("crl", "list", "--municipality", "千代田区", "--to", day, "--json").json
+    assert [(kept["list"], kept["name"], kept["crl_number"], kept["entries"]) for kept in listed] == [
+        ("131016", "千代田区", 2, 0),
+        ("131016", "千代田区", 1, 0),
+    ]
+    assert len(prefca("crl", "list", "--limit", "70", "--json").json) == 70
+    assert prefca("crl", "list", "--to", "2020-01-01", "--json").json == []
+
+    shown = prefca("crl", "show", "131024", "--json").json
+    (revoked,) = shown["revoked"]
+    assert (shown["name"], revoked["reason"]) == ("中央区", "keyCompromise")
+    assert revoked["serial"] in prefca("crl", "show", "Chuo-ku").stdout
+    assert "… and 1 more" in prefca("crl", "show", "131024", "--entries", "0").stdout
+    assert prefca("crl", "diff", "131024", "1", day, "--json").json["added"] == [revoked]
+    assert prefca("crl", "diff", "131024", "2", "1").stdout.endswith("2 to 1: 0 added, 1 removed\n")
+
+    directory = tmp_path / "out"
+    assert prefca("crl", "export", directory, "-m", "131024", "--all", "--der").status == 0
+    manifest = [json.loads(line) for line in (directory / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    names = sorted(file.name for file in directory.glob("*.crl"))
+    assert names == [line["file"] for line in manifest]
+    assert [line["crl_number"] for line in manifest] == [1, 2]
+    assert (directory / "SHA256SUMS").read_text() == "".join(f"{line['sha256']}  {line['file']}\n" for line in manifest)
+    for line in manifest:
+        assert hashlib.sha256((directory / line["file"]).read_bytes()).hexdigest() == line["sha256"]
+    assert prefca("crl", "export", directory / "ca", "-m", "ca").status == 0
+    (pem,) = (directory / "ca").glob("ca-0000000002-*.pem")
+    number = x509.load_pem_x509_crl(pem.read_bytes()).extensions.get_extension_for_class(x509.CRLNumber).value
+    assert number == x509.CRLNumber(2)
+
+    assert prefca("crl", "verify").stdout == f"{TOKYO_LISTS} lists verified, none wrong\n"
+    assert prefca("crl", "verify", "--all", "--json").json == {"verified": 2 * TOKYO_LISTS, "wrong": 0, "findings": []}
+
+
+@pytest.mark.usefixtures("instance")
+def test_what_is_wrong_is_told_by_the_status(prefca: Prefca) -> None:
+    """3, so that a monitoring program hears of it; each finding is one line."""
+    prefca("sample", "--count", "5")
+    select("ALTER TABLE published_object DISABLE TRIGGER USER")
+    select("UPDATE published_object SET entries = 7 WHERE partition_id = 3 AND crl_number = 2")
+    ended = prefca("crl", "verify", "--json")
+    assert ended.status == 3
+    (finding,) = json.loads(ended.stdout)["findings"]
+    assert finding == {
+        "list": "131016",
+        "name": "千代田区",
+        "crl_number": 2,
+        "finding": "it has 0 entries, and 7 are recorded",
+    }
+    assert prefca("crl", "verify", "--number", "1").status == 0
+
+
+COMPLAINTS = {
+    "nothing published": (["show", "ca", "--date", "2020-01-01"], "no list was in force then"),
+    "no such number": (["show", "ca", "--number", "99"], "there is no such list"),
+    "no such municipality": (
+        ["list", "-m", "富山市"],
+        "'富山市' has no list here; write a municipality's code or name",
+    ),
+    "no date": (["list", "--from", "yesterday"], "'yesterday' is no date; write 2026-04-01"),
+    "neither number nor date": (["diff", "ca", "1", "new"], "'new' is no date; write 2026-04-01"),
+}
+
+
+@pytest.mark.usefixtures("shared_instance")
+@pytest.mark.parametrize(("arguments", "complaint"), COMPLAINTS.values(), ids=COMPLAINTS)
+def test_what_cannot_be_found_is_one_line(prefca: Prefca, arguments: list[str], complaint: str) -> None:
+    """And the status says that the same will be refused again, or that the command line is wrong."""
+    ended = prefca("crl", *arguments)
+    assert ended.status in {2, 3}
+    assert complaint in ended.complaint
