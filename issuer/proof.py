@@ -9,6 +9,7 @@ import itertools
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -160,8 +161,16 @@ def archived_lines(archive: Path, row: SegmentRow) -> Iterator[bytes]:
             yield rest
 
 
-def check_archived(archive: Path, row: SegmentRow, key: bytes) -> str | None:
-    """What is wrong with a segment in the archive, and where; None if it is as it was collected.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check of a segment found."""
+
+    finding: str | None = None  # what is wrong, and where
+    notes: tuple[str, ...] = ()  # what somebody may want to ask about
+
+
+def check_archived(archive: Path, row: SegmentRow, key: bytes) -> Checked:
+    """Is a segment in the archive as it was collected?
 
     Args:
         archive: its directory.
@@ -171,15 +180,15 @@ def check_archived(archive: Path, row: SegmentRow, key: bytes) -> str | None:
     try:
         contents = _read(archive, row)
     except TamperedError as e:
-        return f"{row.file}: {e}"
+        return Checked(f"{row.file}: {e}")
     except (OSError, zstandard.ZstdError) as e:
-        return f"{row.file}: {e}"
+        return Checked(f"{row.file}: {e}")
     found = (contents.sha256, contents.merkle_root, contents.records, contents.head.previous)
     if contents.head.key != key:
-        return f"{row.file}: line 1: the head names another key than the stream has always had"
+        return Checked(f"{row.file}: line 1: the head names another key than the stream has always had")
     if found != (row.sha256, row.merkle_root, row.records, row.previous):
-        return f"{row.file}: well-formed, but not the segment that was collected"
-    return None
+        return Checked(f"{row.file}: well-formed, but not the segment that was collected")
+    return Checked(notes=tuple(f"{row.file}: line {line}: the clock was set back" for line in contents.clock_set_back))
 
 
 def _read(archive: Path, row: SegmentRow) -> Contents:

@@ -123,20 +123,20 @@ def verify_command(context: click.Context, begin: datetime | None, end: datetime
     """Prove that no record was changed, removed, inserted or reordered; name the first bad place of each segment.
 
     Checked are chains, signatures, archive files, roots, and what waits to be collected. Exit status 3 if anything is
-    wrong.
+    wrong. A clock that was set back is told, but may have had to be.
     """
-    checked, findings = run(_verify(settings_of(context), *_days(begin, end)))
+    checked, findings, notes = run(_verify(settings_of(context), *_days(begin, end)))
     if as_json:
-        print_json({"segments": checked, "findings": findings})
+        print_json({"segments": checked, "findings": findings, "notes": notes})
     else:
-        for finding in findings:
-            click.echo(f"prefca: {finding}", err=True)
+        for said in (*findings, *notes):
+            click.echo(f"prefca: {said}", err=True)
         click.echo(f"{checked} segments checked: " + (f"{len(findings)} findings" if findings else "nothing is wrong"))
     if findings:
         context.exit(REFUSED_STATUS)
 
 
-async def _verify(settings: Settings, begin: datetime | None, end: datetime | None) -> tuple[int, list[str]]:
+async def _verify(settings: Settings, begin: datetime | None, end: datetime | None) -> tuple[int, list[str], list[str]]:
     async with _opened(settings) as desk:
         streams = await desk.journals.streams()
         segments = await desk.journals.segments()
@@ -144,12 +144,14 @@ async def _verify(settings: Settings, begin: datetime | None, end: datetime | No
         for _, rows in groupby(segments, key=lambda one: one.stream):
             findings += proof.check_chain(list(rows))
         wanted = [one for one in segments if _overlaps(one, begin, end)]
+        notes: list[str] = []
         for one in wanted:
-            finding = await asyncio.to_thread(proof.check_archived, desk.places.archive, one, streams[one.stream])
-            findings += [finding] if finding else []
+            checked = await asyncio.to_thread(proof.check_archived, desk.places.archive, one, streams[one.stream])
+            findings += [checked.finding] if checked.finding else []
+            notes += checked.notes
         waiting = sorted(desk.places.segments.glob("**/*.jsonl"))
         findings += [finding for file in waiting if (finding := await asyncio.to_thread(_waiting, file))]
-        return len(wanted) + len(waiting), findings
+        return len(wanted) + len(waiting), findings, notes
 
 
 def _overlaps(one: SegmentRow, begin: datetime | None, end: datetime | None) -> bool:

@@ -160,6 +160,13 @@ class TestVerify:
         assert ended.status == 3
         assert told in ended.stderr
 
+    def test_a_clock_that_was_set_back_is_told(self, instance: Path, prefca: Prefca) -> None:
+        """With its place; it may have had to be, so the status is 0."""
+        written(instance, "ocsp-0", answered("tester"), answered("tester", at=NOW - timedelta(hours=1)))
+        assert prefca("journal", "collect").status == 0
+        ended = prefca("journal", "verify", "--json")
+        assert ended.json["notes"] == ["ocsp-0/ocsp-0-00000001.jsonl.zst: line 4: the clock was set back"]
+
     def test_a_segment_that_was_changed_before_it_was_collected_stays_and_is_told(
         self, instance: Path, prefca: Prefca
     ) -> None:
