@@ -2,31 +2,31 @@
 
 Theory of operation. `Connection.data_received` sees the octets first. As long as a connection is in step, its next
 octet is the first one of a request, and aiohttp has nothing left to do. If what came in then is exactly one plain
-request (`ocsp.framing`), its question is looked up in the answer cache; if the answer is not there, or would be no
-longer fresh, it is made by the service in a task of its own, and what comes in meanwhile waits. Anything
-else is aiohttp's, from the first octet on and unchanged: a request in the middle of a chunk, sent ahead, in HTTP/1.0,
-with a header that means something. A connection where that leaves it open where the next request begins is not in step
-again, and aiohttp's for good.
+request (`ocsp.framing`), its answer is made without aiohttp, and what comes in meanwhile waits. Anything else is
+aiohttp's, from the first octet on and unchanged: a request in the middle of a chunk, sent ahead, in HTTP/1.0, with a
+header that means something. A connection where that leaves it open where the next request begins is not in step again,
+and aiohttp's for good.
 
-Answers from the cache gather in a Turn, until the end of this turn of the event loop: then their records are written to
-the journal at once, and only then they leave (R-4-11-2-1).
+Once a plain request was answered, the next one of that connection usually differs in its question only. Then nothing
+has to be read but the question, and if its answer is kept, it leaves with this turn: the one hot path.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from journal.record import peer, stamp
 from ocsp.access import Caller, Right
-from ocsp.cache import AnswerCache, KeptAnswer
-from ocsp.caching import HTTPDate
+from ocsp.answering import Question
+from ocsp.cache import AnswerCache
 from ocsp.framing import Heads, get_target
 from ocsp.limits import ConnectionLimit
-from ocsp.metrics import Metrics
+from ocsp.reply import SERVER, Reply, who
+from ocsp.turn import Turn
 
 HOLD_S: Final = 0.2  # for the body that follows its head in a segment of its own
 CALLER_S: Final = 1.0  # how long a connection is taken for the same caller's without looking
@@ -35,101 +35,25 @@ STALL_S: Final = 60.0  # more than an answer ever takes
 _logger = logging.getLogger(__name__)
 
 
-class Journal(Protocol):
-    """Where records go."""
-
-    def append_line(self, line: bytes) -> None:
-        """Add a record to the batch."""
-
-    def flush(self) -> None:
-        """Hand the batch to the kernel; raises OSError if it cannot be written."""
-
-
-class Answering(Protocol):
+class Service(Protocol):
     """What makes answers, and knows who asks."""
-
-    @property
-    def knowledge(self) -> object:
-        """What callers are recognised from: another object, when it has changed."""
-
-    def connected(self, transport: asyncio.Transport, now: datetime) -> Caller:
-        """Who asks on a connection, by its address and client certificate."""
 
     @property
     def has_limits(self) -> bool:
         """Is anybody limited?"""
 
-    def admits(self, caller: Caller, now: float) -> bool:
-        """May he be answered at once, and is that counted?"""
+    def connected(self, transport: asyncio.Transport, now: datetime) -> Caller:
+        """Who asks on a connection, by its address and client certificate."""
 
-    async def respond(self, question: bytes, target: str | None, caller: Caller) -> bytes:
-        """The whole HTTP response to a plain request: a GET of `target`, or a POST of `question`."""
-
-    def not_now(self, date: bytes) -> bytes:
-        """The whole HTTP response that says tryLater."""
-
-
-class Turn:
-    """Answers of one turn of the event loop that wait for their records to be written."""
-
-    def __init__(self, journal: Journal, clock: Callable[[], float], service: Answering, metrics: Metrics) -> None:
-        self._journal = journal
-        self._clock = clock
-        self._service = service
-        self._metrics = metrics
-        self._waiting: list[tuple[asyncio.Transport, KeptAnswer, bytes]] = []
-        self._date = HTTPDate()
-        self.has_begun = False
-        self.now = 0.0
-        self.knowledge: object = None  # of now
-        self.add = self._waiting.append  # an answer that leaves at the end; the octets are a fragment of its records
-
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look at the clock, and at what is known."""
-        self.has_begun = True
-        self.now = self._clock()
-        self.knowledge = self._service.knowledge
-        loop.call_soon(self.end)
-
-    def end(self) -> None:
-        """Write the records, then let the answers out; if that cannot be done, tell everybody to try later."""
-        self.has_begun = False
-        waiting = self._waiting.copy()
-        if not waiting:
-            return
-        self._waiting.clear()
-        recorded = self._record(waiting)
-        date = self._date.at(self.now)
-        before_body = date + b"\r\n\r\n"
-        for transport, kept, _ in waiting:
-            if transport.is_closing():
-                continue
-            if recorded:
-                transport.write(b"".join((kept.before_date, before_body, kept.answer.der)))
-            else:
-                transport.write(self._service.not_now(date))
-        if recorded:
-            self._metrics.answered_from_cache([kept.results for _, kept, _ in waiting])
-
-    def _record(self, waiting: list[tuple[asyncio.Transport, KeptAnswer, bytes]]) -> bool:
-        at = stamp(datetime.fromtimestamp(self.now, UTC))
-        try:
-            self._journal.flush()  # of what could not be written before, so that it does not grow
-            for _, kept, who in waiting:
-                for what, given in kept.records:
-                    self._journal.append_line(b"".join((at, what, who, given)))
-            self._journal.flush()
-        except OSError:
-            _logger.exception("journal_failed")
-            return False
-        return True
+    def ask(self, question: Question) -> None:
+        """Let a question be answered, at once or later."""
 
 
 class Shortcut:
     """What all connections of a server share."""
 
     def __init__(
-        self, service: Answering, cache: AnswerCache, turn: Turn, max_request_bytes: int, limit: ConnectionLimit
+        self, service: Service, cache: AnswerCache, turn: Turn, max_request_bytes: int, limit: ConnectionLimit
     ) -> None:
         self.service = service
         self.has_limits = service.has_limits
@@ -144,18 +68,24 @@ class Connection(web.RequestHandler):
     """aiohttp's protocol with the shortcut in front."""
 
     __slots__ = (
-        "_answering",
-        "_asked_by",
+        "_answered",
+        "_at_rest",
         "_busy",
         "_caller",
         "_caller_until",
         "_counted",
         "_cut_off",
+        "_head",
         "_held",
         "_in_step",
+        "_is_asked",
         "_knowledge",
+        "_may_ask",
+        "_method",
+        "_request_octets",
         "_shortcut",
         "_timer",
+        "_who",
     )
 
     def __init__(self, shortcut: Shortcut, manager: web.Server, **arguments: Any) -> None:  # noqa: ANN401 - aiohttp's
@@ -163,13 +93,19 @@ class Connection(web.RequestHandler):
         self._shortcut = shortcut
         self._in_step = True  # the next octet begins a request
         self._busy = False  # aiohttp has a request that it has not answered yet
+        self._is_asked = False  # an answer is being made
+        self._answered: asyncio.Event | None = None  # somebody waits for that
         self._held = b""  # a head whose body is awaited, or what came before its turn
         self._timer: asyncio.TimerHandle | None = None  # for what is held
-        self._answering: asyncio.Task[None] | None = None
-        self._knowledge: object = None  # of when the caller was recognised
+        self._at_rest = False  # nothing of all this: the next octets are a request that may be answered at once
+        self._method = ""  # of the plain request before, if there was one
+        self._head = b""  # of that request; of a GET, what follows the request line
+        self._request_octets = 0  # how long it was; of a GET, nothing that counts
         self._caller: Caller | None = None
         self._caller_until = 0.0
-        self._asked_by = b""
+        self._knowledge: object = None  # of when the caller was recognised
+        self._may_ask = False  # about what is not public
+        self._who = b""  # the caller, as a fragment of records
         self._counted: str | None = None  # the address that this connection counts for
         self._cut_off: asyncio.TimerHandle | None = None  # as long as the peer does not read what it is sent
 
@@ -186,6 +122,7 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """The peer does not read: wait for a while."""
         super().pause_writing()
+        self._at_rest = False
         if self.transport is not None:
             self._cut_off = self._loop.call_later(self._keepalive_timeout, self.transport.abort)
 
@@ -201,7 +138,9 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain request; hand anything else to aiohttp."""
-        if self._answering is not None:
+        if self._at_rest and self._answer_again(data):
+            return
+        if self._is_asked:
             self._wait(data)
             return
         if self._held:
@@ -209,8 +148,40 @@ class Connection(web.RequestHandler):
         if not (data and self._in_step and self._take(data)):
             super().data_received(data)
 
+    def _answer_again(self, data: bytes) -> bool:
+        """Give a kept answer, if only the question differs from the request before: the one hot path."""
+        transport, head = self.transport, self._head
+        if self._method == "POST":
+            if not data.startswith(head) or len(data) != self._request_octets:
+                return False
+            question = data[len(head) :]
+        elif data.endswith(head):
+            question = data[: -len(head)]
+        else:
+            return False
+        shortcut = self._shortcut
+        turn = shortcut.turn
+        if not turn.has_begun:
+            turn.begin()
+        now = turn.now
+        kept = shortcut.cache.fresh(question, now)
+        if (
+            transport is None
+            or kept is None
+            or kept.method != self._method
+            or now >= self._caller_until
+            or self._knowledge is not turn.knowledge
+            or not (kept.public or self._may_ask)
+            or shortcut.has_limits
+        ):
+            return False
+        turn.add((transport, kept, self._who))
+        self._next_keepalive_close_time = turn.loop_time + self._keepalive_timeout
+        return True
+
     def _take(self, data: bytes) -> bool:
         """Answer what begins with a request, or let aiohttp do it: False."""
+        self._at_rest = False
         if self._busy or self._force_close or self._close:
             self._in_step = False
             return False
@@ -218,65 +189,61 @@ class Connection(web.RequestHandler):
         if head.plain and head.body_octets and not question:
             self._hold(data)
             return True
-        if head.body_octets is None or (data.startswith(b"POST") and head.body_octets != len(question)):
+        is_post = data.startswith(b"POST")
+        if head.body_octets is None or (is_post and head.body_octets != len(question)):
             self._in_step = False
             return False
-        if head.plain and self._answer(question):
+        if head.plain and self._ask(question, "POST" if is_post else "GET"):
+            self._remember(data, question, is_post=is_post)
             return True
         self._busy = True
         return False
 
-    def _answer(self, question: bytes) -> bool:
-        """Answer a plain request, now or later; False is aiohttp's business."""
-        shortcut, transport = self._shortcut, self.transport
+    def _remember(self, data: bytes, question: bytes, *, is_post: bool) -> None:
+        """The next request may differ in the question only."""
+        self._method = "POST" if is_post else "GET"
+        self._head = data[: len(data) - len(question)] if is_post else data[len(question) :]
+        self._request_octets = len(data)
+
+    def _ask(self, question: bytes, method: str) -> bool:
+        """Let a plain request be answered; False is aiohttp's business."""
+        shortcut, transport, path = self._shortcut, self.transport, None
         if transport is None or self._paused:  # what was answered before is not read: aiohttp waits for that
             return False
-        turn = shortcut.turn
-        if not turn.has_begun:
-            turn.begin(self._loop)
-        now = turn.now
-        caller = self._caller
-        if caller is None or self._knowledge is not turn.knowledge or now >= self._caller_until:
-            caller = self._recognised(transport, now)
-        kept = shortcut.cache.fresh(question, now)
-        if kept is None or not (kept.public or Right.OCSP in caller.rights):
-            return self._answer_later(transport, question, caller)
-        if shortcut.has_limits and not shortcut.service.admits(caller, now):
+        if len(question) > shortcut.max_request_bytes:
             return False
-        turn.add((transport, kept, self._asked_by))
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        return True
-
-    def _answer_later(self, transport: asyncio.Transport, question: bytes, caller: Caller) -> bool:
-        """Let an answer be made, unless aiohttp is needed to refuse."""
-        shortcut, target = self._shortcut, None
-        if question.startswith(b"GET "):
+        if method == "GET":
             target = get_target(question)
             if target is None:
                 return False
-        if len(question) > shortcut.max_request_bytes:
-            return False
-        if shortcut.has_limits and not shortcut.service.admits(caller, shortcut.turn.now):
-            return False
-        self._next_keepalive_close_time = self._loop.time() + STALL_S
-        self._answering = self._loop.create_task(self._respond(transport, question, target, caller))
+            path = target.partition("?")[0]
+        turn = shortcut.turn
+        if not turn.has_begun:
+            turn.begin()
+        caller = self._caller
+        if caller is None or self._knowledge is not turn.knowledge or turn.now >= self._caller_until:
+            caller = self._recognised(transport, turn)
+        self._is_asked = True
+        self._next_keepalive_close_time = turn.loop_time + STALL_S
+        deliver = partial(self._leave, transport)
+        shortcut.service.ask(Question(method, question, path, caller, deliver))
         return True
 
-    async def _respond(self, transport: asyncio.Transport, question: bytes, target: str | None, caller: Caller) -> None:
-        """Answer what the cache does not know."""
-        response = b""
-        try:
-            response = await self._shortcut.service.respond(question, target, caller)
-        finally:
-            self._answering = None
-            if not response:
-                transport.close()
-        if not transport.is_closing():
-            transport.write(response)
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-            if self._held:
-                transport.resume_reading()
-                self.data_received(self._take_held())
+    def _leave(self, transport: asyncio.Transport, reply: Reply, caller: Caller) -> None:
+        """Send an answer, at the end of this turn, and go on."""
+        turn = self._shortcut.turn
+        if not turn.has_begun:
+            turn.begin()
+        turn.add((transport, reply, who(caller)))
+        turn.made += 1
+        self._is_asked = False
+        self._next_keepalive_close_time = turn.loop_time + self._keepalive_timeout
+        if self._answered is not None:
+            self._answered.set()
+        self._at_rest = self._in_step and not self._held and not self._paused
+        if self._held and not transport.is_closing():
+            transport.resume_reading()
+            self.data_received(self._take_held())
 
     def _wait(self, data: bytes) -> None:
         """Keep what came in before the answer has left, and read no more."""
@@ -284,12 +251,14 @@ class Connection(web.RequestHandler):
             self._held += data
             self.transport.pause_reading()
 
-    def _recognised(self, transport: asyncio.Transport, now: float) -> Caller:
+    def _recognised(self, transport: asyncio.Transport, turn: Turn) -> Caller:
         """Who asks: looked up when rights have changed or ended, and each second."""
+        now = turn.now
         caller = self._shortcut.service.connected(transport, datetime.fromtimestamp(now, UTC))
         end = now + CALLER_S if caller.until is None else min(now + CALLER_S, caller.until.timestamp())
-        self._caller, self._caller_until, self._knowledge = caller, end, self._shortcut.turn.knowledge
-        self._asked_by = peer(caller.party, caller.origin)
+        self._caller, self._caller_until, self._knowledge = caller, end, turn.knowledge
+        self._may_ask = Right.OCSP in caller.rights
+        self._who = who(caller)
         return caller
 
     def _hold(self, data: bytes) -> None:
@@ -312,16 +281,19 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Notice that aiohttp has answered."""
+        """Notice that aiohttp has answered, also for itself."""
+        resp.headers[hdrs.SERVER] = SERVER  # its own value tells versions
         finished = await super().finish_response(request, resp, start_time)
         self._busy = False
         return finished
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the signature is aiohttp's
         """Finish what was accepted, then close."""
+        if self._is_asked:
+            self._answered = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._answered.wait(), timeout)
         self._shortcut.turn.end()
-        if self._answering is not None:
-            await asyncio.wait([self._answering], timeout=timeout)
         await super().shutdown(timeout)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import json
 import logging
 import random
 import socket
@@ -11,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
@@ -22,7 +24,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.ocsp import load_der_ocsp_response
 from yarl import URL
 
-from ocsp.access import ClientCertificate, Credential, Password, SigningCertificate, Token
+import ocsp.server
+from ocsp.access import ClientCertificate, Credential, Network, Password, SigningCertificate, Token
 from ocsp.delegates import KeyStore
 from pkix.revocation import Good
 from settings.sections import OCSPSection
@@ -204,6 +207,20 @@ async def test_a_right_that_ends_ends_on_open_connections(
         assert await party.ask() == "UNAUTHORIZED"
 
 
+@pytest.mark.parametrize("octets", [b"", b"\x16\x03\x01"], ids=["silent", "stuck"])
+async def test_a_slow_handshake_is_cut_off(
+    store: MemoryStore, keys: KeyStore, instance: Path, monkeypatch: pytest.MonkeyPatch, octets: bytes
+) -> None:
+    """After seconds, not minutes: it costs memory, and no limit of connections counts it yet."""
+    monkeypatch.setattr(ocsp.server, "HANDSHAKE_TIMEOUT_S", 0.1)
+    async with responding(store, keys, instance) as responder, asyncio.timeout(10):
+        port = int(responder.tls_url.rstrip("/").rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(octets)
+        assert await reader.read() == b""
+        writer.close()
+
+
 # ---------------------------------------------------------------- name and password, tokens
 
 
@@ -262,6 +279,41 @@ async def test_a_password_is_in_no_log(
             text = "\n".join(repr(vars(record)) for record in caplog.records)
             assert secret not in text
             assert header.removeprefix("Basic ") not in text
+
+
+@pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
+@pytest.mark.parametrize(
+    ("credential", "header", "octets"),
+    [
+        (Network(ip_network("127.0.0.0/8")), None, ASKED),
+        (ClientCertificate(PARTY.der), None, ASKED),
+        (SigningCertificate(PARTY.der), None, signed(ASKED, PARTY)),
+        (Password(HASH), basic("verifier", PASSWORD), ASKED),
+        (token(), f"Bearer {TOKEN}", ASKED),
+    ],
+    ids=lambda each: each.kind.value if hasattr(each, "kind") else "",
+)
+async def test_the_journal_says_how_a_party_was_recognised(
+    store: MemoryStore,
+    keys: KeyStore,
+    instance: Path,
+    tmp_path: Path,
+    cache_mib: int,
+    credential: Credential,
+    header: str | None,
+    octets: bytes,
+) -> None:
+    """Of a kept answer as of a new one."""
+    store.grant("verifier", credential, around(NOW))
+    is_shown = isinstance(credential, ClientCertificate)
+    tls = PARTY.client(tmp_path / "c", SERVER) if is_shown else tls_client(SERVER)
+    async with (
+        responding(store, keys, instance, cache_mib=cache_mib) as responder,
+        client(responder.tls_url, tls, headers={"Authorization": header} if header else {}) as party,
+    ):
+        assert [await party.ask(octets) for _ in range(2)] == ["GOOD"] * 2
+        records = [json.loads(record.line()) for record in responder.journal.records]
+        assert [(record["party"], record["by"]) for record in records] == [("verifier", credential.kind)] * 2
 
 
 # ---------------------------------------------------------------- signed requests
