@@ -15,7 +15,7 @@ Anything else is our bug: internalError, and a traceback in the log.
 """
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class OCSPResponseStatus(IntEnum):
@@ -31,8 +31,17 @@ class OCSPResponseStatus(IntEnum):
     @property
     def label(self) -> str:
         """Its identifier in RFC 6960, such as tryLater."""
-        first, *rest = self.name.lower().split("_")
-        return first + "".join(word.capitalize() for word in rest)
+        return _LABELS[self]
+
+
+_LABELS: Final = {
+    OCSPResponseStatus.SUCCESSFUL: "successful",
+    OCSPResponseStatus.MALFORMED_REQUEST: "malformedRequest",
+    OCSPResponseStatus.INTERNAL_ERROR: "internalError",
+    OCSPResponseStatus.TRY_LATER: "tryLater",
+    OCSPResponseStatus.SIG_REQUIRED: "sigRequired",
+    OCSPResponseStatus.UNAUTHORIZED: "unauthorized",
+}
 
 
 class OCSPError(Exception):

@@ -11,7 +11,7 @@ from datetime import datetime
 from cryptography import x509
 
 from ocsp.request import CertID
-from pkix.certid import IssuerHashes, issuer_hashes
+from pkix.certid import issuer_hashes
 from pkix.signing import Signer, algorithm_oid
 from pkix.validity import Validity
 
@@ -42,7 +42,9 @@ class Issuers:
 
     def __init__(self, generations: Iterable[Generation], delegates: Iterable[Delegate]) -> None:
         self._generations = {
-            hashes: generation for generation in generations for hashes in issuer_hashes(generation.certificate)
+            (hashes.algorithm, hashes.name_hash, hashes.key_hash): generation
+            for generation in generations
+            for hashes in issuer_hashes(generation.certificate)
         }
         self._newest_first = sorted(delegates, key=lambda delegate: delegate.validity.not_before, reverse=True)
         self.delegates = tuple(self._newest_first)
@@ -50,8 +52,7 @@ class Issuers:
 
     def generation(self, cert_id: CertID) -> Generation | None:
         """The generation that `cert_id` names as issuer, by hashes of its name and key; None is no issuer of ours."""
-        named = IssuerHashes(cert_id.hash_algorithm, cert_id.issuer_name_hash, cert_id.issuer_key_hash)
-        return self._generations.get(named)
+        return self._generations.get((cert_id.hash_algorithm, cert_id.issuer_name_hash, cert_id.issuer_key_hash))
 
     def delegate(self, generation: Generation, now: datetime, preferred: Sequence[str] = ()) -> Delegate | None:
         """Who speaks for `generation` now.

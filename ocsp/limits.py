@@ -53,10 +53,6 @@ class RateLimits:
         """May a request of that party be answered? Those of nobody we know are limited by their address only."""
         return self._party is None or caller.party is None or self._party.admits(caller.party, at)
 
-    def admits(self, caller: Caller, at: float) -> bool:
-        """Both of them."""
-        return self.admits_address(caller.origin, at) and self.admits_party(caller, at)
-
 
 class ConnectionLimit:
     """So many connections at a time, in all and from one address."""

@@ -4,6 +4,7 @@ Counting happens between two answers, so it is plain addition in the worker; the
 when somebody looks, and writes them down with the worker's number.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,16 +40,15 @@ class Metrics:
     signed: list[int] = field(default_factory=lambda: [0] * (len(SIGN_BOUNDS_S) + 1))  # by SIGN_BOUNDS_S
     sign_s: float = 0.0
 
-    def answered_from_cache(self, results: Sequence[Sequence[str]]) -> None:
-        """Kept answers were given out, each with the statuses of its certificates."""
+    def answered(self, statuses: Iterable[str], results: Iterable[Sequence[str]]) -> None:
+        """Answers with these OCSPResponseStatus were given, the successful ones with these CertStatus."""
+        self.answers.update(statuses)
         self.certificates.update(chain.from_iterable(results))
-        self.cache_hits += len(results)
-        self.answers["successful"] += len(results)
 
     def signature(self, seconds: float) -> None:
         """A signature was made."""
         self.sign_s += seconds
-        self.signed[sum(seconds > bound for bound in SIGN_BOUNDS_S)] += 1
+        self.signed[bisect_left(SIGN_BOUNDS_S, seconds)] += 1
 
     def counts(self) -> dict[str, Any]:
         """All of it, for `samples` in another process."""

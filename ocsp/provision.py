@@ -14,7 +14,7 @@ from ocsp.delegates import Keys, KeyStore
 from ocsp.errors import StartError
 from ocsp.limits import RateLimits
 from ocsp.recognition import Proxies, Recogniser
-from ocsp.responder import Responder, Signing, StatusSource
+from ocsp.responder import Responder
 from ocsp.response import ResponseForm
 from ocsp.signature import PathCheck, path_to, registered_is_enough
 from ocsp.tls import ServerTLS, TLSFiles
@@ -61,15 +61,15 @@ def recogniser(settings: Settings, memory_key: bytes) -> Iterator[Recogniser]:
         yield Recogniser(proxies, passwords, has_path)
 
 
-def responder(section: OCSPSection, statuses: StatusSource, signing: Signing) -> Responder:
-    """What makes answers, in the form that is configured."""
+def responder(section: OCSPSection) -> Responder:
+    """What drafts answers, in the form that is configured."""
     days = section.archive_cutoff_days
     form = ResponseForm(
         by_name=section.responder_id == "name",
         retention=None if days is None else timedelta(days=days),
         mixes_generations=section.mixed_generations,
     )
-    return Responder(statuses, timedelta(seconds=section.response_validity_s), signing, form)
+    return Responder(timedelta(seconds=section.response_validity_s), form)
 
 
 def rate_limits(section: OCSPSection) -> RateLimits:

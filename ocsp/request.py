@@ -6,7 +6,7 @@ DER is read strictly, and everything has a limit: any octets either parse or rai
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from cryptography.hazmat import asn1
@@ -32,8 +32,7 @@ _TO_STANDARD_BASE64: Final = bytes.maketrans(b"-_ ", b"+/+")
 _HEAD_DIGITS: Final = 8  # of base64: 6 octets, enough for the header of every DER element below 2**32 octets
 
 
-@dataclass(frozen=True, slots=True)
-class CertID:
+class CertID(NamedTuple):  # a frozen dataclass takes three times as long to make
     """CertID (RFC 6960, section 4.1.1)."""
 
     hash_algorithm: str  # dotted OID
@@ -54,8 +53,7 @@ class RequestSignature:
     certificates: tuple[bytes, ...]  # DER of each
 
 
-@dataclass(frozen=True, slots=True)
-class OCSPRequest:
+class OCSPRequest(NamedTuple):
     """What is asked."""
 
     cert_ids: tuple[CertID, ...]  # at least one, in the order of requestList

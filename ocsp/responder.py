@@ -1,13 +1,14 @@
-"""One answer, from the question to the signature.
+"""One answer, from the question to the signature and from there to the end.
 
-The order: whose certificates are these → what is recorded of them now → may the caller know → sign. Nothing is
-remembered from one request to the next.
+The order: whose certificates are these → what is recorded of them now → may the caller know → draft → sign → answer.
+Statuses and signatures come from outside, many at a time. Nothing is remembered from one request to the next.
 """
 
 import logging
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from itertools import repeat
+from typing import NamedTuple
 
 from ocsp.access import Caller, Right
 from ocsp.errors import (
@@ -17,76 +18,107 @@ from ocsp.errors import (
     SeveralIssuersError,
     SignatureRequiredError,
 )
-from ocsp.issuers import Delegate, Generation, Issuers
+from ocsp.issuers import Generation, Issuers
 from ocsp.request import OCSPRequest
-from ocsp.response import USUAL_FORM, Answer, ResponseForm, ValidityInterval, assemble, response_data
+from ocsp.response import USUAL_FORM, Answer, ResponseForm, ValidityInterval, Voice, assemble, response_data
 from ocsp.status import SERIALS, IssuedCertificate, SingleResponse, single_response
-from pkix.signing import Signer
 
 _logger = logging.getLogger(__name__)
 
 
-class StatusSource(Protocol):
-    """Where statuses are read."""
+class Subject(NamedTuple):
+    """Whom a request is about."""
 
-    async def statuses(self, serials: Collection[int]) -> dict[int, IssuedCertificate]:
-        """What is recorded now of those that were ever issued; raises StoreUnavailableError."""
+    request: OCSPRequest
+    issuers: Issuers
+    named: Sequence[Generation | None]  # the issuer of each certificate asked about; None is none of ours
+    generation: Generation  # whose delegate is to answer
+
+    @property
+    def serials(self) -> list[int]:
+        """The serial numbers that may be known."""
+        return [number for _, _, _, number, _ in self.request.cert_ids if number in SERIALS]
 
 
-class Signing(Protocol):
-    """Where signatures are made, so that the event loop goes on meanwhile."""
+class Draft(NamedTuple):
+    """An answer without its signature."""
 
-    def sign(self, signer: Signer, to_be_signed: bytes) -> Awaitable[bytes]:
-        """The signature; raises SigningError."""
+    request: OCSPRequest
+    singles: tuple[SingleResponse, ...]
+    public: bool  # may anybody be told?
+    voice: Voice
+    to_be_signed: bytes
+
+    def answer(self, signature: bytes) -> Answer:
+        """The answer."""
+        return Answer(
+            der=assemble(self.to_be_signed, signature, self.voice),
+            singles=self.singles,
+            interval=self.voice.interval,
+            has_nonce=self.request.nonce is not None,
+            public=self.public,
+        )
 
 
 class Responder:
-    """Answers requests."""
+    """Drafts answers."""
 
-    def __init__(
-        self,
-        statuses: StatusSource,
-        response_validity: timedelta,
-        signing: Signing,
-        form: ResponseForm = USUAL_FORM,
-    ) -> None:
-        self._statuses = statuses
+    def __init__(self, response_validity: timedelta, form: ResponseForm = USUAL_FORM) -> None:
         self._response_validity = response_validity
-        self._signing = signing
         self._form = form
+        self._moment: tuple[datetime, Issuers] | None = None
+        self._voices: dict[tuple[int, tuple[str, ...]], Voice] = {}  # of that moment
         self._speechless: set[int] = set()  # generations without a delegate, of which that is logged
 
-    async def answer(self, request: OCSPRequest, caller: Caller, issuers: Issuers, now: datetime) -> Answer:
-        """Answer `request` as of `now`, in whole seconds.
+    def subject(self, request: OCSPRequest, issuers: Issuers) -> Subject:
+        """Whom `request` is about.
 
         Raises:
             NotOurIssuerError: no certificate is of a generation in `issuers`.
             SeveralIssuersError: they are of more than one, and that is not answered here.
-            StoreUnavailableError: the statuses cannot be read.
+        """
+        named = [issuers.generation(cert_id) for cert_id in request.cert_ids]
+        return Subject(request, issuers, named, _asked_about(named, mixes=self._form.mixes_generations))
+
+    def draft(self, subject: Subject, issued: Mapping[int, IssuedCertificate], caller: Caller, now: datetime) -> Draft:
+        """Answer as of `now`, in whole seconds.
+
+        Args:
+            subject: whom the request is about.
+            issued: what is recorded of the serial numbers of the request.
+            caller: who asks.
+            now: the moment of `issued`.
+
+        Raises:
             AccessDeniedError: `caller` may not be told.
             SignatureRequiredError: nor that, but he may say who he is.
             NoDelegateError: nobody can sign.
         """
-        named = [issuers.generation(cert_id) for cert_id in request.cert_ids]
-        generation = _asked_about(named, mixes=self._form.mixes_generations)
-        serials = {cert_id.serial_number for cert_id in request.cert_ids if cert_id.serial_number in SERIALS}
-        issued = await self._statuses.statuses(serials)
-        singles = tuple(
-            single_response(cert_id, issuer, issued) for cert_id, issuer in zip(request.cert_ids, named, strict=True)
-        )
-        authorize(caller, singles)
-        delegate = self._delegate(generation, issuers, now, request.preferred_algorithms)
-        # An answer is no longer good than the certificate of its signer.
-        interval = ValidityInterval(now, min(now + self._response_validity, delegate.validity.not_after))
-        tbs = response_data(singles, delegate, interval, request.nonce, self._form)
-        signature = await self._signing.sign(delegate.signer, tbs)
-        return Answer(assemble(tbs, signature, delegate), singles, interval, has_nonce=request.nonce is not None)
+        request = subject.request
+        singles = tuple(map(single_response, request.cert_ids, subject.named, repeat(issued)))
+        public = all([single.public for single in singles])  # noqa: C419 - a generator takes twice as long
+        authorize(caller, public=public)
+        voice = self._voice(subject.generation, subject.issuers, now, request.preferred_algorithms)
+        return Draft(request, singles, public, voice, response_data(singles, voice, request.nonce))
 
-    def _delegate(self, generation: Generation, issuers: Issuers, now: datetime, preferred: Sequence[str]) -> Delegate:
+    def _voice(self, generation: Generation, issuers: Issuers, now: datetime, preferred: tuple[str, ...]) -> Voice:
+        moment = (now, issuers)
+        if moment != self._moment:
+            self._moment = moment
+            self._voices.clear()
+        key = (generation.generation_id, preferred)
+        voice = self._voices.get(key)
+        if voice is None:
+            voice = self._voices[key] = self._new_voice(generation, issuers, now, preferred)
+        return voice
+
+    def _new_voice(self, generation: Generation, issuers: Issuers, now: datetime, preferred: Sequence[str]) -> Voice:
         delegate = issuers.delegate(generation, now, preferred)
         if delegate is not None:
             self._speechless.discard(generation.generation_id)
-            return delegate
+            # An answer is no longer good than the certificate of its signer.
+            until = min(now + self._response_validity, delegate.validity.not_after)
+            return Voice(delegate, ValidityInterval(now, until), self._form)
         if generation.generation_id not in self._speechless:
             self._speechless.add(generation.generation_id)
             _logger.error("no_delegate", extra={"generation_id": generation.generation_id})
@@ -108,14 +140,14 @@ def _asked_about(named: Iterable[Generation | None], *, mixes: bool) -> Generati
     return ours[max(ours)]
 
 
-def authorize(caller: Caller, singles: Iterable[SingleResponse]) -> None:
+def authorize(caller: Caller, *, public: bool) -> None:
     """Let pass what is public, and parties with the right (R-4-4-4-3).
 
     Raises:
         SignatureRequiredError: somebody shows nothing who could.
         AccessDeniedError: otherwise.
     """
-    if Right.OCSP in caller.rights or all(single.public for single in singles):
+    if public or Right.OCSP in caller.rights:
         return
     if caller.signature_expected:
         raise SignatureRequiredError("a status that is not public, asked for by nobody knows whom")

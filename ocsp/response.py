@@ -1,10 +1,9 @@
 """Statuses to an OCSPResponse (RFC 6960, section 4.2), in three steps: ResponseData, its signature, the whole."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from ocsp.errors import OCSPResponseStatus
 from ocsp.issuers import Delegate
@@ -36,6 +35,13 @@ class ValidityInterval:
 
     this_update: datetime  # also producedAt: statuses are as of the query (R-4-4-4-2-1)
     next_update: datetime
+    fresh_until: float = field(init=False)  # its middle, in seconds since the epoch
+    valid_until: float = field(init=False)  # its end
+
+    def __post_init__(self) -> None:
+        begin, end = self.this_update.timestamp(), self.next_update.timestamp()
+        object.__setattr__(self, "fresh_until", (begin + end) / 2)
+        object.__setattr__(self, "valid_until", end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,77 +56,64 @@ class ResponseForm:
 USUAL_FORM: Final = ResponseForm()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):  # a frozen dataclass takes three times as long to make
     """An OCSPResponse with a signature, and what HTTP may do with it."""
 
     der: bytes
     singles: tuple[SingleResponse, ...]
     interval: ValidityInterval
     has_nonce: bool
-
-    @property
-    def public(self) -> bool:
-        """May anybody be told all of it?"""
-        return all(single.public for single in self.singles)
+    public: bool  # may anybody be told all of it?
 
 
-def response_data(
-    singles: Sequence[SingleResponse],
-    delegate: Delegate,
-    interval: ValidityInterval,
-    nonce: bytes | None,
-    form: ResponseForm = USUAL_FORM,
-) -> bytes:
+class Voice:
+    """A delegate at one moment: what all its answers of that moment have in common."""
+
+    def __init__(self, delegate: Delegate, interval: ValidityInterval, form: ResponseForm = USUAL_FORM) -> None:
+        responder_id = (
+            der.explicit(1, delegate.name) if form.by_name else der.explicit(2, der.octet_string(delegate.key_hash))
+        )
+        this_update = der.generalized_time(interval.this_update)
+        self.signer = delegate.signer
+        self.interval = interval
+        self.before_responses = responder_id + this_update
+        self.times = this_update + der.explicit(0, der.generalized_time(interval.next_update))
+        self.archive_cutoff = b"" if form.retention is None else _archive_cutoff(interval.this_update - form.retention)
+        self.algorithm = algorithm_identifier(delegate.signer.public_key)
+        self.certs = der.explicit(0, der.sequence(delegate.certificate))
+
+
+def response_data(singles: Sequence[SingleResponse], voice: Voice, nonce: bytes | None) -> bytes:
     """The DER of ResponseData: what the delegate signs.
 
     Args:
         singles: in the order of the request.
-        delegate: who will sign.
-        interval: the same for all of them.
+        voice: who will sign, and when.
         nonce: extnValue of the request's nonce.
-        form: what the operator chose.
     """
-    times = _times(interval)
-    cutoff = b"" if form.retention is None else _archive_cutoff(interval.this_update - form.retention)
     responses = [
         der.sequence(
-            single.cert_id.der, _cert_status(single.cert_status), times, _single_extensions(single.cert_status, cutoff)
+            single.cert_id.der,
+            _cert_status(single.cert_status),
+            voice.times,
+            _single_extensions(single.cert_status, voice.archive_cutoff),
         )
         for single in singles
     ]
     return der.sequence(
-        der.explicit(1, delegate.name) if form.by_name else der.explicit(2, der.octet_string(delegate.key_hash)),
-        der.generalized_time(interval.this_update),
+        voice.before_responses,
         der.sequence(*responses),
         b"" if nonce is None else der.explicit(1, der.sequence(der.extension(NONCE, nonce))),
     )
 
 
-def assemble(tbs_response_data: bytes, signature: bytes, delegate: Delegate) -> bytes:
+def assemble(tbs_response_data: bytes, signature: bytes, voice: Voice) -> bytes:
     """The DER of a successful OCSPResponse with a BasicOCSPResponse, which brings the delegate's certificate along."""
-    basic = der.sequence(
-        tbs_response_data,
-        algorithm_identifier(delegate.signer.public_key),
-        der.bit_string(signature),
-        _certs(delegate.certificate),
-    )
+    basic = der.sequence(tbs_response_data, voice.algorithm, der.bit_string(signature), voice.certs)
     return der.sequence(
         der.enumerated(OCSPResponseStatus.SUCCESSFUL),
         der.explicit(0, der.sequence(ID_PKIX_OCSP_BASIC, der.octet_string(basic))),
     )
-
-
-@lru_cache(maxsize=256)
-def _times(interval: ValidityInterval) -> bytes:
-    """ThisUpdate and nextUpdate of a SingleResponse: those of one second are all alike."""
-    return der.generalized_time(interval.this_update) + der.explicit(0, der.generalized_time(interval.next_update))
-
-
-@lru_cache(maxsize=256)
-def _certs(certificate: bytes) -> bytes:
-    """The certs of a BasicOCSPResponse."""
-    return der.explicit(0, der.sequence(certificate))
 
 
 def _cert_status(status: CertStatus) -> bytes:

@@ -8,7 +8,9 @@ a token signs in threads, for whoever waits for a token does not compute.
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 from ocsp.metrics import Metrics
@@ -22,31 +24,44 @@ TOKEN_THREADS: Final = 4
 class _Job(NamedTuple):
     signer: Signer
     to_be_signed: bytes
-    signature: "asyncio.Future[bytes]"
+    done: Callable[[bytes], None]
+    failed: Callable[[Exception], None]
     begun: float
 
 
 class Signatures:
     """Signs for one event loop."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, after_some: Callable[[], None]) -> None:
+        """Prepare it; `after_some` is called before the event loop goes on."""
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
+        self._after_some = after_some
         self._jobs: deque[_Job] = deque()
+        self._in_token = 0
         self._threads = ThreadPoolExecutor(TOKEN_THREADS, thread_name_prefix="token")
 
-    def sign(self, signer: Signer, to_be_signed: bytes) -> "asyncio.Future[bytes]":
-        """The signature over `to_be_signed`; SigningError if the key cannot be used now."""
-        begun = time.perf_counter()
+    def __len__(self) -> int:
+        """How many are not made yet."""
+        return len(self._jobs) + self._in_token
+
+    def sign(
+        self,
+        signer: Signer,
+        to_be_signed: bytes,
+        done: Callable[[bytes], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Let `done` have the signature over `to_be_signed`, or `failed` the reason why there is none."""
+        job = _Job(signer, to_be_signed, done, failed, time.perf_counter())
         if not isinstance(signer, SoftwareSigner):
+            self._in_token += 1
             signature = self._loop.run_in_executor(self._threads, sign, signer, to_be_signed)
-            signature.add_done_callback(lambda _: self._metrics.signature(time.perf_counter() - begun))
-            return signature
+            signature.add_done_callback(lambda signature: self._signed_by_token(job, signature))
+            return
         if not self._jobs:
             self._loop.call_soon(self._work)
-        job = _Job(signer, to_be_signed, self._loop.create_future(), begun)
         self._jobs.append(job)
-        return job.signature
 
     def close(self) -> None:
         """Wait for the token."""
@@ -57,9 +72,23 @@ class Signatures:
         now = 0.0
         while self._jobs and now < until:
             job = self._jobs.popleft()
-            if not job.signature.cancelled():
-                job.signature.set_result(sign(job.signer, job.to_be_signed))
+            _finish(job, partial(sign, job.signer, job.to_be_signed))
             now = time.perf_counter()
             self._metrics.signature(now - job.begun)
         if self._jobs:
             self._loop.call_soon(self._work)
+        self._after_some()
+
+    def _signed_by_token(self, job: _Job, signature: "asyncio.Future[bytes]") -> None:
+        self._in_token -= 1
+        self._metrics.signature(time.perf_counter() - job.begun)
+        _finish(job, signature.result)
+
+
+def _finish(job: _Job, signature: Callable[[], bytes]) -> None:
+    try:
+        made = signature()
+    except Exception as e:  # noqa: BLE001 - whoever waits for it must hear of it
+        job.failed(e)
+    else:
+        job.done(made)

@@ -7,16 +7,19 @@ ResponseData on the hot path. What is parsed from a peer goes through declared t
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.hazmat import asn1
 from cryptography.x509 import ObjectIdentifier
+
+Octets = TypeVar("Octets", bytes, memoryview)  # a view is walked without a copy
 
 SEQUENCE: Final = 0x30
 NULL: Final = b"\x05\x00"
 GENERALIZED_TIME_FROM: Final = datetime(2050, 1, 1, tzinfo=UTC)  # RFC 5280, section 4.1.2.5
 
 
+@lru_cache(maxsize=4096)
 def header(tag: int, length: int) -> bytes:
     """Identifier and length octets of an element whose contents have `length` octets."""
     if length < 0x80:
@@ -25,13 +28,13 @@ def header(tag: int, length: int) -> bytes:
     return bytes((tag, 0x80 | len(octets))) + octets
 
 
-def element(tag: int, *contents: bytes) -> bytes:
+def element(tag: int, *contents: bytes | memoryview) -> bytes:
     """One element, its contents joined."""
     body = b"".join(contents)
     return header(tag, len(body)) + body
 
 
-def sequence(*elements: bytes) -> bytes:
+def sequence(*elements: bytes | memoryview) -> bytes:
     """SEQUENCE of ready elements."""
     return element(SEQUENCE, *elements)
 
@@ -87,7 +90,7 @@ def extension(dotted: str, value: bytes, *, critical: bool = False) -> bytes:
     return sequence(object_identifier(dotted), flag, octet_string(value))
 
 
-def contents(der: bytes) -> bytes:
+def contents(der: Octets) -> Octets:
     """The contents octets of the one element that `der` is.
 
     Raises:
@@ -99,7 +102,7 @@ def contents(der: bytes) -> bytes:
     return der[start:end]
 
 
-def elements(body: bytes) -> Iterator[bytes]:
+def elements(body: Octets) -> Iterator[Octets]:
     """The elements of a constructed value's contents, each whole.
 
     Raises:
@@ -113,7 +116,7 @@ def elements(body: bytes) -> Iterator[bytes]:
         at = end
 
 
-def _span(der: bytes, at: int) -> tuple[int, int]:
+def _span(der: bytes | memoryview, at: int) -> tuple[int, int]:
     """Where the contents of the element at `at` begin and end."""
     if len(der) < at + 2:
         raise ValueError("the element is cut short")

@@ -1,6 +1,8 @@
 """A private key in an encrypted PKCS#8 file."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -20,14 +22,17 @@ class SoftwareSigner:
     """Signs in this process. pyca releases the GIL while it signs, so threads scale over the cores."""
 
     def __init__(self, key: PrivateKey) -> None:
-        self._key = key
         self.public_key: PublicKey = key.public_key()
+        # What stays the same is made once: beside a P-256 signature it would be seen.
+        self._sign: Callable[[bytes], bytes]
+        if isinstance(key, rsa.RSAPrivateKey):
+            self._sign = partial(key.sign, padding=padding.PKCS1v15(), algorithm=DIGEST)
+        else:
+            self._sign = partial(key.sign, signature_algorithm=ec.ECDSA(DIGEST))
 
     def sign_digest(self, digest: bytes) -> bytes:
         """The signature over a SHA-256 digest of 32 octets."""
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            return self._key.sign(digest, padding.PKCS1v15(), DIGEST)
-        return self._key.sign(digest, ec.ECDSA(DIGEST))
+        return self._sign(digest)
 
 
 def load(file: Path, passphrase: bytes) -> SoftwareSigner:

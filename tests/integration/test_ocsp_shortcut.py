@@ -4,8 +4,8 @@ import asyncio
 import base64
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 
+from ocsp.access import SigningCertificate
 from ocsp.delegates import KeyStore
+from ocsp.errors import StoreUnavailableError
+from ocsp.status import IssuedCertificate
 from pkix.revocation import CRLReason, Good, Revoked
 from settings.sections import OCSPSection
 from tests.support.ocsp import (
@@ -34,6 +37,7 @@ from tests.support.ocsp import (
     served,
     verified,
 )
+from tests.support.parties import Identity, signed
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CA_1 = CA(NOW)
@@ -374,6 +378,64 @@ async def test_a_party_has_its_limit(store: MemoryStore, keys: KeyStore) -> None
     verified(answers[1].body, CA_1)
 
 
+async def test_an_address_pays_once_for_a_question_that_its_party_may_not_ask(
+    store: MemoryStore, keys: KeyStore
+) -> None:
+    """Somebody else at that address has what is left."""
+    other = Identity.new("other")
+    store.grant("other", SigningCertificate(other.der), around(NOW))
+    section = SECTION.model_copy(update={"address_requests_per_s": 3, "party_requests_per_s": 1})
+    async with served(store, keys, section) as responder, connected(responder) as raw:
+        bodies = [
+            (await raw.ask(post(octets))).body for octets in (*[about(RESIDENT)] * 2, signed(about(PUBLIC), other))
+        ]
+    verified(bodies[0], CA_1)
+    assert refused(bodies[1]) == "TRY_LATER"
+    verified(bodies[2], CA_1)
+
+
+async def test_who_asks_meanwhile_is_gathered(store: MemoryStore, responder: Served) -> None:
+    """The statuses for many questions are looked up together; each gets its own answer."""
+    serials = range(SERIAL + 100, SERIAL + 140)
+    for serial in serials:
+        store.add(serial, Good())
+    statuses, look_ups = store.statuses, []
+
+    async def counted(asked: Collection[int]) -> dict[int, IssuedCertificate]:
+        look_ups.append(asked)
+        await asyncio.sleep(0.05)
+        return await statuses(asked)
+
+    store.statuses = counted  # type: ignore[assignment, method-assign]
+    async with AsyncExitStack() as stack:
+        raws = [await stack.enter_async_context(connected(responder)) for _ in serials]
+        answers = await asyncio.gather(
+            *(raw.ask(post(about(serial))) for raw, serial in zip(raws, serials, strict=True))
+        )
+    assert [verified(answer.body, CA_1).serial_number for answer in answers] == list(serials)
+    assert len(look_ups) < len(serials) / 2
+
+
+async def test_nobody_waits_for_a_second_try(store: MemoryStore, responder: Served) -> None:
+    """Who asks while a look-up is failing is told together with those it is for, and what is kept is given."""
+    failing, tries = asyncio.Event(), 0
+
+    async def failed(_: object) -> dict[int, IssuedCertificate]:
+        nonlocal tries
+        tries += 1
+        await failing.wait()
+        raise StoreUnavailableError("away")
+
+    async with connected(responder) as first, connected(responder) as second:
+        store.statuses = failed  # type: ignore[assignment, method-assign]
+        for raw in (first, second):
+            raw.send(post(about(RESIDENT)))
+            await asyncio.sleep(0.05)
+        failing.set()
+        assert [refused((await raw.receive()).body) for raw in (first, second)] == ["TRY_LATER"] * 2
+    assert tries == 1
+
+
 # ---------------------------------------------------------------- framing
 
 
@@ -464,6 +526,36 @@ async def test_a_request_inside_the_body_of_another_is_no_request(raw: Raw, resp
     assert [record.result for record in responder.journal.records[records:]] == ["malformedRequest"] * 2
     raw.send(post(about(PUBLIC)))
     await expect(raw, PUBLIC)
+
+
+async def test_the_request_line_of_another_request_is_no_body(raw: Raw) -> None:
+    """Although it has an answer, and all else is as before."""
+    line = get(about(PUBLIC)).partition(b"\r\n")[0]
+    await raw.ask(get(about(PUBLIC)))
+    for body in (b"0" * len(line), line, line):
+        assert refused((await raw.ask(post(body))).body) == "MALFORMED_REQUEST"
+    await raw.ask(post(about(PUBLIC)))
+    tail = get(b"").partition(b" HTTP/1.1")[2]
+    raw.send(about(PUBLIC) + tail)
+    assert (await raw.rest()).startswith(b"HTTP/1.0 400")
+
+
+async def test_another_head_of_the_same_length_is_read(raw: Raw) -> None:
+    """The octets before told nothing about the end of the connection."""
+    for _ in range(3):
+        await raw.ask(post(about(PUBLIC), "User-Agent: abcde"))
+    raw.send(post(about(PUBLIC), "Connection: close"))
+    verified((await raw.rest()).partition(END)[2], CA_1)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [post(b"0" * 4097), b"PUT / HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n", get(about(PUBLIC))],
+    ids=["too large", "method", "no HTTP", "an answer"],
+)
+async def test_no_response_tells_versions(raw: Raw, octets: bytes) -> None:
+    """Of what the responder is made of."""
+    assert (await raw.ask(octets)).headers["Server"] == "prefca"
 
 
 async def test_chunks_and_expectations_are_left_to_aiohttp(raw: Raw) -> None:

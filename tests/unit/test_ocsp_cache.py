@@ -1,10 +1,12 @@
 """Answers that are kept say what a new one would."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ocsp.cache import ENTRY_OVERHEAD_BYTES, AnswerCache, KeptAnswer
+from ocsp.cache import ENTRY_OVERHEAD_BYTES, AnswerCache
+from ocsp.reply import Reply, told
 from ocsp.request import CertID
 from ocsp.response import Answer, ValidityInterval
 from ocsp.status import SingleResponse
@@ -14,12 +16,13 @@ NOW = 1_000_000.0
 STALENESS_S = 60
 
 
-def kept(*serials: int, fresh_s: float = 150, valid_s: float = 300) -> KeptAnswer:
+def kept(*serials: int, fresh_s: float = 150, valid_s: float = 300) -> Reply:
     """An answer of NOW about `serials`."""
-    singles = tuple(SingleResponse(CertID("", b"", b"", serial, b""), Good(), public=True) for serial in serials)
     moment = datetime.fromtimestamp(NOW, UTC)
-    answer = Answer(b"the answer", singles, ValidityInterval(moment, moment + timedelta(300)), has_nonce=False)
-    return KeptAnswer(answer, b"head", (), ("good",), NOW + fresh_s, NOW + valid_s, public=True)
+    singles = tuple(SingleResponse(CertID("", b"", b"", serial, b""), Good(), public=True) for serial in serials)
+    interval = ValidityInterval(moment, moment + timedelta(seconds=valid_s))
+    reply = told(Answer(b"the answer", singles, interval, has_nonce=False, public=True), "POST")
+    return replace(reply, fresh_until=NOW + fresh_s)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_without_word_from_the_feed_nothing_is_given(cache: AnswerCache) -> None
 
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     """What is kept anew is young again."""
-    cache = AnswerCache(3 * (ENTRY_OVERHEAD_BYTES + 100), STALENESS_S)
+    cache = AnswerCache(3 * (ENTRY_OVERHEAD_BYTES + 200), STALENESS_S)
     cache.confirm(NOW)
     for question in (b"a", b"b", b"c", b"a", b"d"):
         cache.keep(question, kept(1), cache.ticket)
@@ -92,7 +95,7 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
         True,
     ]
     assert len(cache) == 3
-    assert cache.size_bytes <= 3 * (ENTRY_OVERHEAD_BYTES + 100)
+    assert cache.size_bytes <= 3 * (ENTRY_OVERHEAD_BYTES + 200)
 
 
 def test_nothing_is_left_of_what_was_dropped(cache: AnswerCache) -> None:

@@ -17,7 +17,7 @@ INTERVAL = ValidityInterval(NOW, NOW + timedelta(seconds=300))
 
 def answer(*, public: tuple[bool, ...] = (True,), has_nonce: bool = False) -> Answer:
     singles = tuple(SingleResponse(CertID("", b"", b"", 1, b""), Good(), public=one) for one in public)
-    return Answer(b"the answer", singles, INTERVAL, has_nonce)
+    return Answer(b"the answer", singles, INTERVAL, has_nonce, all(public))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

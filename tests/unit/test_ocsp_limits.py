@@ -67,8 +67,8 @@ def test_a_host_has_one_limit_whichever_address_it_takes(first: str, second: str
 def test_strangers_share_no_limit_of_a_party() -> None:
     """They are limited by their addresses."""
     limits = RateLimits(None, 1)
-    assert all(limits.admits(Caller("192.0.2.1"), 0) for _ in range(5))
-    assert [limits.admits(Caller(f"192.0.2.{n}", "verifier"), 0) for n in range(2)] == [True, False]
+    assert all(limits.admits_party(Caller("192.0.2.1"), 0) for _ in range(5))
+    assert [limits.admits_party(Caller(f"192.0.2.{n}", "verifier"), 0) for n in range(2)] == [True, False]
 
 
 def test_connections_in_all_and_from_one_address() -> None:

@@ -17,8 +17,9 @@ def lines(text: str) -> dict[str, float]:
 def test_every_worker_has_its_counts() -> None:
     """And one that does not answer is down."""
     metrics = Metrics()
-    metrics.answers["unauthorized"] += 2
-    metrics.answered_from_cache([("good",), ("good", "revoked", "revoked")])
+    metrics.answered(["unauthorized"] * 2, [(), ()])
+    metrics.answered(["successful"] * 2, [("good",), ("good", "revoked", "revoked")])
+    metrics.cache_hits += 2
     text = exposition({0: (1, report(metrics)), 1: (3, None)})
     samples = lines(text)
     assert samples['prefca_ocsp_answers_total{worker="0",status="unauthorized"}'] == 2

@@ -19,6 +19,7 @@ from ocsp.response import (
     USUAL_FORM,
     ResponseForm,
     ValidityInterval,
+    Voice,
     assemble,
     response_data,
 )
@@ -65,8 +66,9 @@ def answer(
     octets = request(*(CA_1.cert_id(SERIAL + n) for n in range(len(statuses))), extensions=extensions)
     asked = parse_request(octets, max_certificates=10)
     singles = [SingleResponse(c, status, public=False) for c, status in zip(asked.cert_ids, statuses, strict=True)]
-    tbs = response_data(singles, signer, INTERVAL, asked.nonce, form)
-    return verified(assemble(tbs, sign(signer.signer, tbs), signer), CA_1)
+    voice = Voice(signer, INTERVAL, form)
+    tbs = response_data(singles, voice, asked.nonce)
+    return verified(assemble(tbs, sign(voice.signer, tbs), voice), CA_1)
 
 
 @pytest.mark.req("R-4-4-4-2-1", "R-4-4-4-1-1")

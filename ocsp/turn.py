@@ -1,0 +1,121 @@
+"""Answers of one turn of the event loop, which leave together.
+
+Theory of operation. Replies gather until the end of the turn; then their records are written to the journal at once,
+and only then they leave (R-4-11-2-1). If the records cannot be written, everybody is told to try later.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from journal.record import stamp
+from ocsp.caching import HTTPDate
+from ocsp.errors import OCSPResponseStatus, StoreUnavailableError
+from ocsp.metrics import Metrics
+from ocsp.reply import Reply, refusal
+
+NOT_RECORDED: Final = refusal(OCSPResponseStatus.TRY_LATER, "POST", None)
+
+_logger = logging.getLogger(__name__)
+
+
+class Journal(Protocol):
+    """Where records go."""
+
+    def append_line(self, line: bytes) -> None:
+        """Add a record to the batch."""
+
+    def flush(self) -> None:
+        """Hand the batch to the kernel; raises OSError if it cannot be written."""
+
+
+class Knowledge(Protocol):
+    """What callers are recognised from."""
+
+    @property
+    def snapshot(self) -> object:
+        """Another object when it has changed; raises StoreUnavailableError as long as nothing current is known."""
+
+
+class Receiver(Protocol):
+    """Where a reply goes: a transport."""
+
+    def is_closing(self) -> bool:
+        """Has the peer gone?"""
+
+    def write(self, data: bytes) -> None:
+        """Send it the octets."""
+
+
+Leaving = tuple[Receiver, Reply, bytes]  # the octets are the fragment of records that says who asked
+
+
+class Turn:
+    """What waits for the end of this turn."""
+
+    def __init__(self, journal: Journal, metrics: Metrics, knowledge: Knowledge, clock: Callable[[], float]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._knowledge = knowledge
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._date = HTTPDate()
+        self._waiting: list[Leaving] = []
+        self.add = self._waiting.append
+        self.has_begun = False
+        self.now = 0.0  # when it began, in seconds since the epoch
+        self.loop_time = 0.0  # the same on the event loop's clock
+        self.knowledge: object = None  # of now
+        self.made = 0  # how many of the replies are new
+
+    def begin(self) -> None:
+        """Look at the clocks."""
+        self.has_begun = True
+        self.now = self._clock()
+        try:
+            self.knowledge = self._knowledge.snapshot
+        except StoreUnavailableError:
+            self.knowledge = None
+        self.loop_time = self._loop.time()
+        self._loop.call_soon(self.end)
+
+    def end(self) -> None:
+        """Write the records, then let the replies out; if that cannot be done, tell everybody to try later."""
+        self.has_begun = False
+        leaving = self._waiting.copy()
+        if not leaving:
+            return
+        self._waiting.clear()
+        kept, self.made = len(leaving) - self.made, 0
+        is_recorded = self.record(leaving, self.now, kept)
+        after_date = self._date.at(self.now) + b"\r\n\r\n"
+        for receiver, reply, _ in leaving:
+            if not receiver.is_closing():
+                sent = reply if is_recorded else NOT_RECORDED
+                receiver.write(b"".join((sent.before_date, after_date, sent.body)))
+
+    def record(self, leaving: Sequence[tuple[object, Reply, bytes]], now: float, kept: int = 0) -> bool:
+        """Write the records and count; False: that cannot be done, so the replies must not leave.
+
+        Args:
+            leaving: the replies, and the fragments that say who asked.
+            now: the moment, in seconds since the epoch.
+            kept: how many of the replies were made before.
+        """
+        at = stamp(datetime.fromtimestamp(now, UTC))
+        append = self._journal.append_line
+        try:
+            self._journal.flush()  # of what could not be written before, so that it does not grow
+            for _, reply, who in leaving:
+                for what, given in reply.records:
+                    append(b"".join((at, what, who, given)))
+            self._journal.flush()
+        except OSError:
+            _logger.exception("journal_failed")
+            self._metrics.answered([NOT_RECORDED.status] * len(leaving), ())
+            return False
+        self._metrics.answered([reply.status for _, reply, _ in leaving], [reply.results for _, reply, _ in leaving])
+        self._metrics.cache_hits += kept
+        return True
