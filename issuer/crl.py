@@ -24,15 +24,15 @@ class ListOrder:
     idp: bytes  # DER of IssuingDistributionPoint, as it was fixed with the partition
     crl_number: int
     window: UpdateWindow
-    entries: bytes  # DER of the revokedCertificates elements, joined, by serial number
+    entries: tuple[bytes, ...]  # DER of the revokedCertificates elements by serial number, joined to blocks
 
 
 def to_be_signed(issuer: Issuer, order: ListOrder) -> tuple[bytes, ...]:
     """TBSCertList (RFC 5280, section 5.1.2) in pieces: the entries are not copied."""
     before, after = _around_entries(issuer, order)
-    entries = (der.header(der.SEQUENCE, len(order.entries)), order.entries) if order.entries else ()
-    length = sum(map(len, (before, *entries, after)))
-    return der.header(der.SEQUENCE, length), before, *entries, after
+    revoked = (der.header(der.SEQUENCE, sum(map(len, order.entries))), *order.entries) if order.entries else ()
+    length = sum(map(len, (before, *revoked, after)))
+    return der.header(der.SEQUENCE, length), before, *revoked, after
 
 
 def certificate_list(issuer: Issuer, order: ListOrder, signer: Signer) -> bytes:

@@ -3,6 +3,8 @@
 To lint before signing, assemble with a dummy signature: the checks read octets, not builders.
 """
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -11,8 +13,10 @@ from cryptography.x509.oid import ExtensionOID
 from issuer.authority import Kind
 from issuer.crl import NEXT_CRL_PUBLISH, ListOrder
 from issuer.profile import MAX_SERIAL, MIN_SERIAL, Issuer
+from issuer.scan import ScanError, scan, take_apart
 from pkix import der
 from pkix.signing import PublicKey, verify
+from pkix.validity import UpdateWindow
 
 _EXTENSIONS: Final = {
     Kind.RESIDENT: [
@@ -46,10 +50,32 @@ _LIST_EXTENSIONS: Final = [
     (ExtensionOID.ISSUING_DISTRIBUTION_POINT, True),
     (NEXT_CRL_PUBLISH, False),
 ]
+_ONLY_CA_CERTS: Final = b"\x82\x01\xff"  # onlyContainsCACerts, in the IssuingDistributionPoint of an ARL
 
 
 class LintError(Exception):
     """What was about to be signed, or came back signed, breaks its profile. Nothing of it may leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What the publication in force covers."""
+
+    this_update: datetime
+    cut_off: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListRecord:
+    """What the database says of a list that is to be made."""
+
+    count: int
+    certificate: bytes | None  # DER of the certificate of the last entry
+    number_before: int  # CRLNumber of the list in force, 0 if there is none
+    published: Covered | None
+    # Of revocations that were on lists before and are not on this one: the latest expiry, the latest reception.
+    left_out_expiry: datetime | None
+    left_out_received: datetime | None
 
 
 def check_certificate(octets: bytes, kind: Kind, issuer: Issuer | None) -> None:
@@ -74,13 +100,77 @@ def check_certificate(octets: bytes, kind: Kind, issuer: Issuer | None) -> None:
     )
 
 
-def check_list(octets: bytes, order: ListOrder, issuer: Issuer) -> None:
-    """Hold a list against the order it was made from.
+def check_order(order: ListOrder, record: ListRecord) -> None:
+    """Hold a list that is about to be signed against what the database says of it.
 
     Raises:
         LintError: naming the first thing that is wrong.
     """
-    crl = x509.load_der_x509_crl(octets)
+    try:
+        found = scan(order.entries)
+    except ScanError as e:
+        raise LintError(f"{e}; the table revocation was altered: restore it from the backup") from e
+    _require(found.count == record.count, f"it has {found.count} entries, the database {record.count}")
+    _require(order.crl_number > record.number_before, f"CRLNumber {order.crl_number} is not above the one before it")
+    _check_dates(order.window, record.published)
+    _check_left_out(record)
+    if record.certificate is not None:
+        _check_point(order.idp, x509.load_der_x509_certificate(record.certificate), found.last)
+
+
+def _check_dates(window: UpdateWindow, published: Covered | None) -> None:
+    _require(window.this_update < window.next_publish, "the next list would be due before this one is made")
+    _require(window.next_publish < window.next_update, "its validity would end before the next list is due")
+    if published is not None:
+        _require(window.this_update >= published.this_update, "its thisUpdate is before that of the list in force")
+
+
+def _check_left_out(record: ListRecord) -> None:
+    """An entry stays until it was on a list issued after its certificate's expiry (RFC 5280, section 3.3)."""
+    if record.left_out_expiry is None or record.left_out_received is None:
+        return
+    published = record.published
+    _require(
+        published is not None
+        and record.left_out_expiry < published.this_update
+        and record.left_out_received <= published.cut_off,
+        "an entry would go before it was on a list issued after its certificate's expiry",
+    )
+
+
+def _check_point(idp: bytes, certificate: x509.Certificate, serial: int) -> None:
+    """A certificate on the list must find the list: RFC 5280, sections 5.2.5 and 6.3.3 (b)."""
+    name = f"the certificate of entry {serial:016X}"
+    _require(certificate.serial_number == serial, f"{name} has another serial number")
+    point, scope = der.elements(der.contents(idp))
+    is_ca = certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    _require((scope == _ONLY_CA_CERTS) == is_ca, f"{name} is not of the kind that the list is about")
+    try:
+        points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    except x509.ExtensionNotFound:
+        return  # of an OCSP delegate
+    _require(
+        der.contents(points.public_bytes()) == der.sequence(point),
+        f"{name} names another distribution point, in its CRLDistributionPoints",
+    )
+
+
+def check_list(octets: bytes, order: ListOrder, issuer: Issuer) -> None:
+    """Hold a finished list against the order it was made from.
+
+    Raises:
+        LintError: naming the first thing that is wrong.
+    """
+    try:
+        parts = take_apart(octets)
+    except ScanError as e:
+        raise LintError(str(e)) from e
+    at = 0
+    for block in order.entries:
+        _require(parts.entries[at : at + len(block)].tobytes() == block, "its entries differ")
+        at += len(block)
+    _require(at == len(parts.entries), "its entries differ")
+    crl = x509.load_der_x509_crl(parts.without_entries)
     _require(crl.issuer.public_bytes() == issuer.certificate.subject.public_bytes(), "it names another issuer")
     _require(crl.last_update_utc == order.window.this_update, "its thisUpdate differs")
     _require(crl.next_update_utc == order.window.next_update, "its nextUpdate differs")
@@ -97,9 +187,9 @@ def check_signature(octets: bytes, key: PublicKey) -> None:
     Raises:
         LintError: it does not verify.
     """
-    to_be_signed, _, signature = der.elements(der.contents(octets))
+    to_be_signed, _, signature = der.elements(der.contents(memoryview(octets)))
     _require(
-        verify(key, der.contents(signature)[1:], [to_be_signed]),
+        verify(key, der.contents(signature)[1:].tobytes(), [to_be_signed]),
         "its signature does not verify with the issuer's public key; check that key and certificate belong together",
     )
 

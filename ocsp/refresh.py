@@ -179,7 +179,7 @@ class Refresh:
                 break
             new = changes if self._last is None else changes[1:]
             if not new:
-                self._confirm(until)
+                self._confirm(until or self.confirmed_at)
                 return
             await self._follow(new, self.known)
             self.lag_s = (begun - new[-1].changed_at).total_seconds()
@@ -207,9 +207,8 @@ class Refresh:
             self._kept.clear()
 
     def _confirm(self, until: datetime | None) -> None:
-        if until is not None:
-            self.confirmed_at = until
-            self._kept.confirm(until.timestamp())
+        self.confirmed_at = until
+        self._kept.confirm(0.0 if until is None else until.timestamp())
 
     def _look_at_its_age(self) -> None:
         was_outdated, self._is_outdated = self._is_outdated, self._clock().timestamp() > self._kept.trusted_until

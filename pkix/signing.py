@@ -64,7 +64,7 @@ def sign(signer: Signer, *to_be_signed: bytes) -> bytes:
     return signer.sign_digest(digest.digest())
 
 
-def verify(key: PublicKey, signature: bytes, to_be_signed: Iterable[bytes]) -> bool:
+def verify(key: PublicKey, signature: bytes, to_be_signed: Iterable[bytes | memoryview]) -> bool:
     """Is `signature` one by `key` over the joined octets?"""
     digest = hashlib.sha256()
     for octets in to_be_signed:

@@ -5,19 +5,25 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from issuer import batch
 from issuer.authority import Kind
 from issuer.crl import NEXT_CRL_PUBLISH
 from issuer.errors import NotNowError, RefusedError
 from issuer.lint import LintError
 from issuer.municipality import municipalities_of, municipality
+from issuer.revocation import revoke_generation
+from issuer.store import LATE_REVOCATION
+from pkix import der
+from pkix.revocation import CRLReason
 from pkix.signing import PublicKey, Signer, SigningError
+from pkix.validity import UpdateWindow
 from tests.support.ca import NOW, FoundedCA, found_ca, open_ca, settings_for
 from tests.support.database import Database
 
@@ -168,8 +174,21 @@ async def test_an_entry_stays_until_it_was_on_a_list_after_expiry(ca: FoundedCA)
         await with_failing_key(ca, 3).publish(end + SECOND)
     await ca.publish(end + 2 * SECOND)
     assert await listed(ca) == {issued.serial}
-    await ca.publish(end + 3 * SECOND)
+    await ca.publish(end + 3 * SECOND + LATE_REVOCATION)
+    assert await listed(ca) == {issued.serial}
+    await ca.publish(end + 4 * SECOND + LATE_REVOCATION)
     assert await listed(ca) == set()
+
+
+@pytest.mark.req("R-4-4-4-4-2")
+async def test_a_revocation_that_comes_late_into_the_database_is_on_a_list(ca: FoundedCA) -> None:
+    """Decided in the certificate's last second, by a clock that is behind, while a list is made without it."""
+    (issued,) = await ca.issue(1)
+    end = x509.load_der_x509_certificate(issued.certificate).not_valid_after_utc
+    await ca.publish(end + 5 * SECOND)
+    await ca.revoke(issued.serial, now=end)
+    await ca.publish(end + DAY)
+    assert await listed(ca) == {issued.serial}
 
 
 @pytest.mark.req("R-4-4-4-4-2")
@@ -260,6 +279,115 @@ async def test_a_clock_that_was_set_back_stops_the_batch(ca: FoundedCA) -> None:
     with pytest.raises(RefusedError, match=r"2026-04-02T03:00:00Z.*set the clock"):
         await ca.publish(NOW + DAY - SECOND)
     assert await numbers(ca) == {1}
+
+
+@pytest.mark.req("R-4-4-3-1")
+async def test_a_cut_off_may_lie_before_the_batch(ca: FoundedCA) -> None:
+    """What was received later waits for the next lists, also if those are made at once."""
+    before, after = (issued.serial for issued in await ca.issue(1, 2))
+    await ca.revoke(before)
+    await ca.revoke(after, now=NOW + SECOND)
+    published = await batch.run(ca.installation, ca.key, NOW + DAY, cut_off=NOW)
+    assert (published.cut_off, await listed(ca)) == (NOW, {before})
+    await ca.publish(NOW + DAY)
+    assert await listed(ca) == {before, after}
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "message"),
+    [(NOW + DAY + SECOND, "lies in the future"), (NOW - SECOND, r"2026-04-01T03:00:00Z; take no earlier")],
+    ids=["later than now", "before that of the publication in force"],
+)
+@pytest.mark.req("R-4-4-3-1")
+async def test_a_cut_off_neither_goes_back_nor_ahead(cut_off: datetime, message: str, ca: FoundedCA) -> None:
+    """What was on a list stays known as received."""
+    await ca.publish()
+    with pytest.raises(RefusedError, match=message):
+        await batch.run(ca.installation, ca.key, NOW + DAY, cut_off=cut_off)
+    assert await numbers(ca) == {1}
+
+
+@pytest.mark.req("R-4-4-9-1", "R-4-4-9-2")
+@pytest.mark.parametrize(
+    ("asked_for", "told"),
+    [(timedelta(hours=9), timedelta(hours=9)), (DAY, DAY), (2 * DAY, DAY)],
+    ids=["tonight", "in a day", "no later than in a day"],
+)
+async def test_a_list_outside_the_schedule_tells_when_the_next_one_is_due(
+    asked_for: timedelta, told: timedelta, ca: FoundedCA
+) -> None:
+    """Its validity is as long as any other's."""
+    published = await batch.run(ca.installation, ca.key, NOW, next_publish=NOW + asked_for)
+    assert published.window == UpdateWindow(NOW, NOW + told, NOW + 3 * DAY)
+    expected = der.time(NOW + told)
+    for crl in (await ca.lists()).values():
+        assert crl.extensions.get_extension_for_oid(NEXT_CRL_PUBLISH).value.public_bytes() == expected
+
+
+TAMPERING = {
+    "the name of the list was changed": "UPDATE partition SET idp = other.idp FROM partition other"
+    " WHERE partition.code = '132217' AND other.code = '131016'",
+    "a municipality in the wrong list": "UPDATE revocation SET partition_id = other.partition_id FROM partition other"
+    " WHERE other.code = '131016'",
+    "an entry without reason": "UPDATE revocation SET entry = substring(entry FROM 1 FOR 12)",
+    "numbers go back": "UPDATE partition SET next_crl_number = 1",
+}
+
+
+@pytest.mark.req("R-4-4-4-4-2")
+@pytest.mark.parametrize("tampering", TAMPERING.values(), ids=TAMPERING.keys())
+async def test_tampering_in_the_database_is_not_signed(tampering: str, ca: FoundedCA) -> None:
+    """By somebody who may do everything there: the batch stops before the key is asked, and says why."""
+    (issued,) = await ca.issue(1)
+    await ca.revoke(issued.serial)
+    await ca.publish()
+    async with ca.database.connect("owner") as owner:
+        await owner.execute("ALTER TABLE revocation DISABLE TRIGGER ALL")
+        await owner.execute(tampering)
+    signatures = Failing(ca.key.signer, TOKYO_LISTS, token_gone)
+    with pytest.raises(LintError, match=r"^the list of \w+: "):
+        await replace(ca, key=replace(ca.key, signer=signatures)).publish(NOW + DAY)
+    assert signatures.count < TOKYO_LISTS
+    assert await numbers(ca) == {1}
+
+
+@pytest.mark.req("R-4-4-3-1")
+async def test_a_rehearsal_shows_what_would_be_published(ca: FoundedCA) -> None:
+    """The same lists, number by number and octet by octet long; nothing is signed, reserved, written or locked."""
+    serials = [issued.serial for issued in await ca.issue(1, 2, 3)]
+    await ca.revoke(*serials)
+    no_key = with_failing_key(ca, 0)
+    rehearsal = await batch.rehearse(no_key.installation, no_key.key, NOW)
+    again = await batch.rehearse(no_key.installation, no_key.key, NOW)
+    published = await ca.publish()
+    in_force = await ca.installation.store.published_lists(published.publication_id)
+    assert rehearsal == again
+    assert (rehearsal.cut_off, rehearsal.window) == (published.cut_off, published.window)
+    assert list(rehearsal.lists) == in_force
+    assert {made.code: made.entries for made in in_force if made.entries} == {"132217": 3}
+
+
+@pytest.mark.req("R-4-4-1-3", "R-4-4-9-2")
+async def test_everything_that_a_key_signed_is_revoked_at_once(ca: FoundedCA) -> None:
+    """After its compromise: residents, delegates, the CA itself; the lists and the responders know."""
+    serials = {issued.serial for issued in await ca.issue(*range(5))}
+    first = min(serials)
+    await ca.revoke(first, reason=CRLReason.KEY_COMPROMISE)
+    later = NOW + timedelta(hours=1)
+    generation = ca.key.generation
+    count = await revoke_generation(ca.installation, generation, CRLReason.CA_COMPROMISE, later)
+    assert count == len(serials) - 1 + 2
+    assert await revoke_generation(ca.installation, generation, CRLReason.CA_COMPROMISE, later) == 0
+    await ca.publish(later)
+    lists = await ca.lists()
+    assert [len(lists[name]) for name in ("132217", "operations", "ca")] == [5, 1, 1]
+    for entry in lists["132217"]:
+        old = entry.serial_number == first
+        reason = x509.ReasonFlags.key_compromise if old else x509.ReasonFlags.ca_compromise
+        assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason == reason
+        assert entry.revocation_date_utc == (NOW if old else later)
+    recorded = await ca.query("SELECT detail FROM operation_record WHERE kind = 'certificates_revoked' ORDER BY 1 DESC")
+    assert json.loads(recorded) == {"reason": 2, "certificates": count}
 
 
 @pytest.mark.req("R-4-11-2-1")

@@ -38,7 +38,7 @@ def order(
     window: UpdateWindow = WINDOW,
     number: int = 7,
 ) -> ListOrder:
-    entries = b"".join(revoked_entry(serial, status) for serial, status in sorted((revocations or {}).items()))
+    entries = tuple(revoked_entry(serial, status) for serial, status in sorted((revocations or {}).items()))
     return ListOrder(issuing_distribution_point(point, scope).public_bytes(), number, window, entries)
 
 

@@ -12,11 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from issuer.authority import Kind
 from issuer.certification import certify, certify_self
 from issuer.crl import NEXT_CRL_PUBLISH, ListOrder, certificate_list
-from issuer.lint import LintError, check_certificate, check_list, check_signature
+from issuer.lint import Covered, LintError, ListRecord, check_certificate, check_list, check_order, check_signature
+from issuer.municipality import municipality
 from issuer.profile import MAX_SERIAL, MIN_SERIAL, Issuer, ocsp_delegate, resident, self_signed
 from pkix import der
 from pkix.distribution import Scope, issuing_distribution_point
 from pkix.names import name
+from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.signing import signed, tbs_certificate
 from pkix.software import SoftwareSigner
 from pkix.validity import UpdateWindow
@@ -159,9 +161,13 @@ def test_a_signature_by_another_key_is_refused() -> None:
         check_signature(certificate_list(CA.issuer, ORDER, Wrong()), CA.signer.public_key)
 
 
+def idp(point: x509.Name, scope: Scope = Scope.USER) -> bytes:
+    return issuing_distribution_point(point, scope).public_bytes()
+
+
 WINDOW = UpdateWindow.starting(NOW, period=DAY, validity=3 * DAY)
 IDP = issuing_distribution_point(CA.issuer.authority.name, Scope.CA)
-ORDER = ListOrder(IDP.public_bytes(), 7, WINDOW, b"")
+ORDER = ListOrder(IDP.public_bytes(), 7, WINDOW, ())
 
 
 def later(**changes: timedelta) -> UpdateWindow:
@@ -242,3 +248,110 @@ def by_pyca(extensions: list[Extension]) -> bytes:
     for value, critical in extensions:
         builder = builder.add_extension(value, critical)
     return builder.sign(rsa_key("ca"), hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+# ---------------------------------------------------------------- lists that are about to be signed
+
+KIYOSE = CA.issuer.authority.distribution_point(municipality("132217"))
+CHIYODA = CA.issuer.authority.distribution_point(municipality("131016"))
+SERIAL = MIN_SERIAL + 5
+OTHER_REASON = revoked_entry(SERIAL, Revoked(NOW, CRLReason.KEY_COMPROMISE))
+ENTRIES = tuple(revoked_entry(SERIAL - n, Revoked(NOW, CRLReason.SUPERSEDED)) for n in (2, 1, 0))
+RESIDENT = signed(tbs_certificate(resident(CA.issuer, notice(), SERIAL, 1, NOW)), CA.signer.public_key, b"\x00")
+COVERED = Covered(NOW - DAY, NOW - DAY)
+LIST = ListOrder(idp(KIYOSE), 7, WINDOW, (ENTRIES[0] + ENTRIES[1], ENTRIES[2]))
+RECORD = ListRecord(3, RESIDENT, 6, COVERED, None, None)
+EMPTY = ListRecord(0, None, 0, None, None, None)
+SECOND = timedelta(seconds=1)
+
+
+def certificate_of(kind: Kind) -> bytes:
+    """With the serial number of the last entry."""
+    builder = changed(builder_of(kind), serial_number=SERIAL)
+    return signed(tbs_certificate(builder), CA.signer.public_key, b"\x00")
+
+
+@pytest.mark.req("R-4-4-4-4-2", "R-7-2-1")
+@pytest.mark.parametrize(
+    ("order", "record"),
+    [
+        (LIST, RECORD),
+        (replace(LIST, entries=()), EMPTY),
+        (LIST, replace(RECORD, number_before=0, published=None)),
+        (LIST, replace(RECORD, published=Covered(NOW, NOW))),
+        (LIST, replace(RECORD, left_out_expiry=NOW - DAY - SECOND, left_out_received=NOW - DAY)),
+        (replace(LIST, idp=idp(CA.issuer.authority.name)), replace(RECORD, certificate=certificate_of(Kind.OCSP))),
+        (
+            replace(LIST, idp=idp(CA.issuer.authority.name, Scope.CA)),
+            replace(RECORD, certificate=certificate_of(Kind.SELF_SIGNED)),
+        ),
+    ],
+    ids=["the next one", "empty", "the first one", "within a second", "entries that may go", "of operations", "an ARL"],
+)
+def test_a_list_in_order_may_be_signed(order: ListOrder, record: ListRecord) -> None:
+    """The rules refuse nothing that is right."""
+    check_order(order, record)
+
+
+@pytest.mark.req("R-4-4-4-4-2", "R-7-2-1", "R-4-4-4-2-2")
+@pytest.mark.parametrize(
+    ("order", "record", "finding"),
+    [
+        (replace(LIST, entries=(ENTRIES[0][:27], *ENTRIES[1:])), RECORD, "at octet 0 stands no entry"),
+        (replace(LIST, entries=(ENTRIES[0] + ENTRIES[2], ENTRIES[1])), RECORD, f"{SERIAL - 1:016X} is not above"),
+        (replace(LIST, entries=ENTRIES[1:]), RECORD, "it has 2 entries, the database 3"),
+        (LIST, replace(RECORD, count=2), "it has 3 entries, the database 2"),
+        (LIST, replace(RECORD, number_before=7), "CRLNumber 7 is not above"),
+        (LIST, replace(RECORD, number_before=8), "CRLNumber 7 is not above"),
+        (replace(LIST, window=later(next_publish=-DAY)), RECORD, "due before this one"),
+        (replace(LIST, window=later(next_publish=2 * DAY)), RECORD, "validity would end"),
+        (LIST, replace(RECORD, published=Covered(NOW + SECOND, NOW)), "thisUpdate is before"),
+        (LIST, replace(RECORD, left_out_expiry=NOW - DAY, left_out_received=NOW - DAY), "would go before"),
+        (LIST, replace(RECORD, left_out_expiry=NOW - 2 * DAY, left_out_received=NOW), "would go before"),
+        (LIST, replace(RECORD, left_out_expiry=NOW, left_out_received=NOW, published=None), "would go before"),
+        (replace(LIST, idp=idp(CHIYODA)), RECORD, f"{SERIAL:016X} names another distribution point"),
+        (replace(LIST, idp=idp(KIYOSE, Scope.CA)), RECORD, "not of the kind"),
+        (LIST, replace(RECORD, certificate=certificate_of(Kind.SELF_SIGNED)), "not of the kind"),
+        (replace(LIST, entries=ENTRIES[:2]), replace(RECORD, count=2), "another serial number"),
+    ],
+    ids=[
+        "an entry without reason",
+        "serial numbers fall",
+        "an entry is missing",
+        "an entry too many",
+        "the number of the list before",
+        "a number that fell",
+        "the next one is due at once",
+        "the next one is due after the end",
+        "thisUpdate goes back",
+        "an entry goes without a list after its expiry",
+        "an entry goes that was on no list",
+        "an entry goes and there was no list",
+        "a resident of Kiyose on the list of Chiyoda",
+        "a resident on an ARL",
+        "the CA on the list of residents",
+        "the certificate of another entry",
+    ],
+)
+def test_a_list_that_would_be_wrong_is_not_signed(order: ListOrder, record: ListRecord, finding: str) -> None:
+    """One thing is wrong, and the finding names it."""
+    with pytest.raises(LintError, match=finding):
+        check_order(order, record)
+
+
+def test_the_octets_of_the_name_count_not_only_its_letters() -> None:
+    """RFC 5280, section 5.2.5: IssuingDistributionPoint and CRLDistributionPoints are encoded alike."""
+    as_printable = idp(KIYOSE).replace(b"\x0c\x10Kiyose-shi CRLDP", b"\x13\x10Kiyose-shi CRLDP")
+    with pytest.raises(LintError, match="another distribution point"):
+        check_order(replace(LIST, idp=as_printable), RECORD)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [ENTRIES[:2], (*ENTRIES[:2], OTHER_REASON), (*ENTRIES, OTHER_REASON)],
+    ids=["one is missing", "one differs", "one too many"],
+)
+def test_a_finished_list_with_other_entries_than_ordered_is_refused(entries: tuple[bytes, ...]) -> None:
+    """What was linted is what is published."""
+    with pytest.raises(LintError, match="entries differ"):
+        check_list(certificate_list(CA.issuer, replace(LIST, entries=entries), CA.signer), LIST, CA.issuer)

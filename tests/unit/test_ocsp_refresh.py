@@ -229,4 +229,10 @@ async def test_what_is_known_is_nothing_when_it_is_too_old(
             store.wake()
             await eventually(lambda expected=expected: is_current() is expected)  # type: ignore[misc]
     assert [record.getMessage() for record in caplog.records] == ["current", "outdated", "current"]
+    store.lag = None  # a moment long it cannot tell
+    store.wake()
+    await asyncio.sleep(0.05)
+    assert is_current()
+    refresh.reload()  # nor of what is new to us
+    await eventually(lambda: not is_current())
     following.cancel()
