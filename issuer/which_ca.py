@@ -20,9 +20,9 @@ async def issuing_ca(settings: Settings, serials: Collection[int]) -> dict[int, 
     return {serial: ours.get(issuers.get(serial), first) for serial in serials}
 
 
-def with_list(settings: Settings, code: str) -> Settings:
-    """The settings of the CA that keeps the list of a municipality; as they are, if no CA of them does."""
+def with_list(settings: Settings, municipality: str | None) -> Settings:
+    """The settings of the CA that keeps the list of a municipality, named by code or name; else as they are."""
     for one in settings.each():
-        if any(code == municipality.code for municipality in municipalities_of(one.ca.prefecture)):
+        if any(municipality in {m.code, m.name_ja, m.name_romaji} for m in municipalities_of(one.ca.prefecture)):
             return one
     return settings

@@ -26,10 +26,15 @@ module = "/opt/hsm.so"
 token = "toyama"
 [ca.crl]
 period_h = 12
+[ca.schedule]
+daily_at = "01:00"
 [signer]
 passphrase_file = "secrets/tokyo"
 [crl]
 validity_h = 96
+[schedule]
+daily_at = "03:00"
+cut_off = "02:00"
 """
 
 
@@ -313,6 +318,8 @@ def test_each_ca_has_what_is_its_own_and_otherwise_what_all_have(tmp_path: Path)
     assert toyama.signer == SignerSection(kind="pkcs11", module=Path("/opt/hsm.so"), token="toyama")
     assert (tokyo.crl.period_h, tokyo.crl.validity_h) == (24, 96)
     assert (toyama.crl.period_h, toyama.crl.validity_h) == (12, 72)
+    assert (tokyo.schedule.daily_at, tokyo.schedule.cut_off) == (time(3), time(2))
+    assert (toyama.schedule.daily_at, toyama.schedule.cut_off) == (time(1), None)
     assert tokyo.ocsp == toyama.ocsp == both.ocsp
 
 
