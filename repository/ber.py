@@ -18,6 +18,7 @@ END: Final = -1  # what `Reader.peek` says when there is no further element
 
 _MAX_INTEGER_BYTES: Final = 4  # maxInt of RFC 4511 is 2**31 - 1
 _LONG_TAG: Final = 0x1F
+_LONG_LENGTH: Final = 0x80
 _MAX_LENGTH_OCTETS: Final = 4
 
 
@@ -32,7 +33,7 @@ def header(octets: bytes | bytearray, start: int) -> tuple[int, int] | None:
     if octets[start] & _LONG_TAG == _LONG_TAG:
         raise MalformedMessageError("a tag of several octets")
     first = octets[start + 1]
-    if first < 0x80:
+    if first < _LONG_LENGTH:
         return start + 2, first
     length_octets = first & 0x7F
     if not 1 <= length_octets <= _MAX_LENGTH_OCTETS:
@@ -68,6 +69,12 @@ class Reader:
         self._contents(tag)
 
     def _contents(self, tag: int) -> tuple[int, int]:
+        octets, position = self._octets, self.position
+        if position + 1 < self._end and octets[position] == tag and tag & _LONG_TAG != _LONG_TAG:
+            end = position + 2 + octets[position + 1]  # of the usual form, which takes fewer steps than `header` does
+            if end <= self._end and octets[position + 1] < _LONG_LENGTH:
+                self.position = end
+                return position + 2, end
         if self.peek() != tag:
             raise MalformedMessageError(f"an element of type 0x{tag:02x} was expected")
         found = header(self._octets, self.position)

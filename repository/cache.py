@@ -5,6 +5,7 @@ An answer depends on the request, the publication and the rights of the reader, 
 all octets of the LDAPMessage behind the message ID. The message ID is put in when the answer is given.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, Self
 
@@ -25,11 +26,12 @@ Fragments = tuple[bytes, bytes]  # of a record in the journal: `record.event` an
 class Answer:
     """All LDAPMessages that answer one search, without their message IDs, and the records that go with them."""
 
-    __slots__ = ("_flat", "_operations", "is_flat", "own_bytes", "records")
+    __slots__ = ("_flat", "_headed", "_operations", "is_flat", "own_bytes", "records")
 
     def __init__(self, operations: tuple[Operation, ...], records: tuple[Fragments, ...]) -> None:
         self._operations = operations
-        self._flat: dict[int, tuple[bytes, ...]] = {}
+        self._flat: dict[int, tuple[bytes, ...]] = {}  # by the length of a message ID, as is the next
+        self._headed: dict[int, tuple[tuple[bytes, Operation], ...]] = {}
         self.records = records
         size = sum(len(piece) for operation in operations for piece in operation)
         self.is_flat = size <= FLAT_BYTES
@@ -49,7 +51,13 @@ class Answer:
 
     def messages(self, message_id: bytes) -> tuple[Operation, ...]:
         """The LDAPMessages; nothing but the first piece of each is copied."""
-        return tuple(codec.enveloped(message_id, operation) for operation in self._operations)
+        parts = self._headed.get(len(message_id)) or self._head(len(message_id))
+        return tuple([(b"".join((header, message_id, first)), *rest) for header, (first, *rest) in parts])
+
+    def _head(self, id_bytes: int) -> tuple[tuple[bytes, Operation], ...]:
+        """The operations, each with what its LDAPMessage begins with, for message IDs of this many octets."""
+        headers = (codec.envelope_header(id_bytes + sum(map(len, operation))) for operation in self._operations)
+        return self._headed.setdefault(id_bytes, tuple(zip(headers, self._operations, strict=True)))
 
     def _cut(self, id_bytes: int) -> tuple[bytes, ...]:
         """What stands between message IDs of this many octets."""
@@ -65,7 +73,8 @@ class AnswerCache:
     """The answers for one publication and one kind of reader: at most `max_bytes` of them, the oldest go first."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._answers: dict[bytes, Answer] = {}
+        # Not a dict, which would look for its oldest key where all the ones that are gone were.
+        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
         self._max_bytes = max_bytes
         self.size_bytes = 0
         self.find = self._answers.get  # no call of ours in between: this is asked for every request
@@ -81,8 +90,8 @@ class AnswerCache:
         self.size_bytes += cost
         self._answers[request] = answer
         while self.size_bytes > self._max_bytes:
-            oldest = next(iter(self._answers))
-            self.size_bytes -= len(oldest) + self._answers.pop(oldest).own_bytes
+            oldest, given_up = self._answers.popitem(last=False)
+            self.size_bytes -= len(oldest) + given_up.own_bytes
 
 
 def _shared_bytes(operation: Operation) -> int:

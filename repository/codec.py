@@ -9,14 +9,14 @@ prepared earlier would need: operations are encoded without message ID, and `mes
 reads the rest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from ldaptor.protocols import pureldap
-from ldaptor.protocols.pureber import CLASS_CONTEXT, STRUCTURED, int2berlen
+from ldaptor.protocols.pureber import CLASS_CONTEXT, STRUCTURED
 
 from repository.ber import BOOLEAN, END, ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, SET, Reader
 from repository.errors import MalformedMessageError, OperationError
@@ -42,7 +42,6 @@ from repository.messages import (
     Result,
     ResultCode,
     SearchRequest,
-    SearchResultEntry,
     Simple,
     Substrings,
     UnbindRequest,
@@ -302,7 +301,7 @@ def enveloped(message_id: bytes, operation: Operation) -> Operation:
 
 def envelope_header(size: int) -> bytes:
     """What an LDAPMessage begins with whose message ID and operation have this many octets."""
-    return b"".join((bytes((SEQUENCE,)), int2berlen(size)))
+    return _SEQUENCE + _length(size)
 
 
 def with_control(operation: Operation, control: Control) -> Operation:
@@ -333,23 +332,51 @@ def extended_response(result: Result, *, name: str | None = None, value: str | N
     return (pdu.toWire(),)
 
 
-def search_result_entry(entry: SearchResultEntry) -> Operation:
+class PartialAttribute(NamedTuple):
+    """An attribute with values as an entry shows it, encoded (RFC 4511, section 4.1.7)."""
+
+    pieces: tuple[bytes, ...]  # a large value is one of them
+    size: int  # of all of them
+
+
+def partial_attribute(description: str, values: Iterable[bytes]) -> PartialAttribute:
+    """Encode an attribute."""
+    contents = [piece for value in values for piece in _element(OCTET_STRING, [value])]
+    name = _element(OCTET_STRING, [description.encode()])
+    pieces = tuple(_joined(_element(SEQUENCE, [*name, *_element(SET, contents)])))
+    return PartialAttribute(pieces, sum(map(len, pieces)))
+
+
+def search_result_entry(object_name: str, attributes: Sequence[PartialAttribute]) -> Operation:
     """SearchResultEntry, with large values in pieces of their own (ldaptor's class would copy them five times)."""
-    attributes: list[bytes] = []
-    for description, values in entry.attributes:
-        contents = [piece for value in values for piece in _element(OCTET_STRING, [value])]
-        name = _element(OCTET_STRING, [description.encode()])
-        attributes += _element(SEQUENCE, [*name, *_element(SET, contents)])
-    object_name = _element(OCTET_STRING, [entry.object_name.encode()])
-    tag = pureldap.LDAPSearchResultEntry.tag | STRUCTURED
-    return tuple(_joined(_element(tag, [*object_name, *_element(SEQUENCE, attributes)])))
+    name = object_name.encode()
+    named = b"".join((_OCTET_STRING, _length(len(name)), name))
+    size = sum([each.size for each in attributes])
+    sequence = _SEQUENCE + _length(size)
+    head = b"".join((_SEARCH_RESULT_ENTRY, _length(len(named) + len(sequence) + size), named, sequence))
+    return tuple(_joined(chain((head,), chain.from_iterable([each.pieces for each in attributes]))))
 
 
 def _element(tag: int, contents: list[bytes]) -> list[bytes]:
-    return [bytes((tag,)) + int2berlen(sum(map(len, contents))), *contents]
+    return [bytes((tag,)) + _length(sum(map(len, contents))), *contents]
+
+
+def _length(size: int) -> bytes:
+    """The length octets of an element (X.690, clause 8.1.3), as few as there can be."""
+    if size < len(_SHORT_LENGTHS):
+        return _SHORT_LENGTHS[size]
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((0x80 | len(octets),)) + octets
+
+
+_SHORT_LENGTHS: Final = tuple(bytes((size,)) for size in range(0x80))
+_OCTET_STRING: Final = bytes((OCTET_STRING,))
+_SEQUENCE: Final = bytes((SEQUENCE,))
+_SEARCH_RESULT_ENTRY: Final = bytes((pureldap.LDAPSearchResultEntry.tag | STRUCTURED,))
 
 
 def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same octets, with nothing small beside something small."""
     small: list[bytes] = []
     for piece in pieces:
         if len(piece) < LARGE_BYTES:
@@ -357,7 +384,7 @@ def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
             continue
         yield b"".join(small)
         yield piece
-        small.clear()
+        small = []
     if small:
         yield b"".join(small)
 

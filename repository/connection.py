@@ -12,12 +12,11 @@ in the same publication, gets the same answer without a look inside. It is recor
 import asyncio
 import logging
 import ssl
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -27,9 +26,8 @@ from zope.interface import implementer
 
 from journal import record
 from journal.record import Record
-from repository.access import Credential
 from repository.authentication import VerifyPassword
-from repository.cache import AnswerCache
+from repository.cache import Answer
 from repository.errors import MalformedMessageError
 from repository.framing import MessageFramer, outline
 from repository.messages import Result, ResultCode
@@ -46,6 +44,9 @@ SLICE_BYTES: Final = 1_048_576
 TLS_SLICE_BYTES: Final = 262_144  # is copied when it is encrypted: for a peer that has not shown to be quick
 QUICK_S: Final = 0.1  # a peer that takes a slice in this time gets large ones also through TLS
 MAX_WAITING_ANSWERS: Final = 16  # of one connection; beyond, it is not read from
+
+_UNBIND: Final = b"\x42\x00"
+_NO_GENERATION: Final = -1
 
 T = TypeVar("T")
 
@@ -66,7 +67,7 @@ class Shared:
     verifier: PasswordVerifier
     clock: Callable[[], float]  # monotonic, seconds
     connections: "set[Connection]" = field(default_factory=set)
-    addresses: Counter[str] = field(default_factory=Counter)  # how many connections each has
+    addresses: dict[str, int] = field(default_factory=dict)  # how many connections each has
     emptied: asyncio.Event = field(default_factory=asyncio.Event)  # the last connection has ended
     ready_answers: int = 0  # that were given
     read_messages: int = 0
@@ -79,47 +80,60 @@ class Shared:
     def may_connect(self, address: str) -> bool:
         """Whether there is room for one more."""
         most, most_of_one = self.section.max_connections, self.section.max_connections_per_address
-        return len(self.connections) < most and self.addresses[address] < most_of_one
+        return len(self.connections) < most and self.addresses.get(address, 0) < most_of_one
 
     def add(self, connection: "Connection") -> None:
         """A connection has begun."""
         self.connections.add(connection)
-        self.addresses[connection.peer] += 1
+        self.addresses[connection.peer] = self.addresses.get(connection.peer, 0) + 1
 
     def discard(self, connection: "Connection") -> None:
         """It has ended."""
         self.connections.discard(connection)
-        self.addresses[connection.peer] -= 1
-        if not self.addresses[connection.peer]:
-            del self.addresses[connection.peer]
+        left = self.addresses.pop(connection.peer) - 1
+        if left:
+            self.addresses[connection.peer] = left
         if not self.connections:
             self.emptied.set()
+
+
+class _Reader(NamedTuple):
+    """Whom ready answers are given to."""
+
+    generation: int  # of the directory; with another one all this may be different
+    find: Callable[[bytes], Answer | None]
+    fragment: bytes  # of `record.peer`
+
+
+_UNKNOWN: Final = _Reader(_NO_GENERATION, lambda _: None, b"")
 
 
 @implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
     """One client."""
 
-    transport: Any  # a Wire
+    transport: Any  # a Wire, or an EncryptedWire
 
     def __init__(self, shared: Shared, peer: str, *, is_encrypted: bool) -> None:
-        self._shared = shared
-        self._framer = MessageFramer(shared.section.max_message_bytes)
-        self._replies: list[bytes] = []  # ready ones, to be sent before what is in the outbox
-        self._outbox = Outbox()
         self.peer = peer
-        self._begins_encrypted = is_encrypted
-        self._session = Session(shared.service, peer=peer, is_encrypted=is_encrypted)
-        # Who was last given a ready answer, and how the journal names that reader.
-        self._reader: tuple[Credential | None, bytes] = (None, record.peer(None, peer))
+        self.is_active = True  # it was, since the sweep looked last
+        self.active_at = shared.clock()  # as the sweep found
+        self._shared = shared
+        self._is_encrypted = is_encrypted  # or about to be
+        self._framer = MessageFramer(shared.section.max_message_bytes)
+        self._outbox = Outbox()
+        self._replies: list[bytes] = []  # ready ones, to be sent before what is in the outbox
+        self._session: Session | None = None  # until something was asked for which there was no ready answer
+        self._reader = _UNKNOWN
         self._slice_bytes = SLICE_BYTES
+        self._is_clear = True  # ready answers may be given at once: see `_settle`
         self._is_paused = False  # the kernel takes no more
         self._paused_at = 0.0
         self._is_reading = True
+        self._has_all = False  # the peer sends nothing more
         self._must_encrypt = False  # once everything is sent
         self._is_upgrading = False  # to TLS: nothing is received
         self._is_closing = False  # once everything is sent
-        self.active_at = shared.clock()
 
     # ---------------------------------------------------------------- called by Twisted
 
@@ -127,52 +141,56 @@ class Connection(Protocol):
         """Begin."""
         self._shared.add(self)
         self.transport.registerProducer(self, True)
-        if self._begins_encrypted:
+        if self._is_encrypted:
             self._is_upgrading = True
+            self._settle()
             self.transport.startTLS(self._shared.tls_context())
 
     def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
         """What comes from now on is encrypted."""
-        self._slice_bytes = TLS_SLICE_BYTES
         certificate = self.transport.getPeerCertificate()
-        self._session.client_fingerprint = None if certificate is None else sha256(certificate).digest()
-        self._session.is_encrypted = True
+        session = self._its_session()
+        session.client_fingerprint = None if certificate is None else sha256(certificate).digest()
+        session.is_encrypted = self._is_encrypted = True
+        self._slice_bytes = TLS_SLICE_BYTES
         self._is_upgrading = False
+        self._settle()
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Take octets from the peer."""
-        self.active_at = self._shared.clock()
-        if self._is_closing or self._is_upgrading:
-            return
-        if self._framer.is_empty and not self._outbox and not self._is_paused and not self._session.is_waiting:
-            data = data[self._repeat(data) :]
+        self.is_active = True
+        if self._is_clear:
+            data = self._repeat(data)
             if not data:
-                self._shared.turns.flush_soon(self)
                 return
-        self._framer.receive(data)
-        self._advance()
+        if not (self._is_closing or self._is_upgrading):
+            self._framer.receive(data)
+            self._advance()
 
     def readConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
-        """The peer sends nothing more."""
-        self.finish()
+        """The peer sends nothing more; what it has sent is still answered."""
+        self._has_all = True
+        self._advance()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802, ARG002 - Twisted's
         """End."""
         self._is_closing = self._is_paused = True  # a password may still be verified; its answer goes nowhere
+        self._is_clear = False
         self._drop()
         self._shared.discard(self)
 
     def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
         """The peer reads more slowly than we write."""
         self._is_paused = True
+        self._is_clear = False
         self._paused_at = self._shared.clock()
 
     def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         """Everything written so far is with the kernel."""
-        self.active_at = self._shared.clock()
+        self.is_active = True
         self._is_paused = False
-        if self._session.is_encrypted:
-            is_quick = self.active_at - self._paused_at < QUICK_S
+        if self._is_encrypted:
+            is_quick = self._shared.clock() - self._paused_at < QUICK_S
             self._slice_bytes = SLICE_BYTES if is_quick else TLS_SLICE_BYTES
         self._shared.turns.flush_soon(self)
 
@@ -187,14 +205,17 @@ class Connection(Protocol):
         if self._replies:
             self.transport.write(b"".join(self._replies))
             self._replies.clear()
-        if self._outbox or self._is_closing or self._must_encrypt:
-            self._send()
+        if self._is_clear or self.transport.disconnecting:
+            return
+        self._send()
         if not self._is_reading:
             self._advance()
+        self._settle()
 
     def finish(self) -> None:
         """Receive nothing more, and close once everything is sent."""
         self._is_closing = True
+        self._is_clear = False
         self._shared.turns.flush_soon(self)
 
     def abort(self) -> None:
@@ -202,12 +223,21 @@ class Connection(Protocol):
         self._drop()
         self.transport.abortConnection()
 
+    def is_idle(self, now: float, allowed_s: float) -> bool:
+        """Whether it has said nothing, and read nothing of its answers, for so long. To be asked every second."""
+        if self.is_active or (now - self.active_at > allowed_s and self.transport.is_being_read()):
+            self.is_active = False
+            self.active_at = now
+        return now - self.active_at > allowed_s
+
     # ---------------------------------------------------------------- ready answers
 
-    def _repeat(self, octets: bytes) -> int:
-        """Answer the messages at the beginning whose answers are ready; how many octets these are."""
-        answers, fragment = self._ready()
-        find, record_again, replies = answers.find, self._shared.turns.record_again, self._replies
+    def _repeat(self, octets: bytes) -> bytes:
+        """Answer the messages at the beginning whose answers are ready; what is left of the octets."""
+        reader = self._reader
+        if reader.generation != self._shared.service.directory.generation:
+            reader = self._recognised()
+        find, replies, record_again = reader.find, self._replies, self._shared.turns.record_again
         position = size = number = 0
         end_of_all = len(octets)
         while position < end_of_all and size < SLICE_BYTES:
@@ -216,62 +246,106 @@ class Connection(Protocol):
                 break
             message_id, operation, end = parts
             answer = find(octets[operation:end])
-            if answer is None or not answer.is_flat:
+            if answer is None:
+                if self._session is None and self._greet(octets[message_id:operation], octets[operation:end]):
+                    position = end
+                break
+            number += 1
+            position = end
+            record_again(answer, reader.fragment)
+            if not answer.is_flat:
+                self._put(answer, octets[message_id:operation])
                 break
             reply = answer.octets(octets[message_id:operation])
             replies.append(reply)
-            record_again(answer, fragment)
             size += len(reply)
-            number += 1
-            position = end
-        self._shared.ready_answers += number
-        return position
+        if position:
+            self._shared.ready_answers += number
+            self._shared.turns.flush_soon(self)
+        return octets[position:]
 
     def _repeat_one(self, message: bytes) -> bool:
-        """The same for one message behind others, or whose answer is large."""
+        """The same for one message behind others."""
         parts = outline(message, 0)
         if parts is None:
             return False
         message_id, operation, end = parts
-        answers, fragment = self._ready()
-        answer = answers.find(message[operation:end])
+        reader = self._recognised()
+        answer = reader.find(message[operation:end])
         if answer is None:
             return False
-        number = int.from_bytes(message[message_id + 2 : operation], "big")
-        self._outbox.add(number, answer.messages(message[message_id:operation]))
-        self._shared.turns.record_again(answer, fragment)
+        self._put(answer, message[message_id:operation])
+        self._shared.turns.record_again(answer, reader.fragment)
         self._shared.ready_answers += 1
         return True
 
-    def _ready(self) -> tuple[AnswerCache, bytes]:
-        """The ready answers that this client may be given at this moment, and who that is in the journal."""
-        party = self._session.party(self._shared.turns.now()) if self._session.is_bound else None
-        if party is not self._reader[0]:
-            self._reader = party, record.peer(None if party is None else party.name, self.peer)
-        return self._shared.service.directory.answers(may_read_restricted=party is not None), self._reader[1]
+    def _put(self, answer: Answer, message_id: bytes) -> None:
+        self._outbox.add(int.from_bytes(message_id[2:], "big"), answer.messages(message_id))
+        self._is_clear = False
+
+    def _greet(self, message_id: bytes, request: bytes) -> bool:
+        """Answer an anonymous bind, or the unbind, of somebody who has no session: there it changes nothing."""
+        if request == _UNBIND:
+            self.finish()
+            return True
+        answer = self._shared.service.directory.greetings.find(request)
+        if answer is None:
+            return False
+        self._shared.turns.record_again(answer, self._reader.fragment)
+        self._replies.append(answer.octets(message_id))
+        return True
+
+    def _recognised(self) -> "_Reader":
+        """Who this client is at this moment."""
+        session, directory = self._session, self._shared.service.directory
+        is_bound = session is not None and session.is_bound
+        party = session.party(self._shared.turns.now()) if session is not None else None
+        self._reader = _Reader(
+            generation=_NO_GENERATION if is_bound else directory.generation,  # a right may end at any moment
+            find=directory.answers(may_read_restricted=party is not None).find,
+            fragment=record.peer(None if party is None else party.name, self.peer),
+        )
+        return self._reader
 
     # ---------------------------------------------------------------- inside
 
+    def _its_session(self) -> Session:
+        if self._session is None:
+            self._session = Session(self._shared.service, peer=self.peer, is_encrypted=self._is_encrypted)
+        return self._session
+
+    def _settle(self) -> None:
+        """After anything out of the ordinary: may the next octets be answered without a look at what was before?"""
+        is_waiting = self._session is not None and self._session.is_waiting
+        is_ending = self._has_all or self._is_closing or self._must_encrypt or self._is_upgrading
+        is_busy = is_waiting or self._is_paused or bool(self._outbox) or not self._framer.is_empty
+        self._is_clear = not (is_ending or is_busy)
+        self._reader = _UNKNOWN
+
     @property
     def _may_receive(self) -> bool:
+        is_waiting = self._session is not None and self._session.is_waiting
         is_ending = self._is_closing or self._is_upgrading
-        return not (is_ending or self._session.is_waiting or len(self._outbox) >= MAX_WAITING_ANSWERS)
+        return not (is_ending or is_waiting or len(self._outbox) >= MAX_WAITING_ANSWERS)
 
     def _advance(self) -> None:
         """Work on what has arrived, as far as answers may wait."""
         while self._may_receive and (message := self._next_message()) is not None:
             if not self._repeat_one(message):
                 self._shared.read_messages += 1
-                self._react(self._session.receive, message)
+                self._react(self._its_session().receive, message)
+        if self._has_all and self._may_receive:  # everything is worked on
+            self._is_closing = True
         if not self._is_paused and (self._outbox or self._is_closing or self._must_encrypt):
             self._shared.turns.flush_soon(self)
         self._read_if_wanted()
+        self._settle()
 
     def _next_message(self) -> bytes | None:
         try:
             return self._framer.next_message()
         except MalformedMessageError as e:
-            self._perform(self._session.disconnect(Result(e.result, str(e)), self._shared.turns.now()))
+            self._disconnect(Result(e.result, str(e)))
             return None
 
     def _react(self, step: Callable[[T, datetime], list[Action]], argument: T) -> None:
@@ -284,7 +358,10 @@ class Connection(Protocol):
 
     def _fail(self, error: BaseException | None) -> None:
         logger.error("internal_error", exc_info=error)
-        self._perform(self._session.disconnect(Result(ResultCode.OTHER, "internal error"), self._shared.turns.now()))
+        self._disconnect(Result(ResultCode.OTHER, "internal error"))
+
+    def _disconnect(self, result: Result) -> None:
+        self._perform(self._its_session().disconnect(result, self._shared.turns.now()))
 
     def _perform(self, actions: Iterable[Action]) -> None:  # noqa: C901 - one case for each action
         for action in actions:
@@ -307,7 +384,7 @@ class Connection(Protocol):
 
     def _verify(self, asked: VerifyPassword) -> None:
         def verified(matching_hash: str | None) -> None:
-            self._react(self._session.verified, matching_hash)
+            self._react(self._its_session().verified, matching_hash)
 
         def failed(failure: Failure) -> None:
             self._fail(failure.value)
@@ -336,7 +413,8 @@ class Connection(Protocol):
             self.transport.startTLS(self._shared.tls_context())
 
     def _read_if_wanted(self) -> None:
-        is_wanted = not (self._session.is_waiting or len(self._outbox) >= MAX_WAITING_ANSWERS)
+        is_waiting = self._session is not None and self._session.is_waiting
+        is_wanted = not (is_waiting or self._has_all or len(self._outbox) >= MAX_WAITING_ANSWERS)
         if is_wanted != self._is_reading:
             self._is_reading = is_wanted
             (self.transport.resumeProducing if is_wanted else self.transport.pauseProducing)()

@@ -5,9 +5,10 @@ A new publication makes a new tree; whoever began with the old one ends with it.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
+from repository.codec import PartialAttribute, partial_attribute
 from repository.errors import OperationError
 from repository.messages import ResultCode, Scope
 from repository.names import DistinguishedName, NameKey
@@ -22,11 +23,21 @@ class Entry:
 
     name: DistinguishedName
     public: Attributes  # what anybody may read
-    complete: Attributes  # what a party with the right may read: the restricted values, too
+    complete: Attributes  # what a party with the right may read: the restricted values, too; `public` if there are none
+    _encoded: dict[AttributeType, PartialAttribute] = field(default_factory=dict, repr=False)  # of `complete`
 
     def attributes(self, *, may_read_restricted: bool) -> Attributes:
         """The entry as far as it exists for a reader."""
         return self.complete if may_read_restricted else self.public
+
+    def encoded(self, held: AttributeType, values: tuple[bytes, ...]) -> PartialAttribute:
+        """How some values of an attribute are shown; all of them are encoded only once."""
+        if values is not self.complete.get(held):
+            return partial_attribute(held.description, values)
+        found = self._encoded.get(held)
+        if found is None:
+            found = self._encoded[held] = partial_attribute(held.description, values)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

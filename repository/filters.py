@@ -87,7 +87,8 @@ def _present(attribute_desc: str) -> Predicate:
     wanted = described(attribute_desc)
     if wanted is None:
         return _undefined
-    return lambda _, attributes: any(True for _ in values(attributes, wanted))
+    subtypes = wanted.subtypes()
+    return lambda _, attributes: any(held in attributes for held in subtypes)
 
 
 def _equality(attribute_desc: str, assertion_value: bytes) -> Predicate:
@@ -104,9 +105,9 @@ def _equality(attribute_desc: str, assertion_value: bytes) -> Predicate:
 
 def values(attributes: Attributes, wanted: AttributeType) -> Iterator[bytes]:
     """The values of an attribute and of its subtypes (RFC 4512, section 2.5.1)."""
-    for held, held_values in attributes.items():
-        if held.is_a(wanted):
-            yield from held_values
+    for held in wanted.subtypes():
+        if held in attributes:
+            yield from attributes[held]
 
 
 def _substrings(search_filter: Substrings) -> Predicate:

@@ -6,6 +6,7 @@ attribute type of this directory has one.
 
 import re
 from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from operator import eq
 from typing import Final, TypeVar
 
@@ -18,6 +19,9 @@ Assertion = Callable[[bytes], bool]  # whether a value is equal to the one that 
 Rule = Callable[[bytes], Assertion]  # from an assertion value; raises ValueError: it is not of the rule's syntax
 
 T = TypeVar("T")
+
+_REMEMBERED_VALUES: Final = 4096  # of each rule, in the form in which they are compared: most searches look at the same
+_MAX_REMEMBERED_BYTES: Final = 256
 
 _NUMERIC: Final = re.compile(r"[0-9 ]+")
 _PRINTABLE: Final = re.compile(r"[A-Za-z0-9'()+,./:? =-]+")  # RFC 4517, section 3.2
@@ -43,7 +47,12 @@ def _rule(held: Callable[[bytes], T], asserted: Callable[[bytes], T], equal: Cal
 
 def _alike(normal: Callable[[bytes], Hashable]) -> Rule:
     """A rule whose assertion values are of the same syntax as the values."""
-    return _rule(normal, normal, eq)
+    remembered = lru_cache(_REMEMBERED_VALUES)(normal)
+
+    def held(value: bytes) -> Hashable:
+        return remembered(value) if len(value) <= _MAX_REMEMBERED_BYTES else normal(value)
+
+    return _rule(held, normal, eq)
 
 
 def _case_ignore(value: bytes) -> str:

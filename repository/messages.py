@@ -4,7 +4,6 @@ Text that came from a peer (LDAPString) is a `str` in which octets that are not 
 or attribute of ours contains one, so such text simply matches nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -159,6 +158,9 @@ class Simple:
     password: bytes = field(repr=False)
 
 
+ANONYMOUS = Simple(b"")  # with an empty name: RFC 4513, section 5.1.1
+
+
 @dataclass(frozen=True, slots=True)
 class SASL:
     """AuthenticationChoice sasl."""
@@ -242,11 +244,3 @@ class Result:
     code: ResultCode
     diagnostic_message: str = ""
     matched_dn: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResultEntry:
-    """RFC 4511, section 4.5.2. The values belong to the directory and are not copied."""
-
-    object_name: str
-    attributes: Sequence[tuple[str, Sequence[bytes]]]

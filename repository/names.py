@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from repository.ber import END, SET, Reader
@@ -10,6 +11,7 @@ from repository.preparation import prepare
 from repository.schema import attribute_type
 
 MAX_NAME_BYTES: Final = 4096
+_MAX_REMEMBERED_CHARACTERS: Final = 256
 
 # Spaces around the separators and `;` for `,` are not in RFC 4514, but in what its predecessors made clients write.
 _TYPE: Final = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+) *= *")
@@ -71,6 +73,10 @@ def parse(text: str) -> DistinguishedName:
     """
     if len(text.encode()) > MAX_NAME_BYTES:  # an UnicodeEncodeError is a ValueError
         raise ValueError(f"a DN of more than {MAX_NAME_BYTES} octets")
+    return _remembered(text) if len(text) <= _MAX_REMEMBERED_CHARACTERS else _parsed(text)
+
+
+def _parsed(text: str) -> DistinguishedName:
     if not text.strip(" "):
         return ROOT
     rdns: list[list[AttributeTypeAndValue]] = [[]]
@@ -89,6 +95,10 @@ def parse(text: str) -> DistinguishedName:
         position += 1
     parents = tuple(text[start:].strip(" ") for start in starts[1:])
     return DistinguishedName(text, tuple(map(tuple, rdns)), parents, tuple(map(_key, rdns)))
+
+
+# The same few names are asked for again and again.
+_remembered: Final = lru_cache(1024)(_parsed)
 
 
 def key_of_der(reader: Reader) -> NameKey:

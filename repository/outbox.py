@@ -6,7 +6,6 @@ them: only runs of small pieces are joined, so that the kernel and TLS get few o
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import groupby
 from typing import Final
 
 from repository.codec import Operation
@@ -25,15 +24,10 @@ class _Answer:
     def __init__(self, message_id: int, messages: Iterable[Operation]) -> None:
         self.message_id = message_id
         self.messages = deque(messages)  # whole ones
-        self.begun: deque[memoryview] = deque()  # the rest of the message of which a part is gone
+        self.begun: deque[Octets] = deque()  # the rest of the message of which a part is gone
 
     def __bool__(self) -> bool:
         return bool(self.begun or self.messages)
-
-    def next_piece(self) -> memoryview:
-        if not self.begun:
-            self.begun.extend(map(memoryview, self.messages.popleft()))
-        return self.begun.popleft()
 
 
 class Outbox(deque[_Answer]):
@@ -71,23 +65,26 @@ class Outbox(deque[_Answer]):
 
     def take(self, limit_bytes: int) -> list[Octets]:
         """The next octets to be sent, at most this many; empty if there are none."""
-        slices: list[memoryview] = []
+        slices: list[Octets] = []
+        small: list[Octets] = []  # side by side, to be joined
         while self and limit_bytes > 0:
             answer = self[0]
-            piece = answer.next_piece()
-            slices.append(piece[:limit_bytes])
+            begun = answer.begun
+            if not begun:
+                begun.extend(answer.messages.popleft())
+            piece = begun.popleft()
             if len(piece) > limit_bytes:
-                answer.begun.appendleft(piece[limit_bytes:])
-            limit_bytes -= len(slices[-1])
-            if not answer:
+                view = memoryview(piece)
+                piece = view[:limit_bytes]
+                begun.appendleft(view[limit_bytes:])
+            limit_bytes -= len(piece)
+            if len(piece) <= _SMALL_BYTES:
+                small.append(piece)
+            else:
+                slices += (b"".join(small), piece) if small else (piece,)
+                small = []
+            if not (begun or answer.messages):
                 self.popleft()
-        return _joined(slices)
-
-
-def _joined(slices: list[memoryview]) -> list[Octets]:
-    """The same octets, without small pieces side by side."""
-    joined: list[Octets] = []
-    for is_small, run in groupby(slices, key=lambda piece: len(piece) <= _SMALL_BYTES):
-        pieces = list(run)
-        joined += [b"".join(pieces)] if is_small else pieces
-    return joined
+        if small:
+            slices.append(b"".join(small))
+        return slices

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, Self
 
 from repository import definitions
@@ -14,6 +14,8 @@ _NUMERIC_OID: Final = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _SYNTAX: Final = "1.3.6.1.4.1.1466.115.121.1."
 # Certificate, Certificate List, Certificate Pair: transferred as DER with ;binary only (RFC 4523, section 2).
 _BINARY_SYNTAXES: Final = frozenset({_SYNTAX + "8", _SYNTAX + "9", _SYNTAX + "10"})
+
+_REMEMBERED: Final = 1024  # names that clients write; a peer decides which, and how long they are at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,12 +39,22 @@ class AttributeType:
         """Whether this is `other` or a subtype of it."""
         return self is other or (self.sup is not None and self.sup.is_a(other))
 
+    def subtypes(self) -> tuple["AttributeType", ...]:
+        """This and all its subtypes."""
+        return _subtypes(self)
+
+
+@cache
+def _subtypes(top: AttributeType) -> tuple[AttributeType, ...]:
+    return tuple(each for each in dict.fromkeys(_attribute_types().values()) if each.is_a(top))
+
 
 def attribute_type(name: str) -> AttributeType | None:
     """The type with this short name or OID, in any case; None if there is none."""
     return _attribute_types().get(name.lower())
 
 
+@lru_cache(_REMEMBERED)
 def described(attribute_description: str) -> AttributeType | None:
     """The type that an AttributeDescription names; None if it is not recognised.
 
@@ -56,6 +68,7 @@ def described(attribute_description: str) -> AttributeType | None:
     return None
 
 
+@lru_cache(_REMEMBERED)
 def object_identifier(name: str) -> str | None:
     """The OID of an object class or attribute type that is given by name or OID; None for an unknown name."""
     if _NUMERIC_OID.fullmatch(name):

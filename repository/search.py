@@ -8,6 +8,7 @@ time limit, depend on more.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple
 
 from repository import codec, names
@@ -16,7 +17,7 @@ from repository.dit import DIT, Attributes, Entry
 from repository.errors import OperationError
 from repository.filters import Predicate, predicate, values
 from repository.matching import EQUALITY
-from repository.messages import CompareRequest, Filter, Result, ResultCode, Scope, SearchRequest, SearchResultEntry
+from repository.messages import CompareRequest, Filter, Result, ResultCode, Scope, SearchRequest
 from repository.schema import AttributeType, described
 
 # What a relying party is given to check validity with: every delivery is recorded (R-4-11-2-1).
@@ -118,7 +119,10 @@ def answer(found: Found, request: SearchRequest, controls: Controls) -> Outcome:
     """Encode what is to be shown of these entries."""
     selection = _Selection.of(request.attributes)
     shown = [(entry, selection.attributes(visible)) for entry, visible in found.entries]
-    is_withheld = any(selection.attributes(entry.complete) != selected for entry, selected in shown)
+    is_withheld = any(
+        visible is not entry.complete and selection.attributes(entry.complete) != selected
+        for (entry, visible), (_, selected) in zip(found.entries, shown, strict=True)
+    )
     if controls.matched_values is not None:
         wanted = [predicate(item) for item in controls.matched_values]
         shown = [(entry, list(_matched(wanted, entry, selected))) for entry, selected in shown]
@@ -175,25 +179,29 @@ class _Selection(NamedTuple):
 
     user: bool
     operational: bool  # "+": RFC 3673
-    types: tuple[AttributeType, ...]
+    types: frozenset[AttributeType]  # with all their subtypes
 
     @classmethod
     def of(cls, descriptions: Sequence[str]) -> "_Selection":
         """An unknown description selects nothing; "1.1" (none) is one of these."""
-        types = tuple(found for found in map(described, descriptions) if found is not None)
+        wanted = [found for found in map(described, descriptions) if found is not None]
+        types = frozenset(chain.from_iterable([each.subtypes() for each in wanted]))
         return cls(not descriptions or "*" in descriptions, "+" in descriptions, types)
 
     def attributes(self, held: Attributes) -> list[_SelectedAttribute]:
         """What is selected of these, each attribute once."""
-        return [(each, its_values) for each, its_values in held.items() if self._includes(each)]
-
-    def _includes(self, held: AttributeType) -> bool:
-        return (self.operational if held.operational else self.user) or any(held.is_a(wanted) for wanted in self.types)
+        user, operational, types = self
+        return [
+            (each, its_values)
+            for each, its_values in held.items()
+            if (operational if each.operational else user) or each in types
+        ]
 
 
 def _encoded(entry: Entry, attributes: _Selected) -> codec.Operation:
-    described_values = [(held.description, its_values) for held, its_values in attributes]
-    return codec.search_result_entry(SearchResultEntry(entry.name.text, described_values))
+    return codec.search_result_entry(
+        entry.name.text, [entry.encoded(held, its_values) for held, its_values in attributes]
+    )
 
 
 def _lists(entry: Entry, attributes: _Selected) -> Iterator[DeliveredList]:

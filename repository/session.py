@@ -7,7 +7,7 @@ answered in order.
 Every action of a list is to be carried out in its order, and the records must be written before anything is sent.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -24,6 +24,7 @@ from repository.controls import Controls
 from repository.directory import Directory
 from repository.errors import MalformedMessageError, OperationError
 from repository.messages import (
+    ANONYMOUS,
     AbandonRequest,
     AnsweredRequest,
     BindRequest,
@@ -114,7 +115,7 @@ class Session:
         self._limits = service.limits
         self._peer = peer
         self._authentication = Authentication(service.directory, service.failed_binds, peer)
-        self._pending: Callable[[Result, datetime], list[Action]] | None = None  # answers the bind that waits
+        self._pending: Callable[[Result, datetime], Iterable[Action]] | None = None  # answers the bind that waits
         self._paging = Paging()
 
     @property
@@ -160,7 +161,7 @@ class Session:
         if answer is None:
             raise RuntimeError("no bind waits for its password")
         self._pending = None
-        return answer(self._authentication.end(matching_hash, now), now)
+        return list(answer(self._authentication.end(matching_hash, now), now))
 
     def _react(self, envelope: Envelope, now: datetime) -> Iterator[Action]:
         if envelope.kind == "bind":
@@ -207,11 +208,16 @@ class Session:
         if isinstance(begun, VerifyPassword):
             self._pending = partial(self._bind_response, envelope, request.name)
             yield begun
-        else:
-            yield from self._bind_response(envelope, request.name, begun, now)
+            return
+        told, answer = self._bind_response(envelope, request.name, begun, now)
+        if begun.code == ResultCode.SUCCESS and request.authentication == ANONYMOUS:
+            greeting = Answer.of([codec.response(envelope.tag, begun)], [told])
+            self._directory.greetings.add(envelope.operation, greeting)
+        yield told
+        yield answer
 
-    def _bind_response(self, envelope: Envelope, name: str, result: Result, now: datetime) -> list[Action]:
-        return [self._record(envelope.kind, result.code.text, name, now), _answer(envelope, result)]
+    def _bind_response(self, envelope: Envelope, name: str, result: Result, now: datetime) -> tuple[Record, Send]:
+        return self._record(envelope.kind, result.code.text, name, now), _answer(envelope, result)
 
     # ---------------------------------------------------------------- search
 

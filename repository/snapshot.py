@@ -116,9 +116,11 @@ def _entry(published: _Published) -> Entry:
     own = _gathered([(_type("objectClass"), name.encode()) for name in classes])
     own |= _gathered([(_type(ava.type), ava.value.encode()) for ava in rdn])
     operational = _operational(structural)
+    complete = {**own, **_gathered([(attribute, value) for attribute, value, _ in published.values]), **operational}
+    if all(is_public for _, _, is_public in published.values):
+        return Entry(published.name, public=complete, complete=complete)
     public = _gathered([(attribute, value) for attribute, value, is_public in published.values if is_public])
-    complete = _gathered([(attribute, value) for attribute, value, _ in published.values])
-    return Entry(published.name, public={**own, **public, **operational}, complete={**own, **complete, **operational})
+    return Entry(published.name, public={**own, **public, **operational}, complete=complete)
 
 
 def _gathered(values: Iterable[tuple[AttributeType, bytes]]) -> dict[AttributeType, tuple[bytes, ...]]:

@@ -1,9 +1,8 @@
-"""The event loop's own transports under Twisted's protocols.
+"""What protocols of Twisted speak through here: TCP of our own, and TLS of the event loop.
 
-uvloop reads, writes and encrypts faster than Twisted's transports do, takes views of values without copying them, and
-sends small pieces at once (TCP_NODELAY), or an answer would wait some 40 ms for the peer's delayed ACK.
-A `Wire` is an asyncio protocol towards the loop, and towards a protocol of Twisted what this server needs of
-ITransport, ISSLTransport and IConsumer.
+A `Wire` is a plaintext connection below a `Poller`; sockets are read and written in the turn in which they are ready,
+and views of values leave without a copy. An `EncryptedWire` is uvloop's TLS, which is faster than Twisted's. Both give
+a protocol what this server needs of ITransport, ISSLTransport and IConsumer.
 
 TLS always begins on a connection that is there already: for LDAPS at once, for StartTLS later. So there is one way into
 TLS, and a client counts as connected before its handshake.
@@ -11,11 +10,15 @@ TLS, and a client counts as connected before its handshake.
 
 import asyncio
 import contextlib
+import fcntl
+import logging
 import socket
 import ssl
 import struct
-import types
-from collections.abc import Awaitable, Callable, Generator, Sequence
+import termios
+from array import array
+from collections.abc import Callable, Sequence
+from select import EPOLLIN, EPOLLOUT
 from typing import Any, Final, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -25,62 +28,287 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-HIGH_WATER_BYTES: Final = 65_536  # written and not yet with the kernel: from here on the producer pauses
+from repository.poller import Poller
 
+logger = logging.getLogger(__name__)
+
+HIGH_WATER_BYTES: Final = 65_536  # encrypted and not yet with the kernel: from here on the producer pauses
+HANDSHAKE_S: Final = 10.0
+
+_READ_BYTES: Final = 16_384  # at a time; a turn goes round among all connections
+_ACCEPTED_A_TURN: Final = 64
+_ACCEPT_PAUSE_S: Final = 1.0  # when there are no more descriptors
 _FORGET_UNSENT: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s
 _DONE: Final = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
 _LOST: Final = Failure(CONNECTION_LOST)  # type: ignore[no-untyped-call]
 
-_Generator = Generator[Any, None, Any]
+Octets = bytes | memoryview
+Accept = Callable[[str], Protocol | None]  # makes the protocol for a client at this address, or turns it away
 
 
-@implementer(ITransport)
-class Wire(asyncio.Protocol):
-    """One connection between the loop and a protocol of Twisted."""
+class Listener:
+    """A listening socket."""
+
+    def __init__(self, poller: Poller, bound: socket.socket, backlog: int, accept: Accept) -> None:
+        """Listen on a socket that is bound."""
+        bound.setblocking(False)
+        # Inherited: small pieces leave at once, or an answer would wait some 40 ms for the peer's delayed ACK.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound.listen(backlog)
+        self._poller = poller
+        self._bound = bound
+        self._accept = accept
+        self._is_closed = False
+        poller.register(bound.fileno(), EPOLLIN, self._ready)
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        if not self._is_closed:
+            self._is_closed = True
+            with contextlib.suppress(KeyError):  # it pauses
+                self._poller.unregister(self._bound.fileno())
+            self._bound.close()
+
+    def _ready(self, _: int) -> None:
+        for _ in range(_ACCEPTED_A_TURN):
+            try:
+                connected, address = self._bound.accept()
+            except (BlockingIOError, ConnectionError):  # nobody is there, or no longer
+                return
+            except OSError as e:
+                logger.error("accept_failed", extra={"error": str(e)})  # noqa: TRY400 - the machine, not our code
+                self._poller.unregister(self._bound.fileno())
+                self._poller.loop.call_later(_ACCEPT_PAUSE_S, self._resume)
+                return
+            protocol = self._accept(address[0])
+            if protocol is None:
+                connected.close()
+            else:
+                protocol.makeConnection(Wire(self._poller, connected, protocol))  # type: ignore[no-untyped-call]
+
+    def _resume(self) -> None:
+        if not self._is_closed:
+            self._poller.register(self._bound.fileno(), EPOLLIN, self._ready)
+
+
+class _Transport:
+    """What both kinds have in common."""
 
     disconnecting = False
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, accept: Callable[[str], Protocol | None]) -> None:
-        """Make one for a client that has come.
+    def __init__(self, connected: socket.socket, protocol: Any, producer: IPushProducer | None) -> None:  # noqa: ANN401
+        self._socket = connected
+        self._protocol = protocol  # None: told that the connection is lost
+        self._producer: Any = producer
+        self._unacknowledged = 0  # octets, when somebody asked last
 
-        Args:
-            loop: of uvloop.
-            accept: makes the protocol for a client at this address, or turns it away with None.
-        """
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: N802, FBT001, ARG002
+        """Pause and resume this one."""
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        """And no longer."""
+        self._producer = None
+
+    def getPeer(self) -> IPv4Address | IPv6Address:  # noqa: N802
+        """Where the client is; port 0 of the unspecified address if it is gone already."""
+        try:
+            return _address(self._socket.getpeername())
+        except OSError:
+            return _address(("0.0.0.0", 0))  # noqa: S104 - nothing is bound to it
+
+    def getHost(self) -> IPv4Address | IPv6Address:  # noqa: N802
+        """Where it has connected to."""
+        return _address(self._socket.getsockname())
+
+    def is_being_read(self) -> bool:
+        """Whether something that was sent is on its way to the peer, and another part of it than at the last time."""
+        unacknowledged = array("i", [0])
+        with contextlib.suppress(OSError, ValueError):  # the loop may have closed the socket
+            fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, unacknowledged)
+        before, self._unacknowledged = self._unacknowledged, unacknowledged[0]
+        return self._unacknowledged not in {0, before}
+
+    def _forget_unsent(self) -> None:
+        """When the socket is closed, the peer is told that something was lost."""
+        with contextlib.suppress(OSError):  # the loop may have closed it
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET_UNSENT)
+
+    def _tell_lost(self, reason: Failure) -> None:
+        protocol, self._protocol, self._producer = self._protocol, None, None  # which know this in turn
+        if protocol is not None:
+            protocol.connectionLost(reason)
+
+
+@implementer(ITransport)
+class Wire(_Transport):
+    """A connection in plaintext."""
+
+    def __init__(self, poller: Poller, connected: socket.socket, protocol: Protocol) -> None:
+        """Make one for a client that has come."""
+        connected.setblocking(False)
+        super().__init__(connected, protocol, None)
+        self._poller = poller
+        self._descriptor = connected.fileno()
+        self._events = EPOLLIN  # what is waited for
+        self._unsent: list[Octets] = []  # the kernel takes no more for now
+        poller.register(self._descriptor, EPOLLIN, self._ready)
+
+    # ---------------------------------------------------------------- called by the protocol: Twisted's names
+
+    def write(self, data: bytes) -> None:
+        """Send octets; nowhere, if the connection is ending."""
+        self.writeSequence((data,))
+
+    def writeSequence(self, data: Sequence[Octets]) -> None:  # noqa: N802
+        """The same for pieces, at most IOV_MAX (1024); none is copied, but by the kernel."""
+        if self._unsent:
+            self._unsent += data
+        elif rest := self._rest(data):
+            self._unsent = rest
+            self._wait_for(self._events | EPOLLOUT)
+            if self._producer is not None:
+                self._producer.pauseProducing()
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Receive nothing for now."""
+        self._wait_for(self._events & ~EPOLLIN)
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Receive again."""
+        self._wait_for(self._events | EPOLLIN)
+
+    def loseConnection(self) -> None:  # noqa: N802
+        """Close once everything is sent."""
+        self.disconnecting = True
+        if not self._unsent:
+            self._end(_DONE)
+
+    def abortConnection(self) -> None:  # noqa: N802
+        """Close now; the peer is told that something was lost."""
+        self._forget_unsent()
+        self._end(_LOST)
+
+    def getPeerCertificate(self) -> bytes | None:  # noqa: N802
+        """There is none in plaintext."""
+        return None
+
+    def startTLS(self, context: ssl.SSLContext) -> None:  # noqa: N802
+        """Encrypt from here on; `handshakeCompleted` of the protocol tells when, `connectionLost` if it fails."""
+        if self._protocol is not None:
+            self._poller.unregister(self._descriptor)
+            encrypted = EncryptedWire(self._poller.loop, self._socket, self._protocol, self._producer)
+            self._protocol.transport = encrypted
+            self._protocol = self._producer = None
+            encrypted.shake_hands(context)
+
+    # ---------------------------------------------------------------- inside
+
+    def _ready(self, events: int) -> None:
+        try:
+            if events == EPOLLIN:
+                self._receive()
+            elif self._events & EPOLLOUT:
+                self._send_on()
+            elif self._events:  # an error or the end, of which reading tells
+                self._receive()
+            else:
+                self._end(_LOST)
+        except Exception:  # the boundary of errors.py: a bug of ours costs this connection only
+            logger.exception("internal_error")
+            self.abortConnection()
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end(_LOST)
+            return
+        if data:
+            self._protocol.dataReceived(data)
+        else:
+            self.pauseProducing()
+            self._protocol.readConnectionLost()
+
+    def _send_on(self) -> None:
+        rest = self._rest(self._unsent)
+        if rest or self._protocol is None:
+            self._unsent = rest
+            return
+        self._unsent = []
+        self._wait_for(self._events & ~EPOLLOUT)
+        if self.disconnecting:
+            self._end(_DONE)
+        elif self._producer is not None:
+            self._producer.resumeProducing()
+
+    def _rest(self, data: Sequence[Octets]) -> list[Octets]:
+        """Send as much as the kernel takes; what is left."""
+        try:
+            sent = self._socket.sendmsg(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # Not at once: the protocol is in the middle of something.
+            self._poller.loop.call_soon(self._end, _LOST)
+            return []
+        return _after(data, sent)
+
+    def _wait_for(self, events: int) -> None:
+        if events != self._events and self._protocol is not None:
+            self._events = events
+            self._poller.modify(self._descriptor, events)
+
+    def _end(self, reason: Failure) -> None:
+        if self._protocol is not None:
+            self._poller.unregister(self._descriptor)
+            self._socket.close()
+            self._tell_lost(reason)
+
+
+@implementer(ITransport)
+class EncryptedWire(_Transport, asyncio.Protocol):
+    """A connection in TLS, between a transport of the loop and a protocol of Twisted."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connected: socket.socket,
+        protocol: Protocol,
+        producer: IPushProducer | None,
+    ) -> None:
+        """Make one of a socket that nobody else uses any more."""
+        super().__init__(connected, protocol, producer)
         self._loop = loop
-        self._accept = accept
-        self._protocol: Any = None  # what `accept` made
-        self._producer: Any = None
-        self._tcp: Any = None
-        self._transport: Any = None  # TCP, or TLS over it
-        self._upgrade: asyncio.Task[None] | None = None  # while TLS begins
-        self._early: list[bytes] = []  # decrypted before it has ended
+        self._handshake: asyncio.Task[None] | None = None
+        self._transport: Any = None  # of the loop, once the handshake has ended
+
+    def shake_hands(self, context: ssl.SSLContext) -> None:
+        """Begin."""
+        self._handshake = self._loop.create_task(self._shake_hands(context))
+
+    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self, self._socket, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except OSError:  # also of TLS
+            self._tell_lost(_LOST)
 
     # ---------------------------------------------------------------- called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._tcp = self._transport = transport
-        self._tcp.set_write_buffer_limits(HIGH_WATER_BYTES)
-        self._protocol = self._accept(self._tcp.get_extra_info("peername", ("", 0))[0])
-        if self._protocol is None:
-            self.loseConnection()
-        else:
-            self._protocol.makeConnection(self)
+        """The handshake has succeeded."""
+        self._transport = transport
+        self._transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        self._protocol.handshakeCompleted()
 
     def data_received(self, data: bytes) -> None:
         """Pass octets on."""
-        if self._upgrade is None:
+        if self._protocol is not None:
             self._protocol.dataReceived(data)
-        else:
-            self._early.append(data)
-
-    def eof_received(self) -> bool:
-        """The peer sends nothing more. In plaintext it may still read; TLS ends in both directions."""
-        is_plain = self._transport is self._tcp and self._upgrade is None
-        if is_plain:
-            self._protocol.readConnectionLost()
-        return is_plain
 
     def pause_writing(self) -> None:
         """The kernel takes no more for now."""
@@ -93,10 +321,8 @@ class Wire(asyncio.Protocol):
             self._producer.resumeProducing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        if self._protocol is not None:
-            self._protocol.connectionLost(_DONE if exc is None else _LOST)
-            self._protocol = self._producer = None  # which know this in turn
+        """End; TLS ends in both directions at once."""
+        self._tell_lost(_DONE if exc is None else _LOST)
 
     # ---------------------------------------------------------------- called by the protocol: Twisted's names
 
@@ -105,18 +331,10 @@ class Wire(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
-    def writeSequence(self, data: Sequence[bytes | memoryview]) -> None:  # noqa: N802
-        """The same for pieces; none is copied unless it is encrypted."""
+    def writeSequence(self, data: Sequence[Octets]) -> None:  # noqa: N802
+        """The same for pieces."""
         if not self._transport.is_closing():
             self._transport.writelines(data)
-
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: N802, FBT001, ARG002
-        """Pause and resume this one."""
-        self._producer = producer
-
-    def unregisterProducer(self) -> None:  # noqa: N802
-        """And no longer."""
-        self._producer = None
 
     def pauseProducing(self) -> None:  # noqa: N802
         """Receive nothing for now."""
@@ -129,69 +347,36 @@ class Wire(asyncio.Protocol):
     def loseConnection(self) -> None:  # noqa: N802
         """Close once everything is sent."""
         self.disconnecting = True
-        self._transport.close()
+        if self._transport is None:
+            self.abortConnection()
+        else:
+            self._transport.close()
 
     def abortConnection(self) -> None:  # noqa: N802
         """Close now; the peer is told that something was lost."""
         self.disconnecting = True
-        connected = self._tcp.get_extra_info("socket")
-        if connected is None:  # the loop has closed it already
-            self.connection_lost(None)
-            return
-        with contextlib.suppress(OSError, ValueError):  # or is about to
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET_UNSENT)
-        self._tcp.abort()
-
-    def getPeer(self) -> IPv4Address | IPv6Address:  # noqa: N802
-        """Where the client is; port 0 of the unspecified address if it is gone already."""
-        return _address(self._tcp.get_extra_info("peername") or ("0.0.0.0", 0))  # noqa: S104 - nothing is bound to it
-
-    def getHost(self) -> IPv4Address | IPv6Address:  # noqa: N802
-        """Where it has connected to."""
-        return _address(self._tcp.get_extra_info("sockname"))
+        self._forget_unsent()
+        if self._transport is not None:
+            self._transport.abort()
+        elif self._handshake is not None:
+            self._handshake.cancel()
+        self._tell_lost(_LOST)
 
     def getPeerCertificate(self) -> bytes | None:  # noqa: N802
         """The certificate that the client has shown and proved, in DER."""
-        encrypted = self._transport.get_extra_info("ssl_object")
-        return None if encrypted is None else cast("bytes | None", encrypted.getpeercert(binary_form=True))
-
-    def startTLS(self, context: ssl.SSLContext) -> None:  # noqa: N802
-        """Encrypt from here on; `handshakeCompleted` of the protocol tells when, `connectionLost` if it fails."""
-        if self._tcp.is_closing():
-            return
-        self._tcp.pause_reading()
-        handshake = cast("_Generator", self._loop.start_tls(self._tcp, self, context, server_side=True))
-        # The first step at once, not when a task begins: what arrives in between is TLS already.
-        waiting = handshake.send(None)
-        self._upgrade = self._loop.create_task(self._encrypted(_rest(handshake, waiting)))
-
-    # ---------------------------------------------------------------- inside
-
-    async def _encrypted(self, handshake: Awaitable[Any]) -> None:
-        try:
-            transport = await handshake
-        except OSError:  # also of TLS; `connection_lost` is called for it
-            return
-        if self._protocol is None:
-            return
-        self._transport = transport
-        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-        self._upgrade = None
-        self._protocol.handshakeCompleted()
-        for data in self._early:
-            self._protocol.dataReceived(data)
-        self._early.clear()
+        return cast("bytes | None", self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
 
 
-@types.coroutine
-def _rest(coroutine: _Generator, waiting: Any) -> _Generator:  # noqa: ANN401 - a future of the loop
-    """The rest of a coroutine whose first step has been made and waits for something."""
-    try:
-        yield waiting
-    except BaseException as e:
-        coroutine.throw(e)
-        raise
-    return (yield from coroutine)
+def _after(data: Sequence[Octets], sent: int) -> list[Octets]:
+    """What is left of the pieces when so many octets of them are gone."""
+    left: list[Octets] = []
+    for piece in data:
+        if sent < len(piece):
+            left.append(memoryview(piece)[sent:] if sent else piece)
+            sent = 0
+        else:
+            sent -= len(piece)
+    return left
 
 
 def _address(pair: tuple[Any, ...]) -> IPv4Address | IPv6Address:

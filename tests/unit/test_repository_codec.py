@@ -31,7 +31,6 @@ from repository.messages import (
     Result,
     ResultCode,
     SearchRequest,
-    SearchResultEntry,
     Simple,
     Substrings,
     UnbindRequest,
@@ -243,7 +242,7 @@ def test_a_search_beyond_its_bounds_is_refused(wire: Any, code: ResultCode) -> N
 def test_an_answer_can_have_a_control() -> None:
     """Behind the operation, inside the message; large values stay as they lie."""
     value = bytes(100_000)
-    entry = codec.search_result_entry(SearchResultEntry("C=JP", [("x", [value])]))
+    entry = codec.search_result_entry("C=JP", [codec.partial_attribute("x", [value])])
     pieces = codec.message(1, codec.with_control(entry, Control("1.2.3", False, b"y")))
     assert any(piece is value for piece in pieces)
     (answer,) = read_answers(b"".join(pieces))
@@ -253,7 +252,8 @@ def test_an_answer_can_have_a_control() -> None:
 def test_an_entry_is_what_ldaptor_reads() -> None:
     """Names in UTF-8, several values, none, and long lengths."""
     attributes = [("cn", [b"a", b"b"]), ("certificateRevocationList;binary", [bytes(300)]), ("ou", [])]
-    operation = codec.search_result_entry(SearchResultEntry("CN=富山市", attributes))
+    encoded = [codec.partial_attribute(*each) for each in attributes]
+    operation = codec.search_result_entry("CN=富山市", encoded)
     (answer,) = read_answers(b"".join(codec.message(70_000, operation)))
     assert (answer.message_id, answer.dn, answer.attributes) == (70_000, "CN=富山市", dict(attributes))
 
@@ -261,7 +261,8 @@ def test_an_entry_is_what_ldaptor_reads() -> None:
 def test_a_large_value_is_passed_on_as_it_lies() -> None:
     """Ten megabytes are not copied for each client."""
     value = bytes(10_000_000)
-    pieces = codec.message(1, codec.search_result_entry(SearchResultEntry("C=JP", [("x", [value, b"small"])])))
+    entry = codec.search_result_entry("C=JP", [codec.partial_attribute("x", [value, b"small"])])
+    pieces = codec.message(1, entry)
     assert any(piece is value for piece in pieces)
     assert sum(len(piece) for piece in pieces if piece is not value) < 100
 
