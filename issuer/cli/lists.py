@@ -23,12 +23,13 @@ from issuer.cli.list_choice import (
 )
 from issuer.cli.output import json_line, json_option, print_json, print_table, progress, text
 from issuer.cli.publishing import dates, pem
-from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
+from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
 from issuer.inquiry import Responder
 from issuer.installation import opened
 from issuer.list_audit import Inquiry, Verified, open_audit
 from issuer.list_store import KeptList
 from issuer.scan import revocations, take_apart
+from issuer.which_ca import with_list
 from pkix.revocation import Revoked
 from settings.load import Settings
 
@@ -48,12 +49,21 @@ def crl() -> None:
 @click.pass_context
 def list_command(context: click.Context, /, limit: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
     """List what was published, the newest first."""
-    rows = [_row(kept) for kept in run(_newest(settings_of(context), Choice(**choice, is_all=True), limit))]
+    asked = Choice(**choice, is_all=True)
+    settings = _settings_of(context, asked)
+    newest, status = run(each(settings, lambda one: _newest(one, asked, limit)))
+    rows = {prefecture: [_row(kept) for kept in lists] for prefecture, lists in newest.items()}
     if as_json:
-        print_json(rows)
+        print_json(for_scripts(settings, rows))
     else:
         columns = ["list", "name", "CRLNumber", "entries", "octets", "thisUpdate", "next publication", "nextUpdate"]
-        print_table([*columns, "published"], [[*row.values()][:-1] for row in rows])
+        print_table([*columns, "published"], [[*row.values()][:-1] for its in rows.values() for row in its])
+    context.exit(status)
+
+
+def _settings_of(context: click.Context, choice: Choice) -> Settings:
+    """Those of the CA that has the list which is asked for, if it says so by itself."""
+    return with_list(settings_of(context), choice.municipality)
 
 
 async def _newest(settings: Settings, choice: Choice, limit: int) -> list[KeptList]:
@@ -70,7 +80,8 @@ async def _newest(settings: Settings, choice: Choice, limit: int) -> list[KeptLi
 @click.pass_context
 def show(context: click.Context, /, which: str, entries: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
     """Show the list in force, or another one, of WHICH: a municipality by code or name, `ca` or `operations`."""
-    kept, octets = run(_one(settings_of(context), Choice(**choice, municipality=which)))
+    asked = Choice(**choice, municipality=which)
+    kept, octets = run(_one(_settings_of(context, asked), asked))
     first = [_entry(*each) for each in islice(_entries(octets), entries)]
     if as_json:
         print_json(_row(kept) | {"revoked": first})
@@ -97,7 +108,7 @@ async def _one(settings: Settings, choice: Choice) -> tuple[KeptList, bytes]:
 def diff(context: click.Context, which: str, old: str, new: str, as_json: bool) -> None:
     """Tell which serials came and went between two lists of WHICH; OLD and NEW are CRLNumbers or dates."""
     choices = [choice_of(which, value) for value in (old, new)]
-    (before, octets_before), (after, octets_after) = run(_both(settings_of(context), choices))
+    (before, octets_before), (after, octets_after) = run(_both(_settings_of(context, choices[0]), choices))
     listed, listed_after = dict(_entries(octets_before)), dict(_entries(octets_after))
     added = [_entry(serial, listed_after[serial]) for serial in sorted(listed_after.keys() - listed.keys())]
     removed = [_entry(serial, listed[serial]) for serial in sorted(listed.keys() - listed_after.keys())]
@@ -127,7 +138,8 @@ def export(context: click.Context, /, directory: Path, der: bool, **choice: Any)
     SHA256SUMS is for `sha256sum -c`; manifest.jsonl says of each file what it is. Run it again after an interruption.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    count = run(_export(settings_of(context), Choice(**choice), directory, der=der))
+    asked = Choice(**choice)
+    count = run(_export(_settings_of(context, asked), asked, directory, der=der))
     click.echo(f"{count} lists are in {directory}, named in {MANIFEST} and {SUMS}")
 
 
@@ -175,19 +187,33 @@ def verify(context: click.Context, /, ocsp: str | None, sample: int, as_json: bo
 
     Exit status 3 if anything is wrong.
     """
-    verified, wrong = run(_verify(settings_of(context), Choice(**choice), ocsp, sample or None))
-    findings = [
+    asked = Choice(**choice)
+    settings = _settings_of(context, asked)
+    verified, status = run(each(settings, lambda one: _verify(one, asked, ocsp, sample or None)))
+    findings = {prefecture: _findings(wrong) for prefecture, (_, wrong) in verified.items()}
+    if as_json:
+        told = {
+            prefecture: {"verified": count, "wrong": len(wrong), "findings": findings[prefecture]}
+            for prefecture, (count, wrong) in verified.items()
+        }
+        print_json(for_scripts(settings, told))
+    else:
+        for prefecture, (count, wrong) in verified.items():
+            if wrong:
+                rows = [list(finding.values()) for finding in findings[prefecture]]
+                print_table(["list", "name", "CRLNumber", "finding"], rows)
+            of_ca = f"{prefecture}: " if len(settings.cas) > 1 else ""
+            click.echo(f"{of_ca}{count} lists verified, {len(wrong) or 'none'} wrong")
+    is_wrong = any(wrong for _, wrong in verified.values())
+    context.exit(max(status, REFUSED_STATUS if is_wrong else 0))
+
+
+def _findings(wrong: list[Verified]) -> list[dict[str, object]]:
+    return [
         {"list": one.kept.label, "name": name_of(one.kept.label), "crl_number": one.kept.crl_number, "finding": finding}
         for one in wrong
         for finding in one.findings
     ]
-    if as_json:
-        print_json({"verified": verified, "wrong": len(wrong), "findings": findings})
-    else:
-        if findings:
-            print_table(["list", "name", "CRLNumber", "finding"], [list(finding.values()) for finding in findings])
-        click.echo(f"{verified} lists verified, {len(wrong) or 'none'} wrong")
-    context.exit(REFUSED_STATUS if wrong else 0)
 
 
 async def _verify(

@@ -121,6 +121,20 @@ def test_the_code_of_a_municipality_says_whose_list_it_is(code: str, prefecture:
 
 
 @pytest.mark.usefixtures("two")
+@pytest.mark.req("R-4-4-9-1")
+def test_kept_lists_are_those_of_all_cas(prefca: Prefca) -> None:
+    """All are listed and verified; a municipality, by code or name, says which CA is asked."""
+    listed = prefca("crl", "list", "--json").json
+    assert {prefecture: len(lists) for prefecture, lists in listed.items()} == {"Tokyo-to": 64, "Toyama-ken": 17}
+    verified = prefca("crl", "verify", "--json").json
+    assert {prefecture: one["wrong"] for prefecture, one in verified.items()} == {"Tokyo-to": 0, "Toyama-ken": 0}
+    assert "Toyama-ken: 17 lists verified, none wrong" in prefca("crl", "verify").stdout
+    for named in "162019", "富山市":
+        assert prefca("crl", "show", named, "--json").json["list"] == "162019"
+    assert SEVERAL in prefca("crl", "show", "ca").complaint
+
+
+@pytest.mark.usefixtures("two")
 def test_the_environment_can_say_which(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a shell that works for one CA has it; --ca goes before it."""
     monkeypatch.setenv(CA_VARIABLE, "Toyama-ken")
