@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from issuer.rows import Publication
@@ -35,6 +35,7 @@ class Sight:
     has_answered: bool = True
     in_force: Publication | None = None
     failure: str | None = None  # why the last batch failed
+    obstacle: str = "see that it runs"  # why the database cannot be used now
 
     @property
     def advice(self) -> str:
@@ -51,11 +52,11 @@ def alarms(schedule: Schedule, sight: Sight, now: datetime) -> list[Alarm]:
     expiring        and half of the time from then to nextUpdate has passed: at +48 h, with the dates of the rule
     expired         nextUpdate has passed: relying parties reject the lists
     clock_behind    the lists in force are of the future
-    database_away   nothing was seen for longer than `schedule.alarm_after_min`
+    database_away   nothing could be seen for longer than `schedule.alarm_after_min`
     """
     found = []
     if now - sight.at > schedule.alarm_after:
-        found.append(Alarm("database_away", f"PostgreSQL has not answered since {_text(sight.at)}; see that it runs"))
+        found.append(Alarm("database_away", f"PostgreSQL has told nothing since {_text(sight.at)}; {sight.obstacle}"))
     if not sight.has_answered:
         return found
     if sight.in_force is None:
@@ -105,4 +106,4 @@ class Channel:
 
 
 def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -131,7 +131,8 @@ class Keeper:
                 async with opened(self.settings) as installation:
                     await self._keep(installation)
             except (IssuerError, TimeoutError) as e:
-                reason = str(e) or "PostgreSQL does not answer"
+                reason = str(e) or "it does not answer in time"
+                self.sight = replace(self.sight, obstacle=reason)
                 log.warning("cannot_look", extra={"ca": self.name, "reason": reason})
             except Exception:
                 log.exception("unexpected_error", extra={"ca": self.name})  # the next look may go well

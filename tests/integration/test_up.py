@@ -9,7 +9,11 @@ import pytest
 
 from tests.support.command import Prefca
 
-KEYS = {"ocsp.listen": "PREFCA_OCSP__LISTEN", "repository.listen": "PREFCA_REPOSITORY__LISTEN"}
+KEYS = {
+    "ocsp.listen": "PREFCA_OCSP__LISTEN",
+    "repository.listen": "PREFCA_REPOSITORY__LISTEN",
+    "scheduler.admin_listen": "PREFCA_SCHEDULER__ADMIN_LISTEN",
+}
 TLS = {"ocsp.tls_listen": "PREFCA_OCSP__TLS_LISTEN", "repository.tls_listen": "PREFCA_REPOSITORY__TLS_LISTEN"}
 
 

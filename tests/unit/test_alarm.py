@@ -67,6 +67,13 @@ def test_what_cannot_be_seen_is_an_alarm_too(sight: Sight, standing: list[str]) 
     assert names(sight, MIDNIGHT) == standing
 
 
+def test_what_keeps_the_database_away_is_told() -> None:
+    """It may be a password as well as a cable."""
+    sight = Sight(MIDNIGHT - HOUR, in_force=IN_FORCE, obstacle="PostgreSQL refuses us")
+    (alarm,) = alarms(SCHEDULE, sight, MIDNIGHT)
+    assert alarm.message == "PostgreSQL has told nothing since 2026-03-31T14:00:00Z; PostgreSQL refuses us"
+
+
 def test_lists_grow_late_while_the_database_is_away() -> None:
     """What was seen last is enough to know."""
     assert names(Sight(MIDNIGHT + HOUR, in_force=IN_FORCE), MIDNIGHT + 2 * DAY) == ["database_away", "late", "expiring"]
