@@ -147,6 +147,7 @@ def test_a_software_key_beside_a_token_has_a_passphrase_of_its_own(tmp_path: Pat
     assert after.of("Tokyo-to").signer.kind == "pkcs11"
 
 
+WRITE_IT = r"write one \[\[ca\]\] table there"
 ADDED = '[[ca]]\nprefecture = "Toyama-ken"\nhierarchy = "test"\n'
 
 
@@ -190,7 +191,14 @@ def test_whoever_could_read_the_file_can_read_it_still(tmp_path: Path) -> None:
     ("text", "choices", "error", "advice"),
     [
         ("", TOYAMA, RefusedError, r'write one \[\[ca\]\] table there .* prefecture = "Toyama-ken" hierarchy = "test"'),
-        ("ca = { prefecture = 'Tokyo-to' }", TOYAMA, RefusedError, r"write one \[\[ca\]\] table there"),
+        ("ca = { prefecture = 'Tokyo-to' }", TOYAMA, RefusedError, WRITE_IT),
+        ('[ca]\n[database]\ndsn = """\n[ca]\n"""', TOYAMA, RefusedError, WRITE_IT),
+        (
+            '[[ca]]\n[database]\ndsn = """\n[ca.crl]\n[log]\n"""',
+            TOYAMA,
+            RefusedError,
+            WRITE_IT,
+        ),
         ("[ca]\n[log]", Choices("Toyama-ken", dsn="postgresql:///other"), RefusedError, "--dsn contradicts"),
         ("[ca]", Choices("Toyama-ken", token="t"), RefusedError, "--signer pkcs11"),
         ("[ca]", Choices("Toyama-ken", "production"), ConfigurationError, '"production" needs `signer.kind` "pkcs11"'),
@@ -199,9 +207,11 @@ def test_whoever_could_read_the_file_can_read_it_still(tmp_path: Path) -> None:
     ids=[
         "no table",
         "inline table",
+        "a header in a string",
+        "headers in a string",
         "another database",
         "half a signer",
-        "production without a token",
+        "production without token",
         "broken before",
     ],
 )
