@@ -1,4 +1,4 @@
-"""`prefca scheduler`: a keeper for each CA, what they tell people, and the listener for operators."""
+"""`prefca scheduler`: a keeper for each CA, a collector of journals, what they tell people, and a listener."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ from typing import Any, Final
 from issuer import children
 from issuer.admin import administering
 from issuer.alarm import Alarm, Channel
+from issuer.collector import collect_daily
 from issuer.errors import NotNowError
 from issuer.installation import database
 from issuer.keeper import BatchFailedError, Clock, Keeper
@@ -29,7 +30,7 @@ async def run(settings: Settings, clock: Clock) -> None:
     Raises:
         NotNowError: the admin address is taken.
     """
-    keepers = [Keeper(one, clock, _channels(one), run_batch) for one in settings.each()]
+    keepers = [Keeper(one, clock, _channels(one.ca.prefecture, one), run_batch) for one in settings.each()]
     try:
         async with contextlib.AsyncExitStack() as stack:
             (sockets,) = stack.enter_context(bound("scheduler", {"admin_listen": settings.scheduler.admin_listen}))
@@ -40,6 +41,7 @@ async def run(settings: Settings, clock: Clock) -> None:
                 for keeper in keepers:
                     tasks.create_task(keeper.keep())
                     tasks.create_task(keeper.watch())
+                tasks.create_task(collect_daily(settings, clock, _channels("journal", settings)))
     except CannotListenError as e:
         raise NotNowError(str(e)) from e
 
@@ -67,8 +69,8 @@ async def run_batch(settings: Settings, *options: str) -> dict[str, Any]:
     return result
 
 
-def _channels(settings: Settings) -> list[Channel]:
-    name, address = settings.ca.prefecture, settings.scheduler.webhook
+def _channels(name: str, settings: Settings) -> list[Channel]:
+    address = settings.scheduler.webhook
     return [
         Channel(partial(_log, name)),
         *([Channel(partial(post, address, name))] if address is not None else []),

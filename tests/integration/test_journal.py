@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,9 +20,12 @@ import asyncpg
 import pytest
 import zstandard
 
+from issuer import collector
+from issuer.alarm import Alarm, Channel
 from journal.record import Record
 from journal.recovery import StreamPlace
 from journal.writing import Journal
+from settings.load import load
 from tests.support.command import DSN_VARIABLE, ROOT, Prefca, finished, select, start
 
 NOW = datetime(2026, 10, 15, 3, tzinfo=UTC)
@@ -316,3 +319,31 @@ def forged() -> bytes:
 def check(proof: Path, key: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-S", "-E", str(CHECK), str(proof), key]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+@pytest.mark.req("R-4-12-2-4", "R-4-11-9")
+async def test_the_scheduler_collects_every_day_and_tells_what_is_wrong(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once when it starts, then with each day of Japan; a segment that was changed is an alarm until it is gone."""
+    monkeypatch.setattr(collector, "LOOK_EVERY_S", 0.02)
+    days, told = [NOW], asyncio.Queue[list[str]]()
+
+    async def tell(alarms: Sequence[Alarm]) -> None:
+        told.put_nowait([alarm.name for alarm in alarms])
+
+    written(instance, "ocsp-0", answered("tester"))
+    collecting = asyncio.create_task(collector.collect_daily(load(instance), lambda: days[-1], [Channel(tell)]))
+    async with asyncio.timeout(30):
+        while list((instance / "journal").iterdir()):  # noqa: ASYNC110 - made by another process
+            await asyncio.sleep(0.05)
+        written(instance, "ocsp-0", answered("tester"))
+        (file,) = (instance / "journal").iterdir()
+        whole = file.read_bytes()
+        file.write_bytes(whole.replace(b'"good"', b'"evil"'))
+        days.append(NOW + timedelta(days=1))
+        assert await told.get() == ["journal_tampered"]
+        file.write_bytes(whole)
+        assert await told.get() == []
+    assert not file.exists()
+    collecting.cancel()
