@@ -193,12 +193,7 @@ def test_whoever_could_read_the_file_can_read_it_still(tmp_path: Path) -> None:
         ("", TOYAMA, RefusedError, r'write one \[\[ca\]\] table there .* prefecture = "Toyama-ken" hierarchy = "test"'),
         ("ca = { prefecture = 'Tokyo-to' }", TOYAMA, RefusedError, WRITE_IT),
         ('[ca]\n[database]\ndsn = """\n[ca]\n"""', TOYAMA, RefusedError, WRITE_IT),
-        (
-            '[[ca]]\n[database]\ndsn = """\n[ca.crl]\n[log]\n"""',
-            TOYAMA,
-            RefusedError,
-            WRITE_IT,
-        ),
+        ('[[ca]]\n[database]\ndsn = """\n[ca.crl]\n[log]\n"""', TOYAMA, RefusedError, WRITE_IT),
         ("[ca]\n[log]", Choices("Toyama-ken", dsn="postgresql:///other"), RefusedError, "--dsn contradicts"),
         ("[ca]", Choices("Toyama-ken", token="t"), RefusedError, "--signer pkcs11"),
         ("[ca]", Choices("Toyama-ken", "production"), ConfigurationError, '"production" needs `signer.kind` "pkcs11"'),
