@@ -3,10 +3,13 @@
 import os
 import re
 import signal
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from pkix.validity import JST
 from tests.interop.clients import INVALID_CREDENTIALS, crl_number, fetch_list, ldap_tool, ocsp, run
 from tests.support.running import RunningCA, Up, accepts_connections, eventually
 
@@ -37,6 +40,18 @@ def test_a_new_publication_is_in_the_directory_without_a_restart(running_ca: Run
     before = crl_number(running_ca, "Chiyoda-ku", file)
     running_ca.prefca("batch", "--now")
     eventually(lambda: crl_number(running_ca, "Chiyoda-ku", file) > before, "a list with a higher number")
+
+
+@pytest.mark.req("R-4-4-3-1", "R-4-4-9-1", "R-4-4-10", "R-2-6-2-1")
+def test_lists_that_came_due_while_it_was_down_are_published_at_once(idle_ca: RunningCA, tmp_path: Path) -> None:
+    """And the directory has them."""
+    idle_ca.prefca("batch", "--now")
+    (before,) = {one["crl_number"] for one in idle_ca.report("status")["lists"]}
+    time.sleep(1)  # lists are dated in whole seconds
+    just_now = f"{datetime.now(JST):%H:%M:%S}"
+    with idle_ca.up(PREFCA_SCHEDULE__DAILY_AT=just_now):
+        file = tmp_path / "list.pem"
+        eventually(lambda: crl_number(idle_ca, "Chiyoda-ku", file) == before + 1, "lists with the next number")
 
 
 @pytest.mark.req("R-4-4-4-3", "R-4-4-4-5", "R-1-3-1-2")

@@ -142,12 +142,13 @@ class RunningCA:
         return Resident(serial, certificate, key)
 
     @contextmanager
-    def up(self) -> Iterator[Up]:
+    def up(self, **variables: str) -> Iterator[Up]:
         """`prefca up`, from its table on; at the end SIGTERM, which it must obey with exit status 0.
 
-        The test may kill it itself.
+        The test may kill it itself. `variables` are added to its environment.
         """
-        with subprocess.Popen((PREFCA, "up"), env=self._environment(), stdout=subprocess.PIPE, text=True) as process:
+        environment = {**self._environment(), **variables}
+        with subprocess.Popen((PREFCA, "up"), env=environment, stdout=subprocess.PIPE, text=True) as process:
             try:
                 yield Up(process, _table(process))
             finally:
