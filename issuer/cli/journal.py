@@ -13,10 +13,11 @@ from typing import TextIO
 
 import click
 
-from issuer import collection, proof
+from issuer import collection, journal_media, proof
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
 from issuer.collection import Collected, Places
+from issuer.errors import RefusedError
 from issuer.installation import connected, database, origin, require_database
 from issuer.journal_store import JournalStore, SegmentRow
 from issuer.municipality import PREFECTURES
@@ -184,6 +185,40 @@ def prove_command(context: click.Context, stream: str, segment: int, record: int
             return await proof.prove(desk.journals, desk.places.archive, stream, segment, record)
 
     click.echo(json.dumps(run(work(settings_of(context))), ensure_ascii=False, indent=1))
+
+
+@journal.command("export")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: all]")
+@click.option("--to", "end", type=DAY, help="Last day, in Japan.")
+@click.pass_context
+def export_command(context: click.Context, directory: Path, begin: datetime | None, end: datetime | None) -> None:
+    """Copy the archive, with what proves it, to external media (R-4-11-6, R-4-12-2-4); `check` reads it years later."""
+
+    async def work(settings: Settings) -> int:
+        async with _opened(settings) as desk:
+            segments = await desk.journals.segments(*_days(begin, end))
+            keys, roots = await desk.journals.streams(), await desk.journals.roots()
+            await asyncio.to_thread(journal_media.write, directory, desk.places.archive, segments, keys, roots)
+            return len(segments)
+
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    click.echo(f"{run(work(settings_of(context)))} segments are in {directory}, named in {journal_media.SUMS}")
+
+
+@journal.command("check")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def check_command(directory: Path) -> None:
+    """Read exported media again, every year (R-4-12-2-6); nothing but the media is needed.
+
+    Exit status 3 if a file is missing, cannot be read, or is not what was written.
+    """
+    findings = list(journal_media.check(directory))
+    for finding in findings:
+        click.echo(f"prefca: {finding}", err=True)
+    if findings:
+        raise RefusedError(f"{len(findings)} findings in {directory}; make the media again from the archive")
+    click.echo("everything can be read, and is what was written")
 
 
 @journal.command("key")

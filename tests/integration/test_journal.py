@@ -212,6 +212,29 @@ class TestProve:
         assert "has no record 1" in prefca("journal", "prove", "ocsp-0", "1", "1").complaint
 
 
+@pytest.mark.req("R-4-11-6", "R-4-12-2-3", "R-4-12-2-6")
+def test_exported_media_are_read_again_without_anything_else(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
+    """By sha256sum and by prefca; what a bad medium did is named."""
+    for number in range(2):
+        written(instance, f"ocsp-{number}", *[answered("tester")] * 15)
+    assert prefca("journal", "collect").status == 0
+    media = tmp_path / "media"
+    for _ in range(2):
+        assert prefca("journal", "export", media).status == 0
+    shutil.rmtree(instance)
+    assert prefca("journal", "check", media).status == 0
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=media, check=True)
+    for name in ("ocsp-0/ocsp-0-00000001.jsonl.zst", "roots.jsonl"):
+        whole = (media / name).read_bytes()
+        (media / name).write_bytes(whole[:-9] + b"?" + whole[-8:])
+        ended = prefca("journal", "check", media)
+        assert ended.status == 3
+        assert f"prefca: {name}: not what was written" in ended.stderr
+        (media / name).write_bytes(whole)
+    (media / "ocsp-1" / "ocsp-1-00000001.jsonl.zst").unlink()
+    assert "No such file" in prefca("journal", "check", media).stderr
+
+
 @pytest.mark.req("R-4-5-1", "R-2-1-4-10")
 class TestProvisionReport:
     """`prefca report provision`."""
@@ -313,6 +336,7 @@ def rewrite(file: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
 
 
 def forged() -> bytes:
+    """A record that nobody wrote."""
     return answered("somebody-else").line()
 
 

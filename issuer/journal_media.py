@@ -1,0 +1,116 @@
+"""The archive of the journals on external media (R-4-11-6, R-4-12-2-3), and the yearly reading of it (R-4-12-2-6).
+
+    DIRECTORY/<stream>/<stream>-00000001.jsonl.zst      segments, as in the archive
+    DIRECTORY/segments.jsonl                            what the database knows of each
+    DIRECTORY/roots.jsonl                               the signed roots above them
+    DIRECTORY/SHA256SUMS                                of all these files, for `sha256sum -c`
+
+Reading needs neither database nor instance.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+
+from issuer.journal_store import RootRow, SegmentRow
+from issuer.proof import check_archived
+from journal.reading import TamperedError
+from journal.seal import public_key
+
+SEGMENTS: Final = "segments.jsonl"
+ROOTS: Final = "roots.jsonl"
+SUMS: Final = "SHA256SUMS"
+_MOMENTS: Final = ("began", "sealed_at", "collected_at")
+_HASHES: Final = ("sha256", "previous", "merkle_root", "file_sha256")
+
+
+def write(
+    directory: Path, archive: Path, segments: Sequence[SegmentRow], keys: Mapping[str, bytes], roots: Iterable[RootRow]
+) -> None:
+    """Copy segments and what proves them to a directory; files that are there already are left as they are.
+
+    Args:
+        directory: on the media.
+        archive: the directory that the segments are in.
+        segments: which ones.
+        keys: SubjectPublicKeyInfo of each stream.
+        roots: all of them.
+
+    Raises:
+        OSError: something cannot be read or written.
+    """
+    names = [segment.file for segment in segments]
+    for segment in segments:
+        target = directory / segment.file
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(".partial")
+            shutil.copyfile(archive / segment.file, partial)
+            partial.rename(target)
+    _write_lines(directory / SEGMENTS, (_as_dict(one, keys[one.stream]) for one in segments))
+    _write_lines(
+        directory / ROOTS,
+        ({"root": r.statement.decode(), "signature": b64encode(r.signature).decode()} for r in roots),
+    )
+    sums = [f"{_sha256(directory / name)}  {name}\n" for name in (*names, SEGMENTS, ROOTS)]
+    (directory / SUMS).write_text("".join(sums))
+    os.sync()
+
+
+def check(directory: Path) -> Iterator[str]:
+    """Read everything again; what is wrong.
+
+    Raises:
+        OSError: it is no such directory.
+    """
+    for line in (directory / SUMS).read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        try:
+            if _sha256(directory / name) != digest:
+                yield f"{name}: not what was written"
+        except OSError as e:
+            yield f"{name}: {e.strerror}"
+    for row, key in _segments(directory / SEGMENTS):
+        finding = check_archived(directory, row, key).finding
+        if finding:
+            yield finding
+    for number, line in enumerate((directory / ROOTS).read_text().splitlines(), 1):
+        said = json.loads(line)
+        try:
+            key = b64decode(json.loads(said["root"])["key"])
+            public_key(key).verify(b64decode(said["signature"]), said["root"].encode())
+        except (InvalidSignature, ValueError, TamperedError):
+            yield f"{ROOTS}: line {number}: the signature is wrong"
+
+
+def _segments(file: Path) -> Iterator[tuple[SegmentRow, bytes]]:
+    for line in file.read_text().splitlines():
+        said = json.loads(line)
+        key = b64decode(said.pop("key"))
+        moments = {name: datetime.fromisoformat(said[name]) for name in _MOMENTS}
+        hashes = {name: bytes.fromhex(said[name]) for name in _HASHES}
+        yield SegmentRow(**(said | moments | hashes)), key
+
+
+def _as_dict(row: SegmentRow, key: bytes) -> dict[str, object]:
+    plain: dict[str, object] = {name: getattr(row, name) for name in SegmentRow.__slots__}
+    moments = {name: getattr(row, name).isoformat() for name in _MOMENTS}
+    hashes = {name: getattr(row, name).hex() for name in _HASHES}
+    return plain | moments | hashes | {"key": b64encode(key).decode()}
+
+
+def _write_lines(file: Path, values: Iterable[Mapping[str, object]]) -> None:
+    file.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as octets:
+        return hashlib.file_digest(octets, "sha256").hexdigest()
