@@ -96,6 +96,7 @@ async def connected(
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,  # shut down by its operator
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # it ended while a query was being sent
         ConnectionError,
     ) as e:
         raise NotNowError(f"PostgreSQL went away ({e}); what was not reported as done is not done: run it again") from e

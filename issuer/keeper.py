@@ -134,8 +134,6 @@ class Keeper:
                 reason = str(e) or "it does not answer in time"
                 self.sight = replace(self.sight, obstacle=reason)
                 log.warning("cannot_look", extra={"ca": self.name, "reason": reason})
-            except Exception:
-                log.exception("unexpected_error", extra={"ca": self.name})  # the next look may go well
             finally:
                 self.is_runner = False
             await asyncio.sleep(self._look_every_s)

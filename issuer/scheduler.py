@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from issuer.webhook import post
 from settings.load import Settings
 from settings.workers import CannotListenError, bound
 
+AFTER_A_FAULT_S: Final = 10.0
 BATCH_TIMEOUT_S: Final = 900.0  # ten million entries take seconds: what runs for so long hangs
 
 log = logging.getLogger("prefca.scheduler")
@@ -39,11 +40,21 @@ async def run(settings: Settings, clock: Clock) -> None:
             await stack.enter_async_context(database(settings))
             async with asyncio.TaskGroup() as tasks:
                 for keeper in keepers:
-                    tasks.create_task(keeper.keep())
-                    tasks.create_task(keeper.watch())
-                tasks.create_task(collect_daily(settings, clock, _channels("journal", settings)))
+                    tasks.create_task(_for_ever(keeper.keep))
+                    tasks.create_task(_for_ever(keeper.watch))
+                tasks.create_task(_for_ever(partial(collect_daily, settings, clock, _channels("journal", settings))))
     except CannotListenError as e:
         raise NotNowError(str(e)) from e
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """Begin anew after a fault of ours: it must not stop what else the scheduler does."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("unexpected_error")
+        await asyncio.sleep(AFTER_A_FAULT_S)
 
 
 async def run_batch(settings: Settings, *options: str) -> dict[str, Any]:

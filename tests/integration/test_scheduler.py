@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from issuer import batch
+from issuer import batch, scheduler
 from issuer.admin import administering
 from issuer.alarm import Channel
 from issuer.keeper import BatchFailedError, Keeper
@@ -36,8 +36,8 @@ class Machine:
         self._times_asked = 0
         self._ca = ca
         fast = {"look_every_s": 0.01, "retry_s": 0, "retry_max_s": 0}
-        scheduler = ca.settings.scheduler.model_copy(update=fast)
-        settings = ca.settings.model_copy(update={"scheduler": scheduler})
+        section = ca.settings.scheduler.model_copy(update=fast)
+        settings = ca.settings.model_copy(update={"scheduler": section})
         self.keeper = Keeper(settings, self._clock, channels, self._batch)
 
     def _clock(self) -> datetime:
@@ -309,3 +309,25 @@ async def test_operators_see_how_it_is(ca: FoundedCA) -> None:
     assert of_ca['alarm{ca="Tokyo-to",name="clock_behind"}'] == 0
     assert of_ca['failures_total{ca="Tokyo-to"}'] >= 1
     assert of_ca['publications_total{ca="Tokyo-to"}'] == 0
+
+
+async def test_a_fault_of_one_part_does_not_stop_the_others(
+    ca: FoundedCA, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the part begins anew."""
+    begun = []
+
+    async def fault(*_: object) -> None:
+        begun.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scheduler, "AFTER_A_FAULT_S", 0.01)
+    monkeypatch.setattr(scheduler, "collect_daily", fault)
+    section = ca.settings.scheduler.model_copy(update={"admin_listen": None, "look_every_s": 0.01})
+    settings = ca.settings.model_copy(update={"scheduler": section})
+    await ca.publish(NOW)
+    with caplog.at_level("INFO"):
+        async with at_work(scheduler.run(settings, lambda: NOW)), asyncio.timeout(DEADLINE_S):
+            while len(begun) < 3 or "runner" not in caplog.messages:  # noqa: ASYNC110 - no event for tests
+                await asyncio.sleep(0.005)
+    assert "unexpected_error" in caplog.messages
