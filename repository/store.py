@@ -26,6 +26,7 @@ from settings.replica import Completeness, Replication
 
 logger = logging.getLogger(__name__)
 
+CONNECT_TIMEOUT_S: Final = 5.0  # a server that starts waits for so long before it serves its local copy
 TIMEOUT_S: Final = 30.0  # of one query; the largest reads one list of some ten megabytes
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
@@ -88,7 +89,7 @@ class Store:
         while True:
             try:
                 connection = await asyncpg.connect(
-                    **self._arguments, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S
+                    **self._arguments, timeout=CONNECT_TIMEOUT_S, command_timeout=TIMEOUT_S
                 )  # fmt: skip
                 try:
                     await self._follow(connection, directory, when_tried)

@@ -229,6 +229,13 @@ def test_health_and_metrics_are_told_on_a_port_of_their_own(server: RepositoryPr
     assert metric(server, "next_update_timestamp_seconds") > time.time()
 
 
+def test_it_listens_once_it_has_something_to_serve(server: RepositoryProcess) -> None:
+    """Nobody is told `unavailable` by a server that only needs a moment more."""
+    server.event("listening")
+    events = [each["event"] for each in server.events()]
+    assert events.index("snapshot_loaded") < events.index("listening")
+
+
 @pytest.mark.req("R-2-6-4")
 async def test_after_a_restart_without_database_the_last_publication_is_served(
     authority: int, writer: asyncpg.Connection, database: Database, tmp_path: Path

@@ -91,7 +91,7 @@ def test_nonsense_is_told_and_ends_the_connection_without_a_traceback(server: Re
         assert client.receive() is None
     with server.connect() as another:
         assert codes(another, search_request()) == [0]
-    assert {event["level"] for event in server.events()} == {"info"}
+    assert [event for event in server.events() if event["level"] != "info"] == []
     assert server.records()[-1]["kind"] == "ldap_disconnect"
 
 
@@ -270,7 +270,7 @@ async def test_a_client_that_leaves_in_the_middle_is_no_event(
             client.send(octets)
     with server.connect(tls=True) as client:
         assert codes(client, BIND) == [ResultCode.INVALID_CREDENTIALS]  # behind the bind of the client that left
-    assert {event["level"] for event in server.events()} == {"info"}
+    assert [event for event in server.events() if event["level"] != "info"] == []
 
 
 def test_a_new_certificate_is_taken_without_a_restart(server: RepositoryProcess) -> None:
