@@ -3,11 +3,12 @@
 When the one who asks is gone, however that came about, the stream of requests ends and so does the process.
 """
 
+import gc
 import os
 import pickle
 import signal
 import sys
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from cryptography import x509
 
@@ -19,12 +20,16 @@ from issuer.profile import Issuer
 from pkix.signing import SigningError
 from settings.load import ConfigurationError
 
+GC_THRESHOLD: Final = 100_000  # objects: lines and certificates come by the million and have no cycles
+
 
 def main() -> None:
     """Answer until the stream ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that is printed gets between the answers
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     try:
         _answer(sys.stdin.buffer, answers)
     except (EOFError, BrokenPipeError):

@@ -202,7 +202,7 @@ def _json(line: bytes) -> object:
         raise NoticeError("line-too-long", f"行が{MAX_LINE_BYTES}バイトを超えています。1行に1件だけを書いてください")
     try:
         # A byte order mark, which Windows editors write, is ignored: RFC 8259, section 8.1.
-        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
+        return _DECODER.decode(line.decode("utf-8-sig"))
     except UnicodeDecodeError as e:
         raise NoticeError("not-utf-8", "文字コードがUTF-8ではありません。UTF-8で保存してください") from e
     except (ValueError, RecursionError) as e:
@@ -215,6 +215,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise NoticeError("duplicate-field", f"項目{_quoted(twice)}が2回あります。一方を消してください")
     return fields
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates)
 
 
 def _notice_number(text: str | None) -> str | None:

@@ -27,6 +27,7 @@ from issuer.installation import ActiveKey, Installation
 from issuer.profile import RESIDENT_YEARS, SERIAL_OCTETS, serial_number
 from issuer.revocation import entry_for
 from issuer.rows import CertificateRow, NewCertificate, NewHolder
+from issuer.store import AlreadyThereError
 from pkix.revocation import CRLReason
 from pkix.validity import counting_first_day, whole_second
 
@@ -99,6 +100,7 @@ async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> Asy
         LintError: a certificate would break its profile; likewise.
         NotNowError: the database or a clerk is gone; likewise.
     """
+    await desk.installation.store.expect_many_lookups()
     register = _Register(desk)
     underway: deque[_Underway] = deque()
     try:
@@ -201,7 +203,7 @@ class _Register:
             try:
                 if decision.orders:
                     await self._record(underway.batch, decision, certificates)
-            except _OvertakenError:
+            except (_OvertakenError, AlreadyThereError):  # the latter: another CA has the key or the serial number
                 underway = await self.start(underway.batch)
                 continue
             outcomes: list[Outcome] = [Refused(u.line, None, u.code, u.message) for u in underway.batch.unreadable]
@@ -250,7 +252,7 @@ class _Register:
         """Record the new certificates, and revoke what renewals supersede.
 
         Raises:
-            _OvertakenError: the batch must be decided on anew; nothing is recorded.
+            _OvertakenError, AlreadyThereError: the batch must be decided on anew; nothing is recorded.
         """
         store, now, superseded = self._store, decision.now, decision.superseded
         async with store.transaction():

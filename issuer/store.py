@@ -30,6 +30,10 @@ from pkix.revocation import CRLReason, Revoked
 from pkix.validity import UpdateWindow, Validity
 
 
+class AlreadyThereError(Exception):
+    """What would be recorded is unique, and exists."""
+
+
 class Store:
     """The database, as role prefca_issuer."""
 
@@ -194,29 +198,30 @@ class Store:
         """Record certificates.
 
         Raises:
-            asyncpg.UniqueViolationError: a serial number or a resident's key exists already.
+            AlreadyThereError: a serial number or a resident's key exists already.
         """
-        await self._connection.copy_records_to_table(
-            "certificate",
-            records=[
-                (
-                    c.serial,
-                    c.generation_id,
-                    c.partition_id,
-                    c.kind,
-                    c.validity.not_before,
-                    c.validity.not_after,
-                    c.spki_sha256,
-                    c.der,
-                    now,
-                )
-                for c in certificates
-            ],
-            columns=[
-                *("serial", "generation_id", "partition_id", "kind", "not_before", "not_after"),
-                *("spki_sha256", "der", "issued_at"),
-            ],
-        )
+        rows = [
+            (
+                c.serial,
+                c.generation_id,
+                c.partition_id,
+                c.kind,
+                c.validity.not_before,
+                c.validity.not_after,
+                c.spki_sha256,
+                c.der,
+                now,
+            )
+            for c in certificates
+        ]
+        columns = [
+            *("serial", "generation_id", "partition_id", "kind", "not_before", "not_after"),
+            *("spki_sha256", "der", "issued_at"),
+        ]
+        try:
+            await self._connection.copy_records_to_table("certificate", records=rows, columns=columns)
+        except asyncpg.UniqueViolationError as e:
+            raise AlreadyThereError from e
 
     async def add_holders(self, holders: Iterable[NewHolder]) -> None:
         """Record who holds certificates that were just added."""
