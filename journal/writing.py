@@ -51,6 +51,7 @@ class Journal:
         self._key = stream_key(place)
         self._batch: list[bytes] = []
         self.append_line = self._batch.append  # a record that is a line already, joined from fragments
+        self.append_lines = self._batch.extend  # several of them
         number, previous = recover(place, self._key, now)
         self._begin(number + 1, previous, now)
 

@@ -6,5 +6,5 @@ which makes a tree of what the issuer published. How a question is answered: `fi
 `session`, which is one connection without I/O, with `authentication`, `throttle`, `controls` and `paging`; `cache`
 keeps answers that are ready. The shell: `directory` (what is in force now), `store` (PostgreSQL), `local_copy`,
 `passwords`, `outbox`, `tls`, `turns` (records before answers), `connection` (a Twisted protocol), `transport` (under
-it, uvloop's), `server`, `health` and `admin`, `parent` (of several workers), `__main__`.
+it) with `poller`, `server`, `health` and `admin`, `memory`, `parent` (of several workers), `__main__`.
 """

@@ -74,14 +74,13 @@ class AccessTable:
         """Whose client certificate it is that has this SHA-256 fingerprint."""
         return next((each for each in self.by_fingerprint.get(fingerprint, ()) if each.is_agreed(now)), None)
 
-    def holds(self, bound: Credential, now: datetime) -> bool:
-        """Whether a party that once bound with this credential has the right now.
+    def still(self, bound: Credential) -> tuple[Credential, ...]:
+        """What has become of a credential that a party once bound with; if one of these is agreed, it has the right.
 
         The credential itself must still be there: one that was ended, because it became known to others, ends the
         connections that were made with it. The period of agreement may have changed.
         """
-        its = self.by_party.get(bound.relying_party_id, ())
-        return any(each.is_same(bound) and each.is_agreed(now) for each in its)
+        return tuple(each for each in self.by_party.get(bound.relying_party_id, ()) if each.is_same(bound))
 
 
 def _until_expiry(credential: Credential) -> Credential | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from repository import names
-from repository.access import Credential
+from repository.access import AccessTable, Credential
 from repository.directory import Directory
 from repository.messages import SASL, BindRequest, Result, ResultCode, Simple
 from repository.names import NameKey
@@ -43,6 +43,8 @@ class Authentication:
         self._failed_binds = failed_binds
         self._address = address
         self._bound: Credential | None = None
+        self._access: AccessTable | None = None  # in which `_still` was found
+        self._still: tuple[Credential, ...] = ()
         self._pending: _Pending | None = None
 
     @property
@@ -57,12 +59,16 @@ class Authentication:
 
     def party(self, now: datetime) -> Credential | None:
         """Who is bound and has the right at this moment; the right may have ended since the bind."""
-        access = self._directory.access
-        return self._bound if self._bound and access and access.holds(self._bound, now) else None
+        bound, access = self._bound, self._directory.access
+        if bound is None or access is None:
+            return None
+        if access is not self._access:
+            self._access, self._still = access, access.still(bound)
+        return bound if any(each.is_agreed(now) for each in self._still) else None
 
     def forget(self) -> None:
         """Whatever becomes of the bind that begins now, nobody is bound: RFC 4511, section 4.2.1."""
-        self._bound = None
+        self._bound = self._access = None
 
     def begin(
         self, request: BindRequest, now: datetime, *, is_encrypted: bool, fingerprint: bytes | None

@@ -320,7 +320,8 @@ class Connection(Protocol):
         is_ending = self._has_all or self._is_closing or self._must_encrypt or self._is_upgrading
         is_busy = is_waiting or self._is_paused or bool(self._outbox) or not self._framer.is_empty
         self._is_clear = not (is_ending or is_busy)
-        self._reader = _UNKNOWN
+        if self._session is not None:  # somebody may be bound now, or no longer
+            self._reader = _UNKNOWN
 
     @property
     def _may_receive(self) -> bool:

@@ -5,8 +5,9 @@ Nothing in a filter is an error: what is not known, not visible or not of its sy
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
+from typing import Final
 
 from repository.dit import Attributes, Entry
 from repository.matching import EQUALITY, SUBSTRINGS, applies
@@ -28,6 +29,8 @@ from repository.preparation import prepare, prepare_substring
 from repository.schema import AttributeType, attribute_type, described, matching_rule
 
 Truth = bool | None
+_COSTLY: Final = 20  # certificates and lists are read to be compared; a rule may have to look at all attributes
+
 Predicate = Callable[[Entry, Attributes], Truth]  # the attributes are those of the entry that the reader may see
 
 
@@ -50,6 +53,22 @@ def predicate(search_filter: Filter) -> Predicate:  # noqa: C901, PLR0911 - one 
             return _extensible(search_filter)
         case GreaterOrEqual() | LessOrEqual() | UnrecognizedFilter():
             return _undefined  # no attribute type of this directory has an ordering rule
+
+
+def cost(search_filter: Filter) -> int:
+    """How much trying it on one entry may cost, in comparisons of short values (half a microsecond)."""
+    match search_filter:
+        case And(filters) | Or(filters):
+            return 1 + sum(map(cost, filters))
+        case Not(inner):
+            return 1 + cost(inner)
+        case EqualityMatch(attribute_desc) | ApproxMatch(attribute_desc):
+            wanted = described(attribute_desc)
+            return _COSTLY if wanted is not None and wanted.binary else 1
+        case ExtensibleMatch():
+            return _COSTLY
+        case _:
+            return 1
 
 
 def _and(predicates: Iterable[Predicate], entry: Entry, attributes: Attributes) -> Truth:
@@ -119,8 +138,14 @@ def _substrings(search_filter: Substrings) -> Predicate:
     except ValueError:
         return _undefined
     return lambda _, attributes: any(
-        _contains(prepare(value.decode()), initial, between, final) for value in values(attributes, wanted)
+        _contains(_prepared(value), initial, between, final) for value in values(attributes, wanted)
     )
+
+
+@lru_cache(4096)
+def _prepared(value: bytes) -> str:
+    """A value of a string syntax, all of which are short here, as it is compared."""
+    return prepare(value.decode())
 
 
 def _pieces(search_filter: Substrings) -> tuple[str, list[str], str]:

@@ -56,9 +56,19 @@ class Directory:
     pid: int
 
     def memory_bytes(self) -> int:
-        """Its resident set."""
-        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        """The resident sets of its processes."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self._pids())
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_s(self) -> float:
+        """The time that processors have spent on it, in user mode and in the kernel."""
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._pids()]
+        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+    def _pids(self) -> list[int]:
+        """It and its workers."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
 
 
 def small_entries() -> list[str]:
@@ -131,7 +141,8 @@ async def prefca(instance: Path, values: Iterable[Value], workers: int = 1) -> A
     port, tls_port = _free_port(), _free_port()
     settings = load(instance, {})
     async with postgres(instance):
-        await _publish(settings, values)
+        await _set_up(settings)
+        await publish(settings, values)
         environment = os.environ | {
             "PREFCA_REPOSITORY__LISTEN": f"127.0.0.1:{port}",
             "PREFCA_REPOSITORY__TLS_LISTEN": f"127.0.0.1:{tls_port}",
@@ -144,20 +155,31 @@ async def prefca(instance: Path, values: Iterable[Value], workers: int = 1) -> A
             yield directory
 
 
-async def _publish(settings: Settings, values: Iterable[Value]) -> None:
+async def _set_up(settings: Settings) -> None:
     connection = await asyncpg.connect(**connect_arguments(settings, "owner"))
     now = datetime.now(UTC)
     try:
         await migrate(connection, now)
-        authority = await connection.fetchval(
+        await connection.execute(
             "INSERT INTO authority (prefecture, hierarchy, name, entry_dn, created_at)"
-            " VALUES ('Tokyo-to', 'test', '', '', $1) RETURNING authority_id",
+            " VALUES ('Tokyo-to', 'test', '', '', $1)",
             now,
         )
+    finally:
+        await connection.close()
+
+
+async def publish(settings: Settings, values: Iterable[Value]) -> float:
+    """Make a publication of these values; the moment of its COMMIT (`time.monotonic`)."""
+    connection = await asyncpg.connect(**connect_arguments(settings, "owner"))
+    now = datetime.now(UTC)
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
         publication = await connection.fetchval(
             "INSERT INTO publication (authority_id, cut_off, this_update, next_publish, next_update, published_at)"
-            " VALUES ($1, $2, $2, $3, $3, $2) RETURNING publication_id",
-            *(authority, now, now + timedelta(days=3)),
+            " SELECT authority_id, $1, $1, $2, $2, $1 FROM authority RETURNING publication_id",
+            *(now, now + timedelta(days=3)),
         )
         await connection.executemany(
             "INSERT INTO published_object (publication_id, position, entry_dn, attribute, value, sha256, public)"
@@ -167,6 +189,8 @@ async def _publish(settings: Settings, values: Iterable[Value]) -> None:
                 for position, each in enumerate(values)
             ],
         )
+        await transaction.commit()
+        return time.monotonic()
     finally:
         await connection.close()
 

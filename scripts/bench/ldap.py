@@ -6,22 +6,32 @@ import json
 import os
 import platform
 import random
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 
 import directories
 from directories import Directory, crl_entries, small_entries
+from ldap_results import Result
+from ldap_slow_readers import slow_readers
+from ldap_swap import swap
 from ldaptor.protocols import pureldap
+
+from pkix import der
 
 LOAD_CORE = "1"
 SEED = 20140401
 FIRST_TOUCHES = 200_000  # more than any server answers in one run
 LISTED = "certificateRevocationList"
+EVERYTHING = pureldap.LDAPFilter_present("objectClass")
+WARM_UP_S = 0.5  # of ldapload: its answers are not counted
+SLOW_READERS = "64 readers of a 10 MB list at 1 KB/s"
+SWAP = "publication swap, 2 workers"
 
 
 @dataclass(frozen=True)
@@ -60,31 +70,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="only cases whose name has this in it")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and so stop the servers
     runs, seconds = (3, 2.0) if arguments.quick else (7, 5.0)
     with tempfile.TemporaryDirectory(prefix="prefca-bench-") as scratch:
         Path(scratch).chmod(0o755)  # PostgreSQL runs under another account than root
         bench = Bench(Path(scratch), _compiled(Path(scratch)), runs, seconds)
         results = asyncio.run(_measure(bench, arguments.cases))
     if arguments.json is not None:
-        told = [{**asdict(each), "peer_name": "slapd"} for each in results]
+        told = [asdict(each) for each in results]
         arguments.json.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a case came to, in medians."""
+class Measured:
+    """One run of the load generator."""
 
-    case: str
-    prefca: float
-    peer: float
-    unit: str
-    ratio: float  # how much better prefca is
-    goal: float
-
-    def told(self) -> str:
-        """For people, and for the table in docs/performance.md."""
-        rates = f"prefca {self.prefca:10,.0f}  slapd {self.peer:10,.0f} {self.unit}"
-        return f"{self.case:58} {rates:48} {self.ratio:6.2f} × (goal {self.goal:g} ×)"
+    rate: float  # answers a second
+    cpu_us: float  # of the server for each answer
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,27 @@ class Bench:
 
     def compare(self, case: Case, prefca: Directory, peer: Directory) -> Result:
         """Measure both in turns, since the speed of a machine varies."""
-        rates: dict[str, list[float]] = {prefca.name: [], peer.name: []}
+        ours: list[Measured] = []
+        its: list[Measured] = []
         for _ in range(self.runs):
-            for server in (prefca, peer):
-                rates[server.name].append(self._rate(case, server))
-        ours, its = median(rates[prefca.name]), median(rates[peer.name])
-        return Result(case.name, ours, its, "answers/s", ours / its, case.goal)
+            ours.append(self.measure(case, prefca))
+            its.append(self.measure(case, peer))
+        rate, peer_rate = median(each.rate for each in ours), median(each.rate for each in its)
+        cpu_ratio = median(each.cpu_us for each in its) / median(each.cpu_us for each in ours)
+        return Result(case.name, rate, peer_rate, "answers/s", rate / peer_rate, f"{case.goal:g}", cpu_ratio)
 
-    def _rate(self, case: Case, server: Directory) -> float:
+    def measure(self, case: Case, server: Directory) -> Measured:
+        """Put one server under load."""
         port = server.tls_port if case.tls else server.port
         arguments = [f"-p{port}", f"-f{self.scratch / case.requests}", f"-t{self.seconds}", *case.options]
-        command = ["taskset", "-c", LOAD_CORE, self.load, *arguments, *(("-T",) if case.tls else ())]
+        command = ["taskset", "-c", LOAD_CORE, self.load, f"-w{WARM_UP_S}", *arguments, *(("-T",) if case.tls else ())]
+        before = server.cpu_s()
         done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        spent = server.cpu_s() - before
         if done["errors"]:
             raise SystemExit(f"{case.name}: {done['errors']} wrong answers of {server.name}")
-        rate: float = done["answers"] / done["seconds"]
-        return rate
+        rate = done["answers"] / done["seconds"]
+        return Measured(rate, spent / (done["answers"] + rate * WARM_UP_S) * 1e6)
 
 
 async def _measure(bench: Bench, wanted: Sequence[str]) -> list[Result]:
@@ -121,14 +128,32 @@ async def _measure(bench: Bench, wanted: Sequence[str]) -> list[Result]:
     _write_requests(bench.scratch)
     machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}; medians of {bench.runs} runs of {bench.seconds} s")
-    results = []
+
+    def is_wanted(name: str) -> bool:
+        return not wanted or any(word in name for word in wanted)
+
+    results: list[Result] = []
+
+    def add(found: Iterable[Result]) -> None:
+        for result in found:
+            results.append(result)
+            print(result.told(), flush=True)
+
     with directories.slapd(bench.scratch / "slapd", values) as peer:
         async with directories.prefca(bench.scratch / "instance", values) as prefca:
-            steps = {case.name: partial(bench.compare, case, prefca, peer) for case in CASES}
-            for name, step in steps.items():
-                if not wanted or any(word in name for word in wanted):
-                    results.append(step())
-                    print(results[-1].told(), flush=True)
+            for case in filter(lambda each: is_wanted(each.name), CASES):
+                add([bench.compare(case, prefca, peer)])
+            if is_wanted(SLOW_READERS):
+                request = _message(_search(crl_entries("10m")[0], EVERYTHING, [LISTED]))
+                add(
+                    slow_readers(
+                        SLOW_READERS, request, lambda server: bench.measure(CASES[0], server).rate, prefca, peer
+                    )
+                )
+    if is_wanted(SWAP):
+        instance, request = bench.scratch / "swapped", _message(_search(values[0].entry, EVERYTHING))
+        async with directories.prefca(instance, values, workers=2) as prefca:
+            add(await swap(SWAP, instance, request, values, prefca))
     return results
 
 
@@ -142,10 +167,9 @@ def _compiled(scratch: Path) -> Path:
 
 
 def _write_requests(scratch: Path) -> None:
-    everything = pureldap.LDAPFilter_present("objectClass")
-    _write(scratch / "small", (_search(entry, everything) for entry in small_entries()))
+    _write(scratch / "small", (_search(entry, EVERYTHING) for entry in small_entries()))
     for size in directories.CRL_SIZES:
-        _write(scratch / size, (_search(entry, everything, [LISTED]) for entry in crl_entries(size)))
+        _write(scratch / size, (_search(entry, EVERYTHING, [LISTED]) for entry in crl_entries(size)))
     _write(scratch / "new", _new_searches())
 
 
@@ -172,6 +196,11 @@ def _search(base: str, search_filter: object, attributes: Sequence[str] = ()) ->
         baseObject=base, scope=0, derefAliases=0, filter=search_filter, attributes=attributes
     ).toWire()
     return octets
+
+
+def _message(operation: bytes) -> bytes:
+    """With the message ID 1."""
+    return der.sequence(der.integer(1), operation)
 
 
 def _write(file: Path, searches: Iterable[bytes]) -> None:

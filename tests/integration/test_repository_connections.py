@@ -12,6 +12,7 @@ import pytest
 from ldaptor.protocols import pureldap
 
 from repository.framing import MessageFramer
+from repository.snapshot import START_TLS
 from tests.support.database import Database
 from tests.support.repository import (
     CA,
@@ -111,6 +112,34 @@ def test_what_is_sent_with_the_unbind_is_answered_before_it(server: RepositoryPr
         with socket.create_connection(("127.0.0.1", server.port("ldap")), timeout=20) as connection:
             connection.sendall(b"".join(message(each, number) for number, each in enumerate(asked, 1)))
             assert all_answers(connection) == [1, 2]
+
+
+def test_tls_begins_behind_many_answers(server: RepositoryProcess) -> None:
+    """More than may wait at a time: the server stops reading, and goes on in TLS."""
+    asked = [message(search_request(CA, 0, None, f"x-{number}"), number) for number in range(1, 61)]
+    with server.connect() as client:
+        client.send(b"".join(asked) + message(pureldap.LDAPExtendedRequest(START_TLS), 61))
+        answers = [client.receive() for _ in range(121)]
+        assert [each.message_id for each in answers if each is not None and each.is_result] == list(range(1, 62))
+        client.encrypt()
+        assert client.ask(search_request(CA), 62)[-1].code == 0
+    assert {event["level"] for event in server.events()} == {"info"}
+
+
+@TIMES
+async def test_answers_of_all_sizes_come_in_the_order_of_their_requests(
+    server: RepositoryProcess, writer: asyncpg.Connection, authority: int, times: int
+) -> None:
+    """In one segment, whether they are ready or not."""
+    await publish(writer, authority, [published(CA, LIST, LARGE)])
+    server.event("snapshot_loaded", 2)
+    kinds = [search_request(), search_request(CA), search_request(CA, 0, None, "ou"), search_request("C=FR")]
+    asked = [message(kinds[number % 4], number) for number in range(1, 21)]
+    for _ in range(times):
+        with socket.create_connection(("127.0.0.1", server.port("ldap")), timeout=20) as connection:
+            connection.sendall(b"".join(asked))
+            connection.shutdown(socket.SHUT_WR)
+            assert all_answers(connection) == list(range(1, 21))
 
 
 def test_a_server_without_descriptors_accepts_again_when_there_are_some(server: RepositoryProcess) -> None:

@@ -1,5 +1,7 @@
 """Search and compare on the published directory."""
 
+from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -14,7 +16,10 @@ from repository.messages import (
     AttributeValueAssertion,
     CompareRequest,
     EqualityMatch,
+    ExtensibleMatch,
     Filter,
+    Not,
+    Or,
     Present,
     ResultCode,
     Scope,
@@ -22,10 +27,22 @@ from repository.messages import (
 )
 from repository.search import Limits, Outcome, compare, search
 from repository.snapshot import PublishedObject, build, not_loaded
-from tests.support.repository import CA, CHIYODA, LIST, MINATO, OBJECTS, TOYAMA, published, read_answers
+from tests.support.repository import (
+    CA,
+    CHIYODA,
+    FIRST_PUBLISHED_AT,
+    LIST,
+    MINATO,
+    OBJECTS,
+    PUBLISHED_AT,
+    TOYAMA,
+    published,
+    read_answers,
+)
 
 DIRECTORY = build(OBJECTS)
 ALL = Present("objectClass")
+TIMES = "createTimestamp", "modifyTimestamp"
 POINTS = "OU=CRL Distribution Points,OU=Tokyo-to,O=JPKI,C=JP"
 
 
@@ -48,6 +65,12 @@ def find(
         may_read_restricted=more.get("may_read_restricted", False),
         limits=Limits(more.get("limit", 1000), 10, more.get("clock", lambda: 0)),
     )
+
+
+@pytest.fixture(scope="module")
+def many_entries() -> DIT:
+    """As many as all prefectures have together."""
+    return build([published(f"CN={i},O=JPKI,C=JP", LIST, b"no list") for i in range(2000)])
 
 
 def names(outcome: Outcome) -> list[str]:
@@ -96,7 +119,10 @@ SELECTIONS = {
     "none": (("1.1",), set()),
     "unknown": (("nothing",), set()),
     "binary-of-a-string": (("ou;binary",), set()),
-    "operational": (("+",), {"structuralObjectClass", "subschemaSubentry"}),
+    "operational": (
+        ("+",),
+        {"structuralObjectClass", "subschemaSubentry", "createTimestamp", "modifyTimestamp"},
+    ),
     "operational-by-name": (("subschemasubentry", "ou"), {"subschemaSubentry", "ou"}),
     "none-and-one": (("1.1", "ou"), {"ou"}),
 }
@@ -106,6 +132,24 @@ SELECTIONS = {
 def test_only_what_is_asked_for_is_returned(attributes: tuple[str, ...], expected: set[str]) -> None:
     """RFC 4511, section 4.5.1.8; certificates and lists always as ;binary (RFC 4522, section 5)."""
     assert set(shown(*attributes)) == expected
+
+
+def test_an_entry_tells_when_it_was_published_first_and_last() -> None:
+    """RFC 4512, section 3.4: what nobody published itself is as old and as new as what is below."""
+    day = timedelta(days=1)
+    newer = replace(published(CHIYODA, LIST, b"newer"), published_at=PUBLISHED_AT + day)
+    older = replace(published(MINATO, LIST, b"older"), first_published_at=FIRST_PUBLISHED_AT - day)
+    newest = build([newer, older])
+    times = {
+        base: [shown(*TIMES, base=base, dit=newest)[each] for each in TIMES]
+        for base in (CHIYODA, MINATO, POINTS, "C=JP")
+    }
+    assert times == {
+        CHIYODA: [[b"20140401000000Z"], [b"20140403093000Z"]],
+        MINATO: [[b"20140331000000Z"], [b"20140402093000Z"]],
+        POINTS: [[b"20140331000000Z"], [b"20140403093000Z"]],
+        "C=JP": [[b"20140331000000Z"], [b"20140403093000Z"]],
+    }
 
 
 def test_types_only_leaves_the_values_out() -> None:
@@ -172,6 +216,41 @@ def test_what_the_server_allows_is_a_limit_for_every_client() -> None:
     """Here each entry takes three seconds, and the client would wait."""
     outcome = find("", Scope.WHOLE_SUBTREE, time_limit=99, clock=count(step=3).__next__)
     assert (outcome.result.code, len(outcome.entries)) == (ResultCode.TIME_LIMIT_EXCEEDED, 3)
+
+
+LIST_ASSERTION = b'{ issuer rdnSequence:"C=JP", thisUpdate utcTime:"140401000000Z" }'
+COSTS: dict[str, tuple[Filter, ResultCode]] = {
+    "a-few-values": (Or(tuple(EqualityMatch("cn", b"%d" % i) for i in range(40))), ResultCode.SUCCESS),
+    "many-values": (Or(tuple(EqualityMatch("cn", b"%d" % i) for i in range(99))), ResultCode.ADMIN_LIMIT_EXCEEDED),
+    "many-present": (Not(And((Present("cn"),) * 98)), ResultCode.ADMIN_LIMIT_EXCEEDED),
+    "a-list": (EqualityMatch(LIST, LIST_ASSERTION), ResultCode.SUCCESS),
+    "a-few-lists": (Or((EqualityMatch(LIST, LIST_ASSERTION),) * 4), ResultCode.ADMIN_LIMIT_EXCEEDED),
+    "all-types": (
+        Or((ExtensibleMatch("caseIgnoreMatch", None, b"x", dn_attributes=True),) * 4),
+        ResultCode.ADMIN_LIMIT_EXCEEDED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("search_filter", "code"), COSTS.values(), ids=COSTS)
+def test_a_filter_may_not_be_tried_too_often(many_entries: DIT, search_filter: Filter, code: ResultCode) -> None:
+    """Nobody is answered meanwhile: what costs much is refused where there are many entries, and nowhere else."""
+    outcome = find("", Scope.WHOLE_SUBTREE, search_filter, dit=many_entries, limit=5000)
+    assert outcome.result.code == code
+    assert find(CA, Scope.BASE_OBJECT, search_filter).result.code == ResultCode.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(1, ResultCode.SUCCESS), (60, ResultCode.ADMIN_LIMIT_EXCEEDED)], ids=["one", "many"]
+)
+def test_values_may_not_be_matched_too_often(many_entries: DIT, number: int, code: ResultCode) -> None:
+    """The matched values control has the same bound."""
+    controls = Controls(matched_values=(EqualityMatch("cn", b"x"),) * number)
+    try:
+        found = find("", Scope.WHOLE_SUBTREE, ALL, dit=many_entries, controls=controls, limit=5000).result.code
+    except OperationError as e:
+        found = e.result.code
+    assert found == code
 
 
 def test_an_assertion_decides_whether_there_is_a_search() -> None:
@@ -308,7 +387,7 @@ def test_compare_tells_what_a_search_would(asked: tuple[str, str, bytes], may_re
 
 
 DAMAGED = {
-    "hash": PublishedObject(CA, "cACertificate", b"x", bytes(32), public=True),
+    "hash": replace(published(CA, "cACertificate", b"x"), sha256=bytes(32)),
     "dn": published("JP", "cACertificate", b"x"),
     "root": published("", "cACertificate", b"x"),
     "type": published(CA, "photo", b"x"),
