@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -296,14 +296,10 @@ class MemoryJournal:
         self.full = False
         self._batch: list[Record] = []
 
-    def append(self, record: Record) -> None:
+    def append_lines(self, lines: Iterable[bytes]) -> None:
         """Add to the batch."""
-        self._batch.append(record)
-
-    def append_line(self, line: bytes) -> None:
-        """Add to the batch."""
-        fields = json.loads(line)
-        self._batch.append(Record(**fields | {"at": datetime.fromisoformat(fields["at"])}))
+        for fields in map(json.loads, lines):
+            self._batch.append(Record(**fields | {"at": datetime.fromisoformat(fields["at"])}))
 
     def flush(self) -> None:
         """Keep the batch."""
