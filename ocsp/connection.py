@@ -138,8 +138,10 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain request; hand anything else to aiohttp."""
-        if self._at_rest and self._answer_again(data):
-            return
+        if self._at_rest:
+            question = self._usual_question(data)
+            if question is not None and (self._give_kept(question) or self._ask(question, self._method)):
+                return
         if self._is_asked:
             self._wait(data)
             return
@@ -148,18 +150,16 @@ class Connection(web.RequestHandler):
         if not (data and self._in_step and self._take(data)):
             super().data_received(data)
 
-    def _answer_again(self, data: bytes) -> bool:
-        """Give a kept answer, if only the question differs from the request before: the one hot path."""
-        transport, head = self.transport, self._head
+    def _usual_question(self, data: bytes) -> bytes | None:
+        """The question, if nothing else differs from the request before; of a GET, it is not read yet."""
+        head = self._head
         if self._method == "POST":
-            if not data.startswith(head) or len(data) != self._request_octets:
-                return False
-            question = data[len(head) :]
-        elif data.endswith(head):
-            question = data[: -len(head)]
-        else:
-            return False
-        shortcut = self._shortcut
+            return data[len(head) :] if data.startswith(head) and len(data) == self._request_octets else None
+        return data[: -len(head)] if data.endswith(head) else None
+
+    def _give_kept(self, question: bytes) -> bool:
+        """Give a kept answer, if there is one for this caller: the one hot path."""
+        shortcut, transport = self._shortcut, self.transport
         turn = shortcut.turn
         if not turn.has_begun:
             turn.begin()
@@ -223,7 +223,7 @@ class Connection(web.RequestHandler):
         caller = self._caller
         if caller is None or self._knowledge is not turn.knowledge or turn.now >= self._caller_until:
             caller = self._recognised(transport, turn)
-        self._is_asked = True
+        self._is_asked, self._at_rest = True, False
         self._next_keepalive_close_time = turn.loop_time + STALL_S
         deliver = partial(self._leave, transport)
         shortcut.service.ask(Question(method, question, path, caller, deliver))
@@ -234,7 +234,7 @@ class Connection(web.RequestHandler):
         turn = self._shortcut.turn
         if not turn.has_begun:
             turn.begin()
-        turn.add((transport, reply, who(caller)))
+        turn.add((transport, reply, self._who if caller is self._caller else who(caller)))
         turn.made += 1
         self._is_asked = False
         self._next_keepalive_close_time = turn.loop_time + self._keepalive_timeout

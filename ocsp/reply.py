@@ -20,6 +20,7 @@ REQUEST_TYPE: Final = "application/ocsp-request"
 RESPONSE_TYPE: Final = "application/ocsp-response"
 SERVER: Final = "prefca"
 EVENT: Final = "ocsp_request"
+SUCCESSFUL: Final = OCSPResponseStatus.SUCCESSFUL.label
 
 
 @dataclass(slots=True)  # not frozen, which takes five times as long to make
@@ -31,7 +32,7 @@ class Reply:
     body: bytes
     before_date: bytes  # the head of the HTTP response, until "Date: "
     records: Sequence[tuple[bytes, bytes]]  # for each certificate asked about
-    results: tuple[str, ...] = ()  # and their statuses, if they are told
+    results: Sequence[str] = ()  # and their statuses, if they are told
     answer: Answer | None = None  # what is told
     public: bool = True  # may anybody get it?
     fresh_until: float = 0.0
@@ -55,16 +56,18 @@ def told(answer: Answer, method: str) -> Reply:
     """What a signed answer to a request with `method` becomes, if it leaves before its middle."""
     interval = answer.interval
     size = len(answer.der)
-    results = tuple([_result(single.cert_status) for single in answer.singles])
+    results: list[str] = []
+    records: list[tuple[bytes, bytes]] = []
+    for cert_id, status, _ in answer.singles:
+        result = _result(status)
+        results.append(result)
+        records.append((event(EVENT, result), gift(f"{cert_id.serial_number:016X}", size)))
     return Reply(
         method,
-        OCSPResponseStatus.SUCCESSFUL.label,
+        SUCCESSFUL,
         answer.der,
         _before_date(answer, method, size),
-        [
-            (event(EVENT, result), gift(f"{single.cert_id.serial_number:016X}", size))
-            for single, result in zip(answer.singles, results, strict=True)
-        ],
+        records,
         results,
         answer,
         answer.public,
@@ -95,7 +98,7 @@ def _result(status: CertStatus) -> str:
 def _before_date(answer: Answer, method: str, size: int) -> bytes:
     values = caching.headers(answer, method, answer.interval.this_update)
     if len(values) == 1:
-        return _unchanging_head(values[hdrs.CACHE_CONTROL], size)
+        return _unchanging_head(values["Cache-Control"], size)
     return _head(_headers(values), size)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ocsp.errors import OCSPResponseStatus
@@ -20,6 +21,7 @@ ARCHIVE_CUTOFF: Final = "1.3.6.1.5.5.7.48.1.6"
 GOOD: Final = b"\x80\x00"  # [0] IMPLICIT NULL
 UNKNOWN: Final = b"\x82\x00"  # [2] IMPLICIT NULL
 REVOKED: Final = 0xA1  # [1] IMPLICIT RevokedInfo
+OCTET_STRING: Final = 0x04
 
 ERROR_RESPONSES: Final[Mapping[OCSPResponseStatus, bytes]] = {
     status: der.sequence(der.enumerated(status))
@@ -109,11 +111,19 @@ def response_data(singles: Sequence[SingleResponse], voice: Voice, nonce: bytes 
 
 def assemble(tbs_response_data: bytes, signature: bytes, voice: Voice) -> bytes:
     """The DER of a successful OCSPResponse with a BasicOCSPResponse, which brings the delegate's certificate along."""
-    basic = der.sequence(tbs_response_data, voice.algorithm, der.bit_string(signature), voice.certs)
-    return der.sequence(
-        der.enumerated(OCSPResponseStatus.SUCCESSFUL),
-        der.explicit(0, der.sequence(ID_PKIX_OCSP_BASIC, der.octet_string(basic))),
-    )
+    contents = b"".join((tbs_response_data, voice.algorithm, der.bit_string(signature), voice.certs))
+    return _before_basic_contents(len(contents)) + contents
+
+
+@lru_cache(maxsize=1024)
+def _before_basic_contents(octets: int) -> bytes:
+    """What stands in a successful OCSPResponse in front of the contents of its BasicOCSPResponse, of so many octets."""
+    basic = der.header(der.SEQUENCE, octets)
+    response = der.header(OCTET_STRING, len(basic) + octets) + basic
+    response_bytes = ID_PKIX_OCSP_BASIC + response
+    before = der.header(der.SEQUENCE, len(response_bytes) + octets) + response_bytes
+    before = der.enumerated(OCSPResponseStatus.SUCCESSFUL) + der.header(0xA0, len(before) + octets) + before
+    return der.header(der.SEQUENCE, len(before) + octets) + before
 
 
 def _cert_status(status: CertStatus) -> bytes:

@@ -6,7 +6,7 @@ and only then they leave (R-4-11-2-1). If the records cannot be written, everybo
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 class Journal(Protocol):
     """Where records go."""
 
-    def append_line(self, line: bytes) -> None:
-        """Add a record to the batch."""
+    def append_lines(self, lines: Iterable[bytes]) -> None:
+        """Add records to the batch."""
 
     def flush(self) -> None:
         """Hand the batch to the kernel; raises OSError if it cannot be written."""
@@ -105,12 +105,10 @@ class Turn:
             kept: how many of the replies were made before.
         """
         at = stamp(datetime.fromtimestamp(now, UTC))
-        append = self._journal.append_line
+        lines = [b"".join((at, what, who, given)) for _, reply, who in leaving for what, given in reply.records]
         try:
             self._journal.flush()  # of what could not be written before, so that it does not grow
-            for _, reply, who in leaving:
-                for what, given in reply.records:
-                    append(b"".join((at, what, who, given)))
+            self._journal.append_lines(lines)
             self._journal.flush()
         except OSError:
             _logger.exception("journal_failed")

@@ -12,7 +12,7 @@ from typing import cast
 
 import uvloop
 from cryptography.x509 import ocsp
-from responder import NONCE_OCTETS, Row, Site, show, site
+from responder import NONCE_OCTETS, Row, Site, run_program, show, site
 
 CERTIFICATES = 2000
 CONNECTIONS = 32
@@ -166,4 +166,5 @@ def resident_bytes(parent: int) -> int:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    run_program(main())

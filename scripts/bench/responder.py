@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -68,8 +68,7 @@ class Site:
         with file.open("w") as lines:
             for number in numbers:
                 question = self.question(number, bytes(NONCE_OCTETS) if name == "nonce" else b"")
-                path = "/" + quote(base64.b64encode(question).decode(), safe="")
-                lines.write((path if name == "get" else question.hex()) + "\n")
+                lines.write((path(question) if name == "get" else question.hex()) + "\n")
         return file
 
     @contextlib.asynccontextmanager
@@ -129,6 +128,11 @@ class Site:
             )
 
 
+def path(question: bytes) -> str:
+    """What a GET asks for (RFC 6960, appendix A.1)."""
+    return "/" + quote(base64.b64encode(question).decode(), safe="")
+
+
 @contextlib.asynccontextmanager
 async def site(count: int) -> AsyncIterator[Site]:
     """A fresh installation with `count` residents; this machine is a relying party."""
@@ -139,7 +143,9 @@ async def site(count: int) -> AsyncIterator[Site]:
         prefca(instance, "relying-party", "add", "bench", "--right", "ocsp")
         prefca(instance, "relying-party", "credential", "add", "network", "bench", "127.0.0.0/8")
         settings = load(instance)
-        async with postgres(instance):
+        async with contextlib.AsyncExitStack() as stack:
+            with on_core(LOAD_CORE):  # which PostgreSQL inherits: it is no part of what is measured
+                await stack.enter_async_context(postgres(instance))
             connection = await asyncpg.connect(**connect_arguments(settings, "owner"))
             await connection.execute(
                 "INSERT INTO certificate (serial, generation_id, partition_id, kind, not_before, not_after,"
@@ -153,6 +159,17 @@ async def site(count: int) -> AsyncIterator[Site]:
             certificate = await connection.fetchval("SELECT certificate FROM ca_generation")
             await connection.close()
             yield Site(settings, _issuer(certificate), count, *free_ports(3))
+
+
+@contextlib.contextmanager
+def on_core(core: str) -> Iterator[None]:
+    """Processes that are started in this context stay on a core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(core)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def prefca(instance: Path, *arguments: str) -> None:
@@ -170,6 +187,15 @@ def _issuer(certificate: bytes) -> bytes:
             der.octet_string(hashes.key_hash),
         )
     )
+
+
+def run_program(main: Coroutine[None, None, None]) -> None:
+    """Run it; SIGTERM ends it as Ctrl-C does, so that no server stays behind."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        asyncio.run(main)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def free_ports(number: int) -> Iterator[int]:
@@ -219,6 +245,20 @@ class Load:
     p99_ms: float
     requests: int
     errors: int
+    cpu_us: float = 0.0  # of the server, an answer, if that was looked at: other work on the machine changes it less
+
+
+def weighed(parent: int, run: Callable[[], Load]) -> Load:
+    """A run with the CPU time of a server's workers, the children of `parent`."""
+    before = _cpu_s(parent)
+    load = run()
+    return replace(load, cpu_us=(_cpu_s(parent) - before) / load.requests * 1e6)
+
+
+def _cpu_s(parent: int) -> float:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    fields = [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split() for child in children]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def wrk(  # noqa: PLR0913 - what wrk can be told
