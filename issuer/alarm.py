@@ -8,7 +8,10 @@ from typing import Final
 from issuer.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 
-NAMES: Final = ("database_away", "clock_behind", "late", "expiring", "expired")
+NAMES: Final = (
+    *("database_away", "clock_behind", "late", "expiring", "expired"),
+    *("ocsp_delegate_ending", "no_ocsp_delegate"),  # issuer.delegate
+)
 REMIND_EVERY: Final = timedelta(hours=1)
 
 

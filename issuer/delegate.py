@@ -17,7 +17,8 @@ from issuer.alarm import Alarm
 from issuer.authority import Kind
 from issuer.certification import certify
 from issuer.errors import RefusedError
-from issuer.installation import ActiveKey, Installation, active_key
+from issuer.installation import ActiveKey, Installation
+from issuer.key_use import used_key
 from issuer.keys import CA_KEY_BITS, CAKeys, KeyAlgorithm, delegate_label, open_delegate_keys
 from issuer.profile import ocsp_delegate, serial_number
 from issuer.rows import DelegateRow, new_certificate
@@ -110,7 +111,7 @@ async def create(
     if isinstance(asked, KeyAlgorithm):
         make_passphrase(settings, random_octets)
         asked = new_key(settings, serial, asked)
-    async with active_key(installation) as key:
+    async with used_key(installation, "delegate", lambda: now) as key:
         certificate = certified(key, asked, serial, now)
         partitions = {one.kind: one.partition_id for one in await store.partitions(installation.authority_id)}
     row = new_certificate(certificate, key.generation.generation_id, partitions["operations"], Kind.OCSP)
@@ -142,9 +143,9 @@ def has_keys(settings: Settings, serials: Iterable[int]) -> dict[int, bool]:
         return {serial: _has_key(keys, serial) for serial in serials}
 
 
-def alarms(delegates: Iterable[DelegateRow], generation: int, now: datetime) -> list[Alarm]:
-    """What is wrong with those of the CA's key number `generation`: none is valid, or the last one ends soon."""
-    of_this_key = (one.certificate for one in delegates if one.generation == generation)
+def alarms(delegates: Iterable[DelegateRow], now: datetime) -> list[Alarm]:
+    """What is wrong with those of the key that signs now: none is valid, or the last one ends soon."""
+    of_this_key = (one.certificate for one in delegates if one.is_of_active_key)
     ends = [one.not_after for one in of_this_key if one.revoked is None and one.not_after >= now]
     if not ends:
         return [Alarm("no_ocsp_delegate", "no OCSP delegate is valid; run `prefca ocsp-delegate create`")]

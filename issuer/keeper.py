@@ -19,10 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from issuer import delegate
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
 from issuer.errors import IssuerError
 from issuer.installation import Installation, opened
-from issuer.rows import Publication
+from issuer.rows import DelegateRow, Publication
 from issuer.schedule import Schedule, is_of_the_future
 from settings.load import FILE_NAME, Settings
 
@@ -113,6 +114,7 @@ class Keeper:
         self._batch = batch
         self._look_every_s = settings.scheduler.look_every_s
         self._attempts = _Attempts(settings)
+        self._delegates: list[DelegateRow] | None = None  # as last seen
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
 
     @property
@@ -121,8 +123,10 @@ class Keeper:
         return self.settings.ca.prefecture
 
     def alarms(self) -> list[Alarm]:
-        """Those that stand now."""
-        return alarms(self.schedule, self.sight, self._clock())
+        """Those that stand now, those of the lists first."""
+        now = self._clock()
+        of_delegates = [] if self._delegates is None else delegate.alarms(self._delegates, now)
+        return [*alarms(self.schedule, self.sight, now), *of_delegates]
 
     async def keep(self) -> NoReturn:
         """Publish whenever lists are due; a database that is away is waited for."""
@@ -157,6 +161,7 @@ class Keeper:
                     self.is_runner = True
                     log.info("runner", extra={"ca": self.name, "next": self.schedule.next(self._clock()).isoformat()})
                 in_force = await store.publication_in_force(authority_id)
+                self._delegates = await store.delegates(authority_id)
             failure = self.sight.failure if in_force == self.sight.in_force else None
             self.sight = Sight(self._clock(), in_force=in_force, failure=failure)
             if not self.is_runner or not await self._publish_if_due(in_force):

@@ -79,6 +79,7 @@ class DelegateRow:
     """An OCSP delegate."""
 
     generation: int  # number of the CA's key that signed it
+    is_of_active_key: bool  # which is the one that signs now
     certificate: CertificateRow
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.transaction import Transaction
 
+from issuer import binary_copy
 from issuer.authority import Authority, Kind, Partition
 from issuer.municipality import PREFECTURES
 from issuer.rows import (
@@ -261,12 +262,13 @@ class Store:
     async def delegates(self, authority_id: int) -> list[DelegateRow]:
         """All OCSP delegates, the newest first."""
         rows = await self._connection.fetch(
-            f"{_CERTIFICATE}, g.number FROM certificate c LEFT JOIN revocation r USING (serial)"
+            f"{_CERTIFICATE}, g.number, g.state = 'active' AS active"
+            " FROM certificate c LEFT JOIN revocation r USING (serial)"
             " JOIN ca_generation g ON g.generation_id = c.generation_id"
             " WHERE c.kind = 'ocsp' AND g.authority_id = $1 ORDER BY c.issued_at DESC, c.serial",
             authority_id,
         )
-        return [DelegateRow(row["number"], _certificate(row)) for row in rows]
+        return [DelegateRow(row["number"], row["active"], _certificate(row)) for row in rows]
 
     async def counts(self, authority_id: int, now: datetime) -> tuple[int, int, int]:
         """Residents' certificates: issued, revoked, and valid at `now`."""
@@ -429,11 +431,25 @@ class Store:
 
     async def add_object(self, publication_id: int, position: int, new: NewObject) -> None:
         """One value of a publication; `position` orders the values of one attribute."""
-        await self._connection.execute(
-            "INSERT INTO published_object (publication_id, position, entry_dn, attribute, value, sha256, public,"
-            " partition_id, crl_number, entries) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            *(publication_id, position, new.entry_dn, new.attribute, new.value, sha256(new.value).digest()),
-            *(new.public, new.partition_id, new.crl_number, new.entries),
+        columns = {
+            "publication_id": publication_id.to_bytes(8, "big"),
+            "position": position.to_bytes(4, "big"),
+            "entry_dn": new.entry_dn.encode(),
+            "attribute": new.attribute.encode(),
+            "value": new.value,
+            "sha256": sha256(new.value).digest(),
+            "public": new.public.to_bytes(1, "big"),
+            "partition_id": None if new.partition_id is None else new.partition_id.to_bytes(4, "big"),
+            "crl_number": None if new.crl_number is None else new.crl_number.to_bytes(8, "big"),
+            "entries": None if new.entries is None else new.entries.to_bytes(4, "big"),
+        }
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for piece in binary_copy.row(*columns.values()):
+                yield piece
+
+        await self._connection.copy_to_table(
+            "published_object", source=pieces(), columns=list(columns), format="binary"
         )
 
     async def published_lists(self, publication_id: int) -> list[PublishedList]:

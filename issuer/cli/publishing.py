@@ -83,9 +83,7 @@ async def _alarms(settings: Settings) -> list[Alarm]:
 async def _standing(installation: Installation, in_force: Publication | None) -> list[Alarm]:
     store, authority_id, moment = installation.store, installation.authority_id, now()
     of_lists = alarms(Schedule.of(installation.settings), Sight(moment, in_force=in_force), moment)
-    generation = await store.active_generation(authority_id)
-    number = 0 if generation is None else generation.number
-    return [*of_lists, *delegate.alarms(await store.delegates(authority_id), number, moment)]
+    return [*of_lists, *delegate.alarms(await store.delegates(authority_id), moment)]
 
 
 async def _status(settings: Settings) -> _Report:

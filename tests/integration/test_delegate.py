@@ -205,9 +205,9 @@ def test_the_key_of_a_request_has_its_algorithm(shared_instance: Path, tmp_path:
     assert "leave one of them out" in ended.complaint
 
 
-def recorded(ends: datetime, *, generation: int = 1, revoked: Revoked | None = None) -> DelegateRow:
+def recorded(ends: datetime, *, is_of_active_key: bool = True, revoked: Revoked | None = None) -> DelegateRow:
     """A delegate that ends then."""
-    return DelegateRow(generation, CertificateRow(1, 1, Kind.OCSP, ends, b"", revoked))
+    return DelegateRow(1, is_of_active_key, CertificateRow(1, 1, Kind.OCSP, ends, b"", revoked))
 
 
 SOON, LATER = NOW + RENEW_BEFORE - timedelta(seconds=1), NOW + RENEW_BEFORE
@@ -221,7 +221,7 @@ REVOKED = Revoked(NOW, CRLReason.SUPERSEDED)
         ([recorded(SOON), recorded(LATER)], []),
         ([recorded(SOON)], ["ocsp_delegate_ending"]),
         ([recorded(SOON), recorded(LATER, revoked=REVOKED)], ["ocsp_delegate_ending"]),
-        ([recorded(SOON), recorded(LATER, generation=2)], ["ocsp_delegate_ending"]),
+        ([recorded(SOON), recorded(LATER, is_of_active_key=False)], ["ocsp_delegate_ending"]),
         ([recorded(NOW - timedelta(seconds=1))], ["no_ocsp_delegate"]),
         ([recorded(LATER, revoked=REVOKED)], ["no_ocsp_delegate"]),
         ([], ["no_ocsp_delegate"]),
@@ -230,7 +230,7 @@ REVOKED = Revoked(NOW, CRLReason.SUPERSEDED)
 )
 def test_operators_are_reminded_a_month_before(delegates: list[DelegateRow], names: list[str]) -> None:
     """That time is left for a ceremony; only a delegate of the CA's present key counts."""
-    found = alarms(delegates, 1, NOW)
+    found = alarms(delegates, NOW)
     assert [alarm.name for alarm in found] == names
     assert all("`prefca ocsp-delegate create`" in alarm.message for alarm in found)
 
