@@ -1,13 +1,30 @@
-"""What a worker is told of itself, and which addresses a server can have."""
+"""Workers and their parent: addresses, starting, stopping."""
 
 import argparse
+import asyncio
+import os
+import signal
 import socket
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+import settings.workers
 from settings.sections import Endpoint
-from settings.workers import CannotListenError, Place, address_of, bind, count
+from settings.workers import (
+    CannotListenError,
+    Place,
+    Sockets,
+    Workers,
+    WorkerState,
+    address_of,
+    bind,
+    bound,
+    count,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +66,61 @@ def test_an_address_where_somebody_listens_is_not_shared() -> None:
         one.listen()
         with pytest.raises(CannotListenError, match=r"address already in use.*`repository\.listen`"):
             bind("repository", "listen", Endpoint(*one.getsockname()), count=2)
+
+
+WORKER = """
+import asyncio, signal, sys
+from settings.workers import WORKER_OPTION, Place, answer_parent
+
+place = Place.parse(sys.argv[sys.argv.index(WORKER_OPTION) + 1])
+with open(sys.argv[1], "a") as starts:
+    starts.write(f"{place.number}\\n")
+if sys.argv[2] == "cannot":
+    sys.exit(7)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[2] == "stubborn" else signal.SIG_DFL)
+asyncio.run(answer_parent(place.control, lambda: {"number": place.number}))
+"""
+
+
+@pytest.fixture
+def starts(tmp_path: Path) -> Path:
+    """Where workers write that they were started."""
+    return tmp_path / "starts"
+
+
+def workers(starts: Path, kind: str, sockets: Sequence[Sockets] = ({}, {}, {})) -> Workers:
+    """A parent of small workers."""
+    return Workers((sys.executable, "-c", WORKER, str(starts), kind), sockets)
+
+
+def stop() -> None:
+    """As an operator does; to be called once the parent listens to that."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_what_keeps_one_worker_from_starting_is_said_once(starts: Path) -> None:
+    """The first starts alone; its exit status is that of the program."""
+    assert await workers(starts, "cannot").run(lambda: None) == 7
+    assert await asyncio.to_thread(starts.read_text) == "0\n"
+
+
+async def test_all_workers_are_asked_and_stopped(starts: Path) -> None:
+    """Each tells its own state, and SIGTERM ends the program with success."""
+    asked: list[asyncio.Task[dict[int, WorkerState]]] = []
+    parent = workers(starts, "ordinary")
+
+    def when_ready() -> None:
+        asked.append(asyncio.ensure_future(parent.states()))
+        asked[0].add_done_callback(lambda _: stop())
+
+    assert await parent.run(when_ready) == 0
+    assert asked[0].result() == {number: WorkerState(1, {"number": number}) for number in range(3)}
+
+
+async def test_a_worker_that_does_not_stop_is_killed(starts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left behind, and nobody can connect any more."""
+    monkeypatch.setattr(settings.workers, "STOP_TIMEOUT_S", 0.1)
+    with bound("ocsp", {"listen": Endpoint("127.0.0.1", 0)}, 2) as sockets:
+        one = sockets[0]["listen"]
+        assert await workers(starts, "stubborn", sockets).run(stop) == 0
+        assert one.fileno() == -1
