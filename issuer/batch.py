@@ -229,20 +229,19 @@ async def _lists(
                 value = await asyncio.to_thread(make, order, record)
             except LintError as e:
                 raise LintError(f"the list of {partition.code or partition.kind}: {e}") from e
-            yield _Made(partition, order.crl_number, record.count, value)
+            del order  # its entries are in the value now, and there may be millions
+            yield _Made(partition, numbers[partition.partition_id], record.count, value)
     finally:
         reading.cancel()
-        await asyncio.wait([reading])  # the connection is free again
+        await asyncio.gather(reading, return_exceptions=True)  # the connection is free again
 
 
 async def _record(plan: _Plan, reader: Store, partition: PartitionRow, entries: Entries) -> ListRecord:
-    certificate = None
-    if entries.last is not None:
-        found = await reader.certificates(plan.installation.authority_id, [entries.last])
-        certificate = found[entries.last].der
+    serials = [] if entries.last is None else [entries.last]
+    found = await reader.certificates(plan.installation.authority_id, serials)
     return ListRecord(
         entries.count,
-        certificate,
+        found[serials[0]].der if found else None,
         plan.numbers_before.get(partition.partition_id, 0),
         plan.covered,
         entries.left_out_expiry,

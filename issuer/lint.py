@@ -114,8 +114,8 @@ def check_order(order: ListOrder, record: ListRecord) -> None:
     _require(order.crl_number > record.number_before, f"CRLNumber {order.crl_number} is not above the one before it")
     _check_dates(order.window, record.published)
     _check_left_out(record)
-    if record.certificate is not None:
-        _check_point(order.idp, x509.load_der_x509_certificate(record.certificate), found.last)
+    if found.count > 0:
+        _check_point(order.idp, record.certificate, found.last)
 
 
 def _check_dates(window: UpdateWindow, published: Covered | None) -> None:
@@ -138,8 +138,11 @@ def _check_left_out(record: ListRecord) -> None:
     )
 
 
-def _check_point(idp: bytes, certificate: x509.Certificate, serial: int) -> None:
+def _check_point(idp: bytes, octets: bytes | None, serial: int) -> None:
     """A certificate on the list must find the list: RFC 5280, sections 5.2.5 and 6.3.3 (b)."""
+    if octets is None:
+        raise LintError(f"entry {serial:016X} is of no certificate of this CA")
+    certificate = x509.load_der_x509_certificate(octets)
     name = f"the certificate of entry {serial:016X}"
     _require(certificate.serial_number == serial, f"{name} has another serial number")
     point, scope = der.elements(der.contents(idp))

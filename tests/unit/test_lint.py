@@ -313,6 +313,7 @@ def test_a_list_in_order_may_be_signed(order: ListOrder, record: ListRecord) -> 
         (replace(LIST, idp=idp(KIYOSE, Scope.CA)), RECORD, "not of the kind"),
         (LIST, replace(RECORD, certificate=certificate_of(Kind.SELF_SIGNED)), "not of the kind"),
         (replace(LIST, entries=ENTRIES[:2]), replace(RECORD, count=2), "another serial number"),
+        (LIST, replace(RECORD, certificate=None), f"entry {SERIAL:016X} is of no certificate of this CA"),
     ],
     ids=[
         "an entry without reason",
@@ -331,6 +332,7 @@ def test_a_list_in_order_may_be_signed(order: ListOrder, record: ListRecord) -> 
         "a resident on an ARL",
         "the CA on the list of residents",
         "the certificate of another entry",
+        "no certificate of the last entry",
     ],
 )
 def test_a_list_that_would_be_wrong_is_not_signed(order: ListOrder, record: ListRecord, finding: str) -> None:
