@@ -101,7 +101,7 @@ async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> Asy
         NotNowError: the database or a clerk is gone; likewise.
     """
     await desk.installation.store.expect_many_lookups()
-    register = _Register(desk)
+    ledger = _Ledger(desk)
     underway: deque[_Underway] = deque()
     try:
         async with aclosing(_batches(desk, enumerate(lines, after + 1))) as batches:
@@ -109,10 +109,10 @@ async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> Asy
                 while underway and (
                     len(underway) >= desk.clerks.batches or any(batch.has_to_wait_for(u.batch) for u in underway)
                 ):
-                    yield await register.finish(underway.popleft())
-                underway.append(await register.start(batch))
+                    yield await ledger.finish(underway.popleft())
+                underway.append(await ledger.start(batch))
         while underway:
-            yield await register.finish(underway.popleft())
+            yield await ledger.finish(underway.popleft())
     finally:
         await _drop([u.certificates for u in underway])
 
@@ -180,7 +180,7 @@ class _OvertakenError(Exception):
     """Something was recorded since the decision that changes it."""
 
 
-class _Register:
+class _Ledger:
     """Decides on batches and records them, for one run."""
 
     def __init__(self, desk: Desk) -> None:

@@ -153,6 +153,29 @@ async def test_a_certificate_revoked_meanwhile_is_not_renewed(ca: FoundedCA) -> 
     assert codes(outcomes) == ["nothing-to-renew"]
 
 
+@pytest.mark.req("R-7-1-1")
+async def test_a_serial_number_that_exists_is_drawn_again(ca: FoundedCA) -> None:
+    """However improbable."""
+    draws = iter([b"\x01" * 8, b"\x01" * 8, b"\x02" * 8])
+    desk = await open_desk(ca.installation, ca.key, lambda: NOW, lambda _: next(draws))
+    issued = [outcome for line in (notice_line(1), notice_line(2)) async for (outcome,) in register(desk, [line])]
+    assert [outcome.serial & 0xFF for outcome in issued if isinstance(outcome, Issued)] == [1, 2]
+
+
+@pytest.mark.req("R-4-2-1")
+def test_a_line_without_end_is_refused_and_stops_nobody_else(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """Whatever its length; the lines are numbered as in the file."""
+    notices, results = tmp_path / "notices.jsonl", tmp_path / "results.jsonl"
+    notices.write_bytes(notice_line(1) + b"x" * 5_000_000 + b"\n\n" + notice_line(2).rstrip())
+    assert prefca("issue", notices, "--results", results).status == 3
+    outcomes = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(outcome["line"], outcome.get("code")) for outcome in outcomes] == [
+        (1, None),
+        (2, "line-too-long"),
+        (4, None),
+    ]
+
+
 @pytest.mark.req("R-4-2-1")
 async def test_after_a_clerk_died_the_run_is_repeated(ca: FoundedCA, processes: ClerkProcesses) -> None:
     """What was reported stays; nothing is there twice."""
