@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -63,7 +63,7 @@ class Employment:
     """What a clerk in another process works with."""
 
     settings: Settings
-    secret: str  # that opens the key
+    secret: str = field(repr=False)  # that opens the key; it travels in a pipe, never in arguments or environment
     key_reference: str
     authority: Authority
     certificate: bytes  # the CA's own, DER
@@ -104,6 +104,7 @@ class ClerkProcesses:
     def __init__(self, processes: Sequence["_ClerkProcess"]) -> None:
         self._processes = processes
         self.batches = 2 * len(processes)  # one in work, one that waits for it
+        self.signatures = 0  # that they made
 
     async def read(self, lines: Sequence[Line], now: datetime) -> list[Unreadable | Application]:
         """See `Clerk.read`."""
@@ -113,6 +114,7 @@ class ClerkProcesses:
     async def certify(self, orders: Sequence[Order], now: datetime) -> list[bytes]:
         """See `Clerk.certify`."""
         made: list[bytes] = await self._ask(CertifyRequest(orders, now))
+        self.signatures += len(made)
         return made
 
     async def _ask(self, request: ReadRequest | CertifyRequest) -> Any:  # noqa: ANN401 - whatever the method returns

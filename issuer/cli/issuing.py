@@ -16,7 +16,8 @@ from issuer.cli.output import json_option, print_json
 from issuer.cli.pace import Pace
 from issuer.cli.results import Done, Results, open_results
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
-from issuer.installation import ActiveKey, Installation, active_key, opened
+from issuer.installation import ActiveKey, Installation, opened
+from issuer.key_use import UsedKey, used_key
 from issuer.keys import secret_of
 from issuer.notice import MAX_LINE_BYTES
 from issuer.registration import Issued, Refused, open_desk, register
@@ -65,7 +66,7 @@ def issue(context: click.Context, notices: BinaryIO, results: Path | None, proce
 async def _issue(settings: Settings, notices: BinaryIO, file: Path, processes: int) -> Done:
     async with opened(settings) as installation:
         secret = secret_of(settings)
-        async with active_key(installation, secret) as key:
+        async with used_key(installation, "certificates", now, secret) as key:
             # Only now: a run that cannot begin leaves what the last one wrote.
             with open_results(file, notices, key.generation.certificate) as results:
                 employment = _employment(installation, key, secret)
@@ -75,7 +76,7 @@ async def _issue(settings: Settings, notices: BinaryIO, file: Path, processes: i
 
 async def _issue_rest(
     installation: Installation,
-    key: ActiveKey,
+    key: UsedKey,
     notices: BinaryIO,
     results: Results,
     staff: tuple[Employment, int],
@@ -84,7 +85,7 @@ async def _issue_rest(
     total = _count_lines(notices)
     lines = islice(_lines(notices), done, None)
     first = list(islice(lines, BULK_LINES + 1))
-    async with _clerks(*staff, is_bulk=len(first) > BULK_LINES) as clerks:
+    async with _clerks(key, *staff, is_bulk=len(first) > BULK_LINES) as clerks:
         desk = await open_desk(installation, key, now, secrets.token_bytes, clerks)
         with Pace(total, done, time.monotonic) as pace:
             async for outcomes in register(desk, chain(first, lines), after=done):
@@ -102,12 +103,17 @@ def _employment(installation: Installation, key: ActiveKey, secret: str) -> Empl
 
 
 @asynccontextmanager
-async def _clerks(employment: Employment, processes: int, *, is_bulk: bool) -> AsyncIterator[Clerks | None]:
+async def _clerks(
+    key: UsedKey, employment: Employment, processes: int, *, is_bulk: bool
+) -> AsyncIterator[Clerks | None]:
     if not is_bulk:
         yield None
         return
     async with clerk_processes(employment, processes) as clerks:
-        yield clerks
+        try:
+            yield clerks
+        finally:
+            key.signer.signatures += clerks.signatures
 
 
 def _count_lines(stream: BinaryIO) -> int | None:

@@ -22,7 +22,8 @@ from issuer.cli.output import progress
 from issuer.cli.parties import AGREEMENT, bind_name, register
 from issuer.cli.root import each, now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import ActiveKey, Installation, active_key, configured_authority, opened, require_database
+from issuer.installation import ActiveKey, Installation, configured_authority, opened, require_database
+from issuer.key_use import used_key
 from issuer.municipality import municipalities_of
 from issuer.registration import Issued, open_desk
 from issuer.registration import register as register_residents
@@ -80,7 +81,7 @@ async def _sample(settings: Settings, directory: Path, count: int) -> None:
         raise RefusedError("samples are for the test hierarchy only")
     require_database(settings)
     notices = _notices(settings, directory, count)
-    async with opened(settings) as installation, active_key(installation) as key:
+    async with opened(settings) as installation, used_key(installation, "sample", now) as key:
         desk = await open_desk(installation, key, now, secrets.token_bytes)
         with notices.open("rb") as lines:
             outcomes = [outcome async for batch_ in register_residents(desk, lines) for outcome in batch_]

@@ -14,7 +14,8 @@ from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.publishing import dates, list_row
 from issuer.cli.root import each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import active_key, opened, require_database
+from issuer.installation import opened, require_database
+from issuer.key_use import used_key
 from issuer.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 from settings.load import Settings
@@ -70,7 +71,7 @@ async def _publish(settings: Settings, *, is_at_once: bool) -> batch.Published |
         cut_off = moment if is_at_once else schedule.due(in_force, moment)
         if in_force is not None and cut_off is None and not is_of_the_future(in_force, moment):
             return NothingDue(in_force, schedule.next(moment))
-        async with active_key(installation) as key:  # lists of the future: the batch says what is wrong
+        async with used_key(installation, "lists", now) as key:  # lists of the future: the batch says what is wrong
             return await batch.run(installation, key, moment, cut_off=cut_off, next_publish=schedule.next(moment))
 
 
@@ -132,7 +133,7 @@ def _rehearse(context: click.Context, settings: Settings, asked: _Asked) -> None
 async def _rehearsal(settings: Settings, asked: _Asked) -> batch.Rehearsal:
     moment = now()
     schedule = Schedule.of(settings)
-    async with opened(settings) as installation, active_key(installation) as key:
+    async with opened(settings) as installation, used_key(installation, "rehearsal", now) as key:
         in_force = await installation.store.publication_in_force(installation.authority_id)
         cut_off = None if asked.is_at_once else schedule.due(in_force, moment)
         made = await batch.rehearse(installation, key, moment, cut_off=cut_off, next_publish=schedule.next(moment))

@@ -11,7 +11,8 @@ from issuer.authority import Authority
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import each, for_scripts, now, run, settings_of, target_of
 from issuer.configuration import Choices, add_ca, check_choices, write_configuration
-from issuer.installation import active_key, configured_authority, connected, database, opened, origin
+from issuer.installation import configured_authority, connected, database, opened, origin
+from issuer.key_use import used_key
 from issuer.keys import open_keys
 from issuer.migrate import migrate
 from issuer.municipality import PREFECTURES
@@ -110,7 +111,7 @@ async def _found(settings: Settings) -> Authority:
             keys.close()
     async with opened(settings) as installation:
         if await installation.store.publication_in_force(installation.authority_id) is None:
-            async with active_key(installation) as key:
+            async with used_key(installation, "lists", now) as key:
                 moment = now()
                 await batch.run(installation, key, moment, next_publish=Schedule.of(settings).next(moment))
     return authority
