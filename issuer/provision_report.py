@@ -25,6 +25,9 @@ PROVIDED: Final[Mapping[tuple[str, str, str], str]] = {
 }
 METHODS: Final = tuple(dict.fromkeys(PROVIDED.values()))
 ANONYMOUS: Final = "（取決めのない者）"
+HEADINGS: Final = ("提供先", "提供年月", "提供件数", "提供方法")
+NOT_COMPLETE: Final = "この報告書は、集計が完了していない期間を含みます。"
+COLORS: Final[Mapping[str, str]] = {"OCSP": "#2b6cb0", "CRL": "#2f855a", "ARL": "#b7791f"}  # of the chart's bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Provision:
     method: str
     items: int
     octets: int
+
+    @property
+    def name(self) -> str:
+        """As it is published."""
+        return self.description or self.recipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,16 @@ class ProvisionReport:
         for provision in self.provisions:
             items[provision.method] += provision.items
         return {method: items[method] for method in METHODS}
+
+
+def title(report: ProvisionReport) -> str:
+    """For a document's head."""
+    return f"失効情報等の提供状況（{report.month:%Y年%-m月}）"
+
+
+def made(report: ProvisionReport) -> str:
+    """For its foot: when it was made."""
+    return f"作成：{report.made_at.astimezone(JST):%Y年%-m月%-d日 %H:%M}"
 
 
 def month_after(month: date) -> date:
@@ -124,7 +142,7 @@ def as_json(report: ProvisionReport) -> str:
 def as_html(report: ProvisionReport) -> str:
     """For publication: a page in Japanese that needs nothing else."""
     rows = "".join(
-        f"<tr><td>{html.escape(one.description or one.recipient)}</td><td>{report.month:%Y年%-m月}</td>"
+        f"<tr><td>{html.escape(one.name)}</td><td>{report.month:%Y年%-m月}</td>"
         f"<td class=n>{one.items:,}</td><td>{one.method}</td></tr>\n"
         for one in report.provisions
     )
@@ -132,15 +150,17 @@ def as_html(report: ProvisionReport) -> str:
         f"<tr><th>合計</th><td></td><td class=n>{items:,}</td><td>{method}</td></tr>\n"
         for method, items in report.totals().items()
     )
-    note = "" if report.is_complete else "<p class=note>この報告書は、集計が完了していない期間を含みます。</p>\n"
+    note = "" if report.is_complete else f"<p class=note>{NOT_COMPLETE}</p>\n"
     return _PAGE.format(
-        month=f"{report.month:%Y年%-m月}",
+        title=title(report),
         prefectures=html.escape("・".join(report.prefectures)),
         note=note,
+        headings="".join(f"<th>{heading}</th>" for heading in HEADINGS),
         rows=rows,
         sums=sums,
         chart=_chart(report.provisions),
-        made_at=f"{report.made_at.astimezone(JST):%Y年%-m月%-d日 %H:%M}",
+        colors=" ".join(f".{method} {{ fill: {color} }}" for method, color in COLORS.items()),
+        made=made(report),
     )
 
 
@@ -151,7 +171,7 @@ def _chart(provided: Sequence[Provision]) -> str:
     most = max(one.items for one in provided)
     widths = [max(1, round(400 * one.items / most)) for one in provided]
     bars = "".join(
-        f'<text x="0" y="{28 * at + 18}">{html.escape((one.description or one.recipient)[:20])} {one.method}</text>'
+        f'<text x="0" y="{28 * at + 18}">{html.escape(one.name[:20])} {one.method}</text>'
         f'<rect x="330" y="{28 * at + 4}" width="{width}" height="18" class="{one.method}"/>'
         f'<text x="{338 + width}" y="{28 * at + 18}">{one.items:,}</text>'
         for at, (one, width) in enumerate(zip(provided, widths, strict=True))
@@ -167,20 +187,20 @@ def _no_formula(cell: object) -> object:
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="ja">
 <meta charset="utf-8">
-<title>失効情報等の提供状況 {month}</title>
+<title>{title}</title>
 <style>
 body {{ font-family: "Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", sans-serif; max-width: 54em; margin: 2em auto }}
 table {{ border-collapse: collapse; width: 100% }}
 td, th {{ border: 1px solid #999; padding: .3em .6em; text-align: left }}
 .n {{ text-align: right }} .note {{ color: #a00 }} svg {{ width: 100%; font-size: 13px; margin-top: 1.5em }}
-.OCSP {{ fill: #2b6cb0 }} .CRL {{ fill: #2f855a }} .ARL {{ fill: #b7791f }}
+{colors}
 </style>
-<h1>失効情報等の提供状況（{month}）</h1>
+<h1>{title}</h1>
 <p>{prefectures}</p>
 {note}<table>
-<tr><th>提供先</th><th>提供年月</th><th>提供件数</th><th>提供方法</th></tr>
+<tr>{headings}</tr>
 {rows}{sums}</table>
 {chart}
-<p>作成：{made_at}</p>
+<p>{made}</p>
 </html>
 """

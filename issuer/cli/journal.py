@@ -2,52 +2,26 @@
 
 import asyncio
 import base64
-import contextlib
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 
 from issuer import collection, journal_media, proof
+from issuer.cli.journal_desk import DAY, MONTH, days, desk_of
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
-from issuer.collection import Collected, Places
+from issuer.collection import Collected
 from issuer.errors import RefusedError
-from issuer.installation import connected, database, origin, require_database
-from issuer.journal_store import JournalStore, SegmentRow
+from issuer.journal_store import SegmentRow
 from issuer.municipality import PREFECTURES
-from issuer.party_store import PartyStore
 from issuer.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
-from issuer.store import Store
 from journal.reading import TamperedError, read_segment
 from journal.seal import spki
-from pkix.validity import JST
 from settings.load import Settings
-
-DAY = click.DateTime(["%Y-%m-%d"])
-MONTH = click.DateTime(["%Y-%m"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Desk:
-    journals: JournalStore
-    operations: Store
-    parties: PartyStore
-    places: Places
-
-
-@contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[_Desk]:
-    require_database(settings)
-    section = settings.journal
-    places = Places(*map(settings.path, (section.directory, section.key_directory, section.archive)))
-    async with database(settings), connected(settings) as connection:
-        yield _Desk(JournalStore(connection), Store(connection, origin()), PartyStore(connection), places)
 
 
 @click.group()
@@ -78,7 +52,7 @@ def collect_command(context: click.Context, as_json: bool) -> None:
 
 async def collect(settings: Settings) -> tuple[Collected, int | None]:
     """Collect everything that is sealed, and sign a root over it."""
-    async with _opened(settings) as desk:
+    async with desk_of(settings) as desk:
         collected = await collection.collect(desk.journals, desk.operations, desk.places, now())
         root = await proof.make_root(desk.journals, desk.operations, collection.issuer_key(desk.places), now())
         return collected, root
@@ -93,8 +67,8 @@ def list_command(context: click.Context, begin: datetime | None, end: datetime |
     """List the segments in the archive."""
 
     async def segments(settings: Settings) -> list[SegmentRow]:
-        async with _opened(settings) as desk:
-            return await desk.journals.segments(*_days(begin, end))
+        async with desk_of(settings) as desk:
+            return await desk.journals.segments(*days(begin, end))
 
     rows = [
         {
@@ -124,9 +98,9 @@ def verify_command(context: click.Context, begin: datetime | None, end: datetime
     """Prove that no record was changed, removed, inserted or reordered; name the first bad place of each segment.
 
     Checked are chains, signatures, archive files, roots, and what waits to be collected. Exit status 3 if anything is
-    wrong. A clock that was set back is told, but may have had to be.
+    wrong. Told without that are a clock that was set back, which may have had to be, and what the auditor deleted.
     """
-    checked, findings, notes = run(_verify(settings_of(context), *_days(begin, end)))
+    checked, findings, notes = run(_verify(settings_of(context), *days(begin, end)))
     if as_json:
         print_json({"segments": checked, "findings": findings, "notes": notes})
     else:
@@ -138,7 +112,7 @@ def verify_command(context: click.Context, begin: datetime | None, end: datetime
 
 
 async def _verify(settings: Settings, begin: datetime | None, end: datetime | None) -> tuple[int, list[str], list[str]]:
-    async with _opened(settings) as desk:
+    async with desk_of(settings) as desk:
         streams = await desk.journals.streams()
         segments = await desk.journals.segments()
         findings = await proof.check_roots(desk.journals, streams.get(collection.STREAM))
@@ -146,7 +120,12 @@ async def _verify(settings: Settings, begin: datetime | None, end: datetime | No
             findings += proof.check_chain(list(rows))
         wanted = [one for one in segments if _overlaps(one, begin, end)]
         notes: list[str] = []
+        deletions = await desk.audits.deletions()
         for one in wanted:
+            deletion = deletions.get((one.stream, one.number))
+            if deletion is not None:
+                notes.append(f"{one.file}: deleted {deletion.deleted_at:%Y-%m-%d} by {deletion.origin}")
+                continue
             checked = await asyncio.to_thread(proof.check_archived, desk.places.archive, one, streams[one.stream])
             findings += [checked.finding] if checked.finding else []
             notes += checked.notes
@@ -181,25 +160,39 @@ def prove_command(context: click.Context, stream: str, segment: int, record: int
     """
 
     async def work(settings: Settings) -> dict[str, object]:
-        async with _opened(settings) as desk:
+        async with desk_of(settings) as desk:
+            if (stream, segment) in await desk.audits.deletions():
+                raise RefusedError(f"segment {segment} of {stream} was deleted here; look for it on exported media")
             return await proof.prove(desk.journals, desk.places.archive, stream, segment, record)
 
     click.echo(json.dumps(run(work(settings_of(context))), ensure_ascii=False, indent=1))
 
 
 @journal.command("export")
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", type=click.Path(file_okay=False, resolve_path=True, path_type=Path))
 @click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: all]")
 @click.option("--to", "end", type=DAY, help="Last day, in Japan.")
 @click.pass_context
 def export_command(context: click.Context, directory: Path, begin: datetime | None, end: datetime | None) -> None:
-    """Copy the archive, with what proves it, to external media (R-4-11-6, R-4-12-2-4); `check` reads it years later."""
+    """Copy the archive, with what proves it, to external media (R-4-11-6, R-4-12-2-4); `check` reads it years later.
+
+    Segments that the auditor deleted here stay named there, if they are on these media already.
+    """
 
     async def work(settings: Settings) -> int:
-        async with _opened(settings) as desk:
-            segments = await desk.journals.segments(*_days(begin, end))
+        async with desk_of(settings) as desk:
+            deleted = await desk.audits.deletions()
+            segments = [
+                one
+                for one in await desk.journals.segments(*days(begin, end))
+                if (one.stream, one.number) not in deleted or (directory / one.file).exists()
+            ]
             keys, roots = await desk.journals.streams(), await desk.journals.roots()
             await asyncio.to_thread(journal_media.write, directory, desk.places.archive, segments, keys, roots)
+            async with desk.operations.transaction():
+                await desk.audits.add_exports(segments, str(directory), now())
+                about = f"{len(segments)} segments to {directory}"
+                await desk.operations.record("journal_exported", now(), about)
             return len(segments)
 
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -227,7 +220,7 @@ def key_command(context: click.Context) -> None:
     """Print the public key that signs roots, for those who check proofs: base64 of its SubjectPublicKeyInfo."""
 
     async def work(settings: Settings) -> bytes:
-        async with _opened(settings) as desk:
+        async with desk_of(settings) as desk:
             return spki(collection.issuer_key(desk.places))
 
     click.echo(base64.b64encode(run(work(settings_of(context)))).decode())
@@ -241,23 +234,33 @@ def report() -> None:
 @report.command("provision")
 @click.option("--month", type=MONTH, required=True, help="Year and month in Japan, such as 2026-10.")
 @click.option(
-    "--format", "form", type=click.Choice(["csv", "json", "html"]), default="csv", show_default=True, help="The form."
+    "--format",
+    "form",
+    type=click.Choice(["csv", "json", "html", "pdf"]),
+    default="csv",
+    show_default=True,
+    help="The form.",
 )
-@click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-", help="A file.")
+@click.option("-o", "--output", type=click.File("wb"), default="-", help="A file.")
 @click.pass_context
-def provision_command(context: click.Context, month: datetime, form: str, output: TextIO) -> None:
+def provision_command(context: click.Context, month: datetime, form: str, output: BinaryIO) -> None:
     """提供状況報告書: how many items each relying party was given in a month, and how (R-4-5-1).
 
     Counted is what `prefca journal collect` has collected; the report says whether that is all of the month.
     """
     made = run(_provision(settings_of(context), month.date()))
-    output.write({"csv": as_csv, "json": as_json, "html": as_html}[form](made))
+    if form == "pdf":
+        from issuer.provision_pdf import as_pdf  # slow: no other command should pay for it
+
+        output.write(as_pdf(made))
+    else:
+        output.write({"csv": as_csv, "json": as_json, "html": as_html}[form](made).encode())
     if not made.is_complete:
         click.echo("prefca: the month is not over, or not all of its journals are collected yet", err=True)
 
 
 async def _provision(settings: Settings, month: date) -> ProvisionReport:
-    async with _opened(settings) as desk:
+    async with desk_of(settings) as desk:
         usage = await desk.journals.usage(month, month_after(month))
         parties = await desk.parties.relying_parties()
         return ProvisionReport(
@@ -267,14 +270,6 @@ async def _provision(settings: Settings, month: date) -> ProvisionReport:
             complete_until=await desk.journals.complete_until(),
             provisions=provisions(usage, {party.name: party.description for party in parties}),
         )
-
-
-def _days(begin: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """From the beginning of one day in Japan to the end of another."""
-    return (
-        None if begin is None else begin.replace(tzinfo=JST),
-        None if end is None else end.replace(tzinfo=JST) + timedelta(days=1),
-    )
 
 
 COMMANDS = (journal, report)

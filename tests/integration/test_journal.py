@@ -19,6 +19,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import zstandard
+from pypdf import PdfReader
 
 from issuer import collector
 from issuer.alarm import Alarm, Channel
@@ -272,6 +273,9 @@ class TestProvisionReport:
         assert "<h1>失効情報等の提供状況（2026年10月）</h1>" in page.read_text()
         assert "<td class=n>68</td><td>OCSP</td>" in page.read_text()
         assert page.read_text().count("<rect") == 4
+        document = tmp_path / "report.pdf"
+        assert prefca("report", "provision", "--month", "2026-10", "--format", "pdf", "-o", document).status == 0
+        assert {"alpha", "68", "beta", "18"} <= set(PdfReader(document).pages[0].extract_text().split())
 
     def test_a_month_that_is_not_over_is_told(self, instance: Path, prefca: Prefca) -> None:
         """On standard error, and in the JSON."""
