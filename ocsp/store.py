@@ -30,6 +30,7 @@ from settings.database import FAILURES, ConnectArguments
 from settings.replica import Completeness, Replication
 
 TIME_LIMIT_S: Final = 2.0
+CONNECT_LIMIT_S: Final = 10.0  # past hosts that are switched off, which the kernel gives up after some seconds
 RETRY_S: Final = 1.0  # until a database that was away is tried again
 CHANGES_AT_ONCE: Final = 10_000
 _GOOD: Final = Good()
@@ -44,6 +45,7 @@ class Store:
         self._connect_arguments = connect_arguments
         self._poll_s = poll_s
         self._connection: asyncpg.Connection | None = None
+        self._connecting: asyncio.Task[asyncpg.Connection] | None = None
         self._completeness = Completeness()  # of what this connection leads to
         self._one_at_a_time = asyncio.Lock()
         self._woken = asyncio.Event()
@@ -110,7 +112,10 @@ class Store:
         self._woken.set()
 
     def close(self) -> None:
-        """Cut off the connection."""
+        """Cut off the connection, and the attempt to make one."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
@@ -118,16 +123,26 @@ class Store:
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         with self._noticing():
             async with asyncio.timeout(TIME_LIMIT_S), self._one_at_a_time:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._connect()
+                connection = await self._connected()
                 try:
-                    return await self._connection.fetch(query, *arguments)
+                    return await connection.fetch(query, *arguments)
                 except BaseException:  # also when cancelled: the rest of the answer may still be on its way
                     self.close()
                     raise
 
+    async def _connected(self) -> asyncpg.Connection:
+        """The connection. Making one goes on when the query that needs it is given up."""
+        if self._connection is None or self._connection.is_closed():
+            connecting = self._connecting = self._connecting or asyncio.create_task(self._connect())
+            try:
+                self._connection = await asyncio.shield(connecting)
+            finally:
+                if connecting.done():
+                    self._connecting = None
+        return self._connection
+
     async def _connect(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(**self._connect_arguments)
+        connection = await asyncpg.connect(**self._connect_arguments, timeout=CONNECT_LIMIT_S)
         self._completeness = Completeness()
         connection.add_termination_listener(lambda _: self.wake())  # whoever follows the changes connects again
         with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):  # a standby cannot listen

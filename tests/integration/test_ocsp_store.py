@@ -1,6 +1,7 @@
 """The responder's view of a real database."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from ocsp.access import (
 from ocsp.errors import StoreUnavailableError
 from ocsp.store import Store
 from pkix.revocation import CRLReason, Good, Revoked
+from settings.database import socket_directory
 from tests.support.database import Database
 from tests.support.ocsp import CA, DAY, SERIAL, Records, around, out_of_reach, rsa_key
 from tests.support.parties import Identity
@@ -173,9 +175,39 @@ async def test_nobody_waits_for_a_database_that_does_not_answer(monkeypatch: pyt
         outcomes = await asyncio.gather(*(store.statuses([n]) for n in range(5)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
     assert connected
+    store.close()
     silent.close()
     for writer in connected:
         writer.close()
+
+
+@pytest.mark.usefixtures("records")
+async def test_a_host_that_takes_long_to_refuse_does_not_hide_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions meanwhile wait no longer than always."""
+    monkeypatch.setattr(ocsp.store, "TIME_LIMIT_S", 0.2)
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5)
+        fields = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
+        writer.write(b"E" + (4 + len(fields)).to_bytes(4, "big") + fields)
+        writer.close()
+
+    first = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    hosts = f"127.0.0.1,{socket_directory(database.instance)}&port={first.sockets[0].getsockname()[1]},5432"
+    arguments = database.arguments("prefca_ocsp")
+    arguments["dsn"] = f"postgresql:///{database.name}?sslmode=disable&host={hosts}"
+    store = Store(arguments, 60)
+    with pytest.raises(StoreUnavailableError):
+        await store.statuses([SERIAL - 1])
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                assert SERIAL - 1 in await store.statuses([SERIAL - 1])
+                break
+    store.close()
+    first.close()
 
 
 @pytest.mark.usefixtures("records")

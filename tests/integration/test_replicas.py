@@ -148,7 +148,24 @@ async def test_a_responder_whose_standby_lags_says_try_later(ca: FoundedCA, pair
             await standby.execute("SELECT pg_wal_replay_resume()")
         assert await asker.until("REVOKED", certificate) <= {"TRY_LATER"}
         await asyncio.sleep(4)  # the primary has nothing to tell for longer than `max_staleness_s`
-        assert await asker.status(other) == "GOOD"
+        await asker.until("GOOD", other)
+
+
+@pytest.mark.req("R-4-4-4-2-1")
+async def test_a_standby_that_proves_nothing_is_not_believed(ca: FoundedCA, pair: Pair, tmp_path: Path) -> None:
+    """Without the right to see how it receives: tryLater from the responder, an alarm from the directory."""
+    ((_, certificate),) = await issue(ca, 1)
+    async with pair.primary.connect() as primary:
+        await primary.execute("ALTER FUNCTION replication_v1() OWNER TO prefca_ocsp")
+    await pair.caught_up()
+    dsn = pair.standby.database.dsn
+    async with responder(ca.settings.instance, pair.standby.database, **on(dsn)) as (_, url):
+        assert await Asker(ca, url).status(certificate) == "TRY_LATER"
+    with directory(tmp_path, dsn) as server:
+        await until_shown(server, ca, 1)
+        health = f"http://{server.event('administering')['admin']}/healthz"
+        async with ClientSession() as session, session.get(health) as answer:
+            assert (await answer.json())["alarms"] == ["database_behind"]
 
 
 @pytest.mark.req("R-4-4-4-2-1", "R-2-6-4")
