@@ -54,6 +54,10 @@ class Store:
         """Record an act in the transaction of the act (R-4-11-2-2)."""
         await self.record_many(kind, at, [(target, detail or {})])
 
+    async def record_refusal(self, kind: str, at: datetime, target: str) -> None:
+        """Record an act that was refused."""
+        await self._record(at, kind, [(target, "{}")], result="refused")
+
     async def record_many(self, kind: str, at: datetime, acts: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Record several acts of one kind."""
         await self._record(at, kind, ((target, json.dumps(detail)) for target, detail in acts))
@@ -63,10 +67,10 @@ class Store:
         encoded = json.dumps(detail)
         await self._record(at, kind, ((target, encoded) for target in targets))
 
-    async def _record(self, at: datetime, kind: str, acts: Iterable[tuple[str, str]]) -> None:
+    async def _record(self, at: datetime, kind: str, acts: Iterable[tuple[str, str]], result: str = "done") -> None:
         # So that whoever reads on from a number waits for those that have taken a lower one and are not committed.
         await self._connection.execute("SELECT pg_advisory_xact_lock_shared(5, 0)")
-        rows = [(at, kind, "done", self._origin, target, detail) for target, detail in acts]
+        rows = [(at, kind, result, self._origin, target, detail) for target, detail in acts]
         await self._connection.copy_records_to_table(
             "operation_record", records=rows, columns=["at", "kind", "result", "origin", "object", "detail"]
         )
