@@ -18,6 +18,8 @@ class Right(StrEnum):
 
     OCSP = "ocsp"  # statuses that are not public
 
+    __hash__ = str.__hash__  # Enum's own one is no C, and rights are looked at for every answer
+
 
 class Recognition(StrEnum):
     """How a caller is recognised: the kinds of credentials in the database, and the values of `ocsp.recognition`."""
