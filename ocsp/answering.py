@@ -85,7 +85,7 @@ class Question:
     key: bytes  # of the answer cache
     path: str | None  # of a GET: its octets are in it
     caller: Caller  # who asks, as far as it is known
-    deliver: Deliver
+    deliver: Deliver  # the first reply counts
     request: OCSPRequest | None = None  # when it could be read
 
 
@@ -169,10 +169,9 @@ class Answering:
         try:
             issued = await means.statuses.statuses(serials)
         except StoreUnavailableError as e:
-            # Who came meanwhile does not wait for the next try.
-            for question, _ in [*waiting, *self._waiting]:
+            also_waiting, self._waiting = self._waiting, []  # who came meanwhile does not wait for the next try
+            for question, _ in (*waiting, *also_waiting):
                 self._do_without(question, e)
-            self._waiting.clear()
         except Exception as e:  # noqa: BLE001 - the boundary
             for question, _ in waiting:
                 self._refuse(question, e)

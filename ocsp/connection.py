@@ -231,6 +231,8 @@ class Connection(web.RequestHandler):
 
     def _leave(self, transport: asyncio.Transport, reply: Reply, caller: Caller) -> None:
         """Send an answer, at the end of this turn, and go on."""
+        if not self._is_asked:
+            return
         turn = self._shortcut.turn
         if not turn.has_begun:
             turn.begin()

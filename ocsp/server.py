@@ -83,7 +83,12 @@ class OCSPService:
         else:
             method, path, key = hdrs.METH_GET, http.rel_url.raw_path, f"GET {http.raw_path} HTTP/1.1".encode()
         replied: asyncio.Future[tuple[Reply, Caller]] = asyncio.get_running_loop().create_future()
-        question = Question(method, key, path, Caller(peer.origin), lambda *reply: replied.set_result(reply))
+
+        def deliver(reply: Reply, caller: Caller) -> None:
+            if not replied.done():
+                replied.set_result((reply, caller))
+
+        question = Question(method, key, path, Caller(peer.origin), deliver)
         await self._answering.recognise_and_ask(question, peer, http.headers.get(hdrs.AUTHORIZATION))
         reply, caller = await replied
         now = self._means.clock()

@@ -511,6 +511,20 @@ async def test_what_is_sent_ahead_waits_for_an_answer_that_is_made(raw: Raw, sto
     await expect(raw, PUBLIC)
 
 
+async def test_what_is_sent_ahead_is_answered_when_the_database_is_away(raw: Raw, store: MemoryStore) -> None:
+    """The second question comes to its turn while the first one is being refused."""
+
+    async def slowly_failing(_: object) -> dict[int, IssuedCertificate]:
+        await asyncio.sleep(0.1)
+        raise StoreUnavailableError("away")
+
+    store.statuses = slowly_failing  # type: ignore[assignment, method-assign]
+    raw.send(post(about(RESIDENT)))
+    await asyncio.sleep(0.02)
+    raw.send(post(about(REVOKED)))
+    assert [refused((await raw.receive()).body) for _ in range(2)] == ["TRY_LATER"] * 2
+
+
 async def test_a_request_inside_the_body_of_another_is_no_request(raw: Raw, responder: Served) -> None:
     """Also when it comes as a segment of its own, in octets that were answered before."""
     await warmed(raw)
