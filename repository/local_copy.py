@@ -19,7 +19,7 @@ from typing import Final
 from repository.errors import CorruptPublicationError
 from repository.snapshot import PublishedObject
 
-_MAGIC: Final = b"prefca publication 1\n"
+_MAGIC: Final = b"prefca publication 2\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def write(path: Path, publication: Publication) -> None:
         "ids": publication.ids,
         "next_update": publication.next_update and publication.next_update.isoformat(),
         "objects": [
-            (each.entry_dn, each.attribute, each.sha256.hex(), each.public, len(each.value))
+            (each.entry_dn, each.attribute, each.sha256.hex(), each.public, len(each.value), *_moments(each))
             for each in publication.objects
         ],
     }).encode()  # fmt: skip
@@ -73,11 +73,18 @@ def read(path: Path) -> Publication:
             raise CorruptPublicationError(f"{path}: the index differs from its sha256")
         kept = json.loads(index)
         objects = [
-            PublishedObject(entry_dn, attribute, file.read(size), bytes.fromhex(sha256), public)
-            for entry_dn, attribute, sha256, public, size in kept["objects"]
+            PublishedObject(
+                *(entry_dn, attribute, file.read(size), bytes.fromhex(sha256), public),
+                *map(datetime.fromisoformat, moments),
+            )
+            for entry_dn, attribute, sha256, public, size, *moments in kept["objects"]
         ]
     next_update = kept["next_update"] and datetime.fromisoformat(kept["next_update"])
     return Publication(tuple(kept["ids"]), next_update, objects)
+
+
+def _moments(published: PublishedObject) -> tuple[str, str]:
+    return published.published_at.isoformat(), published.first_published_at.isoformat()
 
 
 def _private(path: str, flags: int) -> int:

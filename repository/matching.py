@@ -6,6 +6,7 @@ attribute type of this directory has one.
 
 import re
 from collections.abc import Callable, Hashable, Mapping
+from datetime import datetime, timedelta
 from functools import lru_cache
 from operator import eq
 from typing import Final, TypeVar
@@ -25,6 +26,9 @@ _MAX_REMEMBERED_BYTES: Final = 256
 
 _NUMERIC: Final = re.compile(r"[0-9 ]+")
 _PRINTABLE: Final = re.compile(r"[A-Za-z0-9'()+,./:? =-]+")  # RFC 4517, section 3.2
+_GENERALIZED_TIME: Final = re.compile(
+    r"([0-9]{10})([0-9]{2})?([0-9]{2})?(?:[.,]([0-9]+))?(Z|[+-][0-9]{2}(?:[0-9]{2})?)"
+)
 _OBJECT_IDENTIFIER_FIRST: Final = re.compile(r"\( *([0-9.]+) ")
 
 
@@ -92,6 +96,20 @@ def _printable(value: bytes, allowed: re.Pattern[str]) -> str:
     return text
 
 
+def _generalized_time(value: bytes) -> datetime:
+    """RFC 4517, section 3.3.13; without minutes or seconds a fraction is one of what is there last."""
+    found = _GENERALIZED_TIME.fullmatch(value.decode())
+    if found is None:
+        raise ValueError("no Generalized Time")
+    hours, minutes, seconds, fraction, zone = found.groups()
+    unit = timedelta(seconds=1) if seconds else timedelta(minutes=1) if minutes else timedelta(hours=1)
+    written = f"{hours}{minutes or '00'}{seconds or '00'}{'+0000' if zone == 'Z' else zone.ljust(5, '0')}"
+    try:
+        return datetime.strptime(written, "%Y%m%d%H%M%S%z") + unit * float(f"0.{fraction or 0}")
+    except OverflowError as e:
+        raise ValueError("a Generalized Time at the end of time") from e
+
+
 def _distinguished_name(value: bytes) -> names.NameKey:
     return names.parse(value.decode()).key
 
@@ -121,6 +139,7 @@ EQUALITY: Final[Mapping[str, Rule]] = {
     "caseExactMatch": _alike(_case_exact),
     "numericStringMatch": _alike(_numeric_string),
     "telephoneNumberMatch": _alike(_telephone_number),
+    "generalizedTimeMatch": _alike(_generalized_time),
     "distinguishedNameMatch": _alike(_distinguished_name),
     "objectIdentifierMatch": _alike(_object_identifier),
     "objectIdentifierFirstComponentMatch": _rule(_object_identifier_first_component, _object_identifier, eq),

@@ -5,8 +5,9 @@ a named entry follow from the names (RFC 4519, RFC 4523, section 5).
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
@@ -47,6 +48,8 @@ class PublishedObject:
     value: bytes  # DER
     sha256: bytes
     public: bool  # False: only for parties with the right (R-2-6-3-2)
+    published_at: datetime  # with its publication
+    first_published_at: datetime  # the first publication of its authority
 
 
 def build(objects: Iterable[PublishedObject]) -> DIT:
@@ -63,11 +66,12 @@ def build(objects: Iterable[PublishedObject]) -> DIT:
         if hashlib.sha256(each.value).digest() != each.sha256:
             raise CorruptPublicationError(f"{each.attribute} of {each.entry_dn} differs from its sha256")
         name = _name(each.entry_dn)
-        entry = published.setdefault(name.key, _Published(name, []))
+        entry = published.setdefault(name.key, _Published(name))
         entry.values.append((_type(each.attribute), each.value, each.public))
-    for name in [entry.name for entry in published.values()]:
-        for parent in map(_name, name.parents):
-            published.setdefault(parent.key, _Published(parent, []))
+        entry.moments |= {each.first_published_at, each.published_at}
+    for entry in list(published.values()):
+        for parent in map(_name, entry.name.parents):
+            published.setdefault(parent.key, _Published(parent)).moments.update(entry.moments)
     entries = [_entry(each) for each in published.values()]
     contexts = [entry.name.text for entry in entries if not entry.name.parents]
     return DIT.of(entries, [_root_dse(contexts), _subschema()])
@@ -79,10 +83,11 @@ def not_loaded() -> DIT:
     return DIT.of([], [_root_dse([]), _subschema()], is_loaded=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Published:
     name: DistinguishedName
-    values: list[tuple[AttributeType, bytes, bool]]
+    values: list[tuple[AttributeType, bytes, bool]] = field(default_factory=list)
+    moments: set[datetime] = field(default_factory=set)  # of publications of this entry, or of one below
 
 
 def _name(text: str) -> DistinguishedName:
@@ -115,7 +120,7 @@ def _entry(published: _Published) -> Entry:
     classes = ["top", structural, *(["pkiCA"] if is_ca else [])]
     own = _gathered([(_type("objectClass"), name.encode()) for name in classes])
     own |= _gathered([(_type(ava.type), ava.value.encode()) for ava in rdn])
-    operational = _operational(structural)
+    operational = _operational(structural, published.moments)
     complete = {**own, **_gathered([(attribute, value) for attribute, value, _ in published.values]), **operational}
     if all(is_public for _, _, is_public in published.values):
         return Entry(published.name, public=complete, complete=complete)
@@ -130,8 +135,20 @@ def _gathered(values: Iterable[tuple[AttributeType, bytes]]) -> dict[AttributeTy
     return gathered
 
 
-def _operational(structural: str) -> Attributes:
-    return _attributes({"structuralObjectClass": [structural], "subschemaSubentry": [_SUBSCHEMA]})
+def _operational(structural: str, moments: Collection[datetime]) -> Attributes:
+    return _attributes(
+        {
+            "structuralObjectClass": [structural],
+            "subschemaSubentry": [_SUBSCHEMA],
+            "createTimestamp": [_generalized_time(min(moments))],
+            "modifyTimestamp": [_generalized_time(max(moments))],
+        }
+    )
+
+
+def _generalized_time(moment: datetime) -> str:
+    """RFC 4517, section 3.3.13."""
+    return f"{moment.astimezone(UTC):%Y%m%d%H%M%SZ}"
 
 
 def _attributes(texts: Mapping[str, Iterable[str]]) -> Attributes:

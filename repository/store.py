@@ -40,7 +40,7 @@ _LAST_CHANGE: Final = "SELECT coalesce(max(number), 0) FROM change_v1"
 _CHANGES: Final = "SELECT max(number) AS last, array_agg(DISTINCT kind) AS kinds FROM change_v1 WHERE number > $1"
 _NEXT_UPDATE: Final = "SELECT min(next_update) FROM publication_v1"
 _OBJECTS: Final = """
-    SELECT publication_id, position, entry_dn, attribute, sha256, public
+    SELECT publication_id, position, entry_dn, attribute, sha256, public, published_at, first_published_at
     FROM published_object_v1 ORDER BY authority_id, position"""
 _VALUE: Final = "SELECT value FROM published_object_v1 WHERE publication_id = $1 AND position = $2"
 _CREDENTIALS: Final = """
@@ -201,4 +201,12 @@ class Store:
 
 
 def _published_object(row: asyncpg.Record, values: Mapping[bytes, bytes]) -> PublishedObject:
-    return PublishedObject(row["entry_dn"], row["attribute"], values[row["sha256"]], row["sha256"], row["public"])
+    return PublishedObject(
+        entry_dn=row["entry_dn"],
+        attribute=row["attribute"],
+        value=values[row["sha256"]],
+        sha256=row["sha256"],
+        public=row["public"],
+        published_at=row["published_at"],
+        first_published_at=row["first_published_at"],
+    )

@@ -338,11 +338,13 @@ class EncryptedWire(_Transport, asyncio.Protocol):
 
     def pauseProducing(self) -> None:  # noqa: N802
         """Receive nothing for now."""
-        self._transport.pause_reading()
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def resumeProducing(self) -> None:  # noqa: N802
-        """Receive again."""
-        self._transport.resume_reading()
+        """Receive again; as long as the handshake lasts, the loop decides about that."""
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def loseConnection(self) -> None:  # noqa: N802
         """Close once everything is sent."""
@@ -360,6 +362,7 @@ class EncryptedWire(_Transport, asyncio.Protocol):
             self._transport.abort()
         elif self._handshake is not None:
             self._handshake.cancel()
+            self._socket.close()
         self._tell_lost(_LOST)
 
     def getPeerCertificate(self) -> bytes | None:  # noqa: N802

@@ -35,12 +35,15 @@ MINATO = "CN=Minato-ku CRLDP,OU=CRL Distribution Points,OU=Tokyo-to,O=JPKI,C=JP"
 TOYAMA = "CN=富山市 CRLDP,OU=CRL Distribution Points,OU=Toyama-ken,O=JPKI,C=JP"
 LIST = "certificateRevocationList"
 PASSWORD = b"correct horse"
+PUBLISHED_AT = datetime(2014, 4, 2, 9, 30, tzinfo=UTC)
+FIRST_PUBLISHED_AT = datetime(2014, 4, 1, tzinfo=UTC)
 PARTY_DN = "uid=verifier,ou=Relying Parties,o=JPKI,c=JP"
 
 
 def published(entry_dn: str, attribute: str, value: bytes, *, public: bool = True) -> PublishedObject:
     """One value with its true hash."""
-    return PublishedObject(entry_dn, attribute, value, hashlib.sha256(value).digest(), public)
+    sha256 = hashlib.sha256(value).digest()
+    return PublishedObject(entry_dn, attribute, value, sha256, public, PUBLISHED_AT, FIRST_PUBLISHED_AT)
 
 
 OBJECTS = (

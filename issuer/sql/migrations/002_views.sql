@@ -28,13 +28,15 @@ CREATE VIEW repository_access_v1 AS
     FROM relying_party p JOIN credential c USING (relying_party_id)
     WHERE p.may_crl AND p.state = 'active' AND c.ended_at IS NULL AND c.kind IN ('password', 'client-certificate');
 
--- The publications in force, one per authority.
+-- The publications in force, one per authority, and when its first one was.
 CREATE VIEW publication_v1 AS
-    SELECT DISTINCT ON (authority_id) authority_id, publication_id, this_update, next_publish, next_update
+    SELECT DISTINCT ON (authority_id) authority_id, publication_id, this_update, next_publish, next_update, published_at,
+        min(published_at) OVER (PARTITION BY authority_id) AS first_published_at
     FROM publication ORDER BY authority_id, publication_id DESC;
 
 CREATE VIEW published_object_v1 AS
-    SELECT p.authority_id, o.publication_id, o.position, o.entry_dn, o.attribute, o.value, o.sha256, o.public
+    SELECT p.authority_id, o.publication_id, o.position, o.entry_dn, o.attribute, o.value, o.sha256, o.public,
+        p.published_at, p.first_published_at
     FROM published_object o JOIN publication_v1 p USING (publication_id);
 
 CREATE VIEW change_v1 AS SELECT number, kind, key, changed_at FROM change;
