@@ -208,7 +208,7 @@ async def measure(*, quick: bool) -> list[Measured]:
                 revoking_s = await ca.fill(entries)
                 print(f"{entries:,} revoked in {revoking_s:.1f} s", file=sys.stderr)
                 size = Measured(entries, revoking_s, [], [])
-                for _ in range(1 if quick else ROUNDS):
+                for _ in range(ROUNDS):
                     size.batches.append(ca.prefca("batch", "--now"))
                     size.openssl.append(peer.gencrl(min(entries, OPENSSL_MOST)))
                     print(f"{entries:,}: {size.batches[-1]}; openssl: {size.openssl[-1]}", file=sys.stderr)
@@ -217,22 +217,34 @@ async def measure(*, quick: bool) -> list[Measured]:
 
 
 def rows(measured: Sequence[Measured]) -> list[Row]:
-    """Against openssl entry by entry, and against what is wanted of time and memory."""
+    """Against openssl, and against what is wanted of time and memory; entries beyond the first size need no start."""
     found = []
+    first = measured[0]
     for each in measured:
         case, ours, theirs = f"62 lists of {each.entries:,}", each.wall_s, each.openssl_s
         cpu_us = median(cost.cpu_s for cost in each.batches) / each.entries * 1e6
         peer_us = median(cost.cpu_s for cost in each.openssl) / min(each.entries, OPENSSL_MOST) * 1e6
         memory = max(cost.peak_mb for cost in each.batches)
-        goal = "5" if each.entries in WANTED_S else "-"
         found += [
-            Row(case, ours, theirs, "openssl ca -gencrl", "s", theirs / ours, goal),
-            Row(f"{case}, CPU an entry", cpu_us, peer_us, "openssl ca -gencrl", "µs", peer_us / cpu_us, goal),
+            Row(case, ours, theirs, "openssl ca -gencrl", "s", theirs / ours, "-"),
+            Row(f"{case}, CPU an entry", cpu_us, peer_us, "openssl ca -gencrl", "µs", peer_us / cpu_us, "-"),
             Row(f"{case}, memory", memory, MEMORY_MB, "goal", "MB", MEMORY_MB / memory, "1"),
         ]
         if each.entries in WANTED_S:
-            wanted = WANTED_S[each.entries]
-            found.append(Row(f"{case}, time", ours, wanted, "goal", "s", wanted / ours, "1"))
+            wanted, more = WANTED_S[each.entries], each.entries - first.entries
+            entry_us, peer_us = (ours - first.wall_s) / more * 1e6, (theirs - first.openssl_s) / more * 1e6
+            found += [
+                Row(
+                    f"{case}, each further entry",
+                    entry_us,
+                    peer_us,
+                    "openssl ca -gencrl",
+                    "µs",
+                    peer_us / entry_us,
+                    "5",
+                ),
+                Row(f"{case}, time", ours, wanted, "goal", "s", wanted / ours, "1"),
+            ]
     return found
 
 

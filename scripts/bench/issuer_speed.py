@@ -11,7 +11,7 @@ from responder import Row, show
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench/issuer")
-    parser.add_argument("--quick", action="store_true", help="lists of a million at most, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="lists of a million at most, issuing once")
     parser.add_argument("--json", type=Path, help="write the table to this file too")
     parser.add_argument("--plot", type=Path, help="draw the time of lists over their size, as SVG")
     parser.add_argument("--only", choices=["lists", "issuing"])

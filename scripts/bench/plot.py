@@ -20,7 +20,8 @@ def log_log(title: str, x_label: str, y_label: str, lines: Mapping[str, Points])
         up = (log10(y) - y_range[0]) / (y_range[1] - y_range[0])
         return MARGIN + across * (WIDTH - 2 * MARGIN), HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN)
 
-    parts = [_text(WIDTH / 2, MARGIN / 2, title), _text(WIDTH / 2, HEIGHT - 12, x_label), _text(30, 45, y_label)]
+    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
+    parts += [_text(WIDTH / 2, MARGIN / 2, title), _text(WIDTH / 2, HEIGHT - 12, x_label), _text(30, 45, y_label)]
     for power in range(x_range[0], x_range[1] + 1):
         x, _ = place(10**power, 10 ** y_range[0])
         parts += [_line([(x, MARGIN), (x, HEIGHT - MARGIN)], "#ddd"), _text(x, HEIGHT - MARGIN + 18, f"{10**power:,}")]
@@ -32,7 +33,7 @@ def log_log(title: str, x_label: str, y_label: str, lines: Mapping[str, Points])
         parts.append(_line(placed, colour))
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in placed]
         parts += [_text(x, y - 9, f"{point[1]:.3g}") for (x, y), point in zip(placed, line, strict=True)]
-        parts.append(_text(placed[0][0] + 30, placed[0][1] + 20, name, colour))
+        parts.append(_text(placed[0][0] + 10, placed[0][1] + 20, name, colour, "start"))
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n' + "\n".join(parts) + "\n</svg>\n"
 
@@ -46,5 +47,5 @@ def _line(points: Points, colour: str) -> str:
     return f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>'
 
 
-def _text(x: float, y: float, words: str, colour: str = "#333") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="middle">{escape(words)}</text>'
+def _text(x: float, y: float, words: str, colour: str = "#333", anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}">{escape(words)}</text>'

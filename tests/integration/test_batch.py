@@ -19,6 +19,7 @@ from issuer.errors import NotNowError, RefusedError
 from issuer.lint import LintError
 from issuer.municipality import municipalities_of, municipality
 from issuer.revocation import revoke_generation
+from issuer.rows import NewObject, PublishedList
 from issuer.store import LATE_REVOCATION
 from pkix import der
 from pkix.revocation import CRLReason
@@ -365,6 +366,25 @@ async def test_a_rehearsal_shows_what_would_be_published(ca: FoundedCA) -> None:
     assert (rehearsal.cut_off, rehearsal.window) == (published.cut_off, published.window)
     assert list(rehearsal.lists) == in_force
     assert {made.code: made.entries for made in in_force if made.entries} == {"132217": 3}
+
+
+async def test_a_list_of_many_megabytes_is_published_octet_by_octet(ca: FoundedCA) -> None:
+    """With its digest; its neighbours stay whole."""
+    store, authority_id = ca.installation.store, ca.installation.authority_id
+    value = bytes(range(256)) * 20_000
+    (first, *_) = await store.partitions(authority_id)
+    window = UpdateWindow(NOW, NOW + DAY, NOW + 3 * DAY)
+    async with store.transaction():
+        number = await store.add_publication(authority_id, NOW, window, NOW)
+        await store.add_object(number, 0, NewObject("CN=空", "cACertificate", b"\x30\x00", public=True))
+        await store.add_object(number, 1, NewObject("CN=x", "a", value, False, first.partition_id, 2**40, 10**6))
+    assert await store.published_value(number, first.partition_id) == value
+    assert await store.published_lists(number) == [
+        PublishedList(first.partition_id, "ca", None, 2**40, 10**6, len(value))
+    ]
+    sound = "SELECT bool_and(sha256 = sha256(value)) FROM published_object WHERE publication_id = $1"
+    assert await ca.query(sound, number)
+    assert await ca.query("SELECT entry_dn FROM published_object WHERE position = 0") == "CN=空"
 
 
 @pytest.mark.req("R-4-4-1-3", "R-4-4-9-2")
