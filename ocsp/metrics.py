@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import Any, Final
 
+COUNTED_AT_ONCE: Final = 1000
 SIGN_BOUNDS_S: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0)
 
 _HELP: Final = {
@@ -34,16 +35,20 @@ _HELP: Final = {
 class Metrics:
     """The counters of one worker."""
 
-    answers: Counter[str] = field(default_factory=Counter)  # by OCSPResponseStatus
-    certificates: Counter[str] = field(default_factory=Counter)  # by CertStatus
     cache_hits: int = 0
     signed: list[int] = field(default_factory=lambda: [0] * (len(SIGN_BOUNDS_S) + 1))  # by SIGN_BOUNDS_S
     sign_s: float = 0.0
+    _answers: Counter[str] = field(default_factory=Counter)  # by OCSPResponseStatus
+    _certificates: Counter[str] = field(default_factory=Counter)  # by CertStatus
+    _statuses: list[str] = field(default_factory=list)  # that are still to be counted: many at once take less time
+    _results: list[Sequence[str]] = field(default_factory=list)
 
     def answered(self, statuses: Iterable[str], results: Iterable[Sequence[str]]) -> None:
         """Answers with these OCSPResponseStatus were given, the successful ones with these CertStatus."""
-        self.answers.update(statuses)
-        self.certificates.update(chain.from_iterable(results))
+        self._statuses += statuses
+        self._results += results
+        if len(self._statuses) >= COUNTED_AT_ONCE:
+            self._count()
 
     def signature(self, seconds: float) -> None:
         """A signature was made."""
@@ -52,13 +57,20 @@ class Metrics:
 
     def counts(self) -> dict[str, Any]:
         """All of it, for `samples` in another process."""
+        self._count()
         return {
-            "answers": dict(self.answers),
-            "certificates": dict(self.certificates),
+            "answers": dict(self._answers),
+            "certificates": dict(self._certificates),
             "cache_hits": self.cache_hits,
             "signed": self.signed,
             "sign_s": self.sign_s,
         }
+
+    def _count(self) -> None:
+        self._answers.update(self._statuses)
+        self._certificates.update(chain.from_iterable(self._results))
+        self._statuses.clear()
+        self._results.clear()
 
 
 def exposition(workers: Mapping[int, tuple[int, Mapping[str, Any] | None]]) -> str:

@@ -62,6 +62,7 @@ class Turn:
         self._metrics = metrics
         self._clock = clock
         self._date = HTTPDate()
+        self._stamped = (0, b"")
         self._waiting: list[Leaving] = []
         self.add = self._waiting.append
         self.has_begun = False
@@ -104,7 +105,7 @@ class Turn:
             now: the moment, in seconds since the epoch.
             kept: how many of the replies were made before.
         """
-        at = stamp(datetime.fromtimestamp(now, UTC))
+        at = self._stamp(now)
         lines = [b"".join((at, what, who, given)) for _, reply, who in leaving for what, given in reply.records]
         try:
             self._journal.flush()  # of what could not be written before, so that it does not grow
@@ -117,3 +118,10 @@ class Turn:
         self._metrics.answered([reply.status for _, reply, _ in leaving], [reply.results for _, reply, _ in leaving])
         self._metrics.cache_hits += kept
         return True
+
+    def _stamp(self, now: float) -> bytes:
+        """The fragment of records that says when, written once a millisecond."""
+        milliseconds = int(now * 1000)
+        if milliseconds != self._stamped[0]:
+            self._stamped = milliseconds, stamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
+        return self._stamped[1]
