@@ -1,6 +1,7 @@
 """`prefca`: assemble the commands and run."""
 
 from issuer.cli import (
+    audit,
     certificates,
     credentials,
     delegates,
@@ -11,6 +12,7 @@ from issuer.cli import (
     running,
     scheduling,
     setting_up,
+    usage,
 )
 from issuer.cli.root import main, prefca
 
@@ -24,6 +26,8 @@ for module in (
     delegates,
     credentials,
     journal,
+    audit,
+    usage,
     running,
 ):
     for command in module.COMMANDS:

@@ -14,12 +14,13 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+import asyncpg
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -36,6 +37,7 @@ from journal.writing import Journal, stream_key
 STREAM: Final = "issuer"  # of the operation records
 COMPRESSED: Final = ".zst"
 OPERATIONS_AT_A_TIME: Final = 5000
+RECORD: Final = b'{"at":"'  # begins each
 _FILE: Final = re.compile(r"(?P<stream>.+)-(?P<number>[0-9]{8})\.jsonl")
 _ID: Final = re.compile(rb',"id":([0-9]+)\}\n')
 
@@ -69,6 +71,38 @@ class _Copy:
     file: str
     file_sha256: bytes
     last_operation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A segment that is not collected yet, whether it is still written or not. It stays open when its file goes."""
+
+    stream: str
+    number: int
+    file: BinaryIO
+
+    def records(self) -> Iterator[bytes]:
+        """The records that are whole, from the beginning."""
+        self.file.seek(0)
+        return (line for line in self.file if line.startswith(RECORD) and line.endswith(b"\n"))
+
+
+@contextlib.contextmanager
+def waiting(directory: Path) -> Iterator[list[Waiting]]:
+    """All of them, open. Ask the database afterwards which were collected meanwhile: so none is missed.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        found = []
+        for file in sorted(directory.glob("**/*.jsonl")):
+            named = _FILE.fullmatch(file.name)
+            if named:
+                with contextlib.suppress(FileNotFoundError):  # it was just collected
+                    opened = stack.enter_context(file.open("rb"))
+                    found.append(Waiting(named["stream"], int(named["number"]), opened))
+        yield found
 
 
 async def collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
@@ -232,18 +266,26 @@ async def _write_operations(store: JournalStore, places: Places, now: datetime) 
     try:
         while rows:
             for row in rows:
-                record = Record(row["at"], row["kind"], row["result"], None, row["origin"], row["object"])
-                journal.append_line(b'%b,"id":%d}\n' % (record.line()[:-2], row["record_id"]))
+                journal.append_line(operation_line(row))
             journal.flush()
             rows = await store.operations_after(rows[-1]["record_id"], OPERATIONS_AT_A_TIME)
     finally:
         journal.close(now)
 
 
+def operation_line(row: asyncpg.Record) -> bytes:
+    """An operation record as it is written to the journal."""
+    record = Record(row["at"], row["kind"], row["result"], None, row["origin"], row["object"])
+    return b'%b,"id":%d}\n' % (record.line()[:-2], row["record_id"])
+
+
 def _last_operation(places: Places) -> int:
     """The highest number of an operation record in the segments that are not collected yet."""
-    last = 0
-    for file in places.segments.glob(f"{STREAM}-*.jsonl"):
-        for found in _ID.finditer(file.read_bytes()):
-            last = max(last, int(found[1]))
-    return last
+    with waiting(places.segments) as segments:
+        return last_operation(segments)
+
+
+def last_operation(segments: Iterable[Waiting]) -> int:
+    """The highest number of an operation record in segments."""
+    lines = (line for one in segments if one.stream == STREAM for line in one.records())
+    return max((int(found[1]) for line in lines if (found := _ID.search(line))), default=0)

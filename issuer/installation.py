@@ -1,7 +1,8 @@
 """An installation that is set up and open: database, authority, keys. Every command works on one."""
 
 import contextlib
-import getpass
+import os
+import pwd
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -169,7 +170,15 @@ def configured_authority(settings: Settings) -> Authority:
 
 def origin() -> str:
     """Who acts, from where: the origin of an operation record (R-4-11-2-2)."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"{account()}@{socket.gethostname()}"
+
+
+def account() -> str:
+    """The system account that this process runs under, whatever its environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in a container that was given a bare number
+        return str(os.getuid())
 
 
 @contextlib.contextmanager

@@ -70,6 +70,42 @@ CREATE TABLE journal_progress (
 );
 INSERT INTO journal_progress (operations) VALUES (0);
 
-GRANT SELECT, INSERT ON journal_stream, journal_segment, journal_root, journal_root_leaf, usage TO prefca_issuer;
+-- The internal auditor's reviews (R-4-11-3). Each begins where the one before ended, so that no day is left out.
+CREATE TABLE audit_review (
+    number       integer PRIMARY KEY CHECK (number > 0),
+    until        timestamptz NOT NULL,                 -- a midnight in Japan
+    origin       text NOT NULL,                        -- auditor and host
+    note         text NOT NULL,
+    reviewed_at  timestamptz NOT NULL
+);
+CREATE TRIGGER audit_review_final BEFORE UPDATE OR DELETE ON audit_review
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Which segments were copied to external media (R-4-11-6, R-4-12-2-3).
+CREATE TABLE journal_export (
+    stream       text NOT NULL,
+    segment      integer NOT NULL,
+    exported_at  timestamptz NOT NULL,
+    directory    text NOT NULL,                        -- as it was called on the machine
+    PRIMARY KEY (stream, segment, exported_at),
+    FOREIGN KEY (stream, segment) REFERENCES journal_segment (stream, number)
+);
+CREATE TRIGGER journal_export_final BEFORE UPDATE OR DELETE ON journal_export
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Whose files the auditor deleted (R-4-11-5-2); the row in journal_segment stays, and what is proved by it.
+CREATE TABLE journal_deletion (
+    stream       text NOT NULL,
+    segment      integer NOT NULL,
+    deleted_at   timestamptz NOT NULL,
+    origin       text NOT NULL,                        -- auditor and host
+    PRIMARY KEY (stream, segment),
+    FOREIGN KEY (stream, segment) REFERENCES journal_segment (stream, number)
+);
+CREATE TRIGGER journal_deletion_final BEFORE UPDATE OR DELETE ON journal_deletion
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+GRANT SELECT, INSERT ON journal_stream, journal_segment, journal_root, journal_root_leaf, usage,
+    audit_review, journal_export, journal_deletion TO prefca_issuer;
 GRANT UPDATE (items, octets) ON usage TO prefca_issuer;
 GRANT SELECT, UPDATE (operations, complete_until) ON journal_progress TO prefca_issuer;

@@ -1,0 +1,301 @@
+"""`prefca audit`: the internal auditor's work with the audit log. Nobody else may, and nobody is told (R-4-11-7)."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from issuer import audit
+from issuer.audit import Event, Filter, Finding, Happened, Period, Rules, Tally
+from issuer.cli.journal_desk import DAY, Desk, desk_of, today
+from issuer.cli.output import json_option, print_json, print_table
+from issuer.cli.root import now, run, settings_of
+from issuer.collection import STREAM
+from issuer.errors import RefusedError
+from issuer.installation import account, origin
+from issuer.journal_store import SegmentRow
+from issuer.review import Sources, sources
+from pkix.validity import JST
+from settings.load import Settings
+
+ROWS = 50  # of the table of counts
+WEEK = timedelta(days=7)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group("audit")
+def audit_group() -> None:
+    """The audit log, for the internal auditor alone (R-4-11-5-2): review it weekly, mark it, delete what is old.
+
+    He is the system account that `journal.auditor` names.
+    """
+
+
+async def _require_auditor(settings: Settings, desk: Desk, command: str) -> None:
+    """Raises RefusedError for everybody else, and records that somebody tried."""
+    auditor = settings.journal.auditor
+    if auditor is None:
+        raise RefusedError("nobody is the internal auditor here; set `journal.auditor` to the name of his account")
+    if account() != auditor:
+        async with desk.operations.transaction():
+            await desk.operations.record_refusal(f"audit_{command}", now(), "not by the auditor")
+        raise RefusedError(f"the audit log is for the internal auditor; log in as {auditor}, or leave it to him")
+
+
+# ---------------------------------------------------------------- review
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a review is to show; None: what the last one left."""
+
+    begin: date | None
+    end: date | None  # the last day
+    wanted: Filter
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    period: Period
+    counts: Counter[Event]
+    findings: list[Finding]
+    deleted: int
+
+
+def _review_options(command: F) -> F:
+    for option in (
+        click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: where the last review ended]"),
+        click.option("--to", "end", type=DAY, help="Last day, in Japan.  [default: yesterday]"),
+        click.option("--party", help="Of this relying party only; '' is anonymous."),
+        click.option("--kind", help="Of this kind only, such as ocsp_request."),
+        click.option("--result", help="With this result only, such as unauthorized."),
+        click.option("--origin", "source", help="From this address, or by this account@host, only."),
+    ):
+        command = option(command)
+    return command
+
+
+@audit_group.command("review")
+@_review_options
+@click.option("--records", "shows_records", is_flag=True, help="Print the records themselves, as JSON Lines.")
+@json_option
+@click.pass_context
+def review_command(
+    context: click.Context,
+    begin: datetime | None,
+    end: datetime | None,
+    party: str | None,
+    kind: str | None,
+    result: str | None,
+    source: str | None,
+    shows_records: bool,
+    as_json: bool,
+) -> None:
+    """Show what happened and what is odd, since the last review or in the days asked for.
+
+    Told are refusals, failed binds, unknown serial numbers, days with far more than usual, acts at night or by nobody
+    of `journal.operators`, and uses of the CA's key that did not end.
+    """
+    asked = _Asked(begin and begin.date(), end and end.date(), Filter(kind, result, party, source))
+    settings = settings_of(context)
+    if shows_records:
+        run(_print_records(settings, asked))
+        return
+    shown = run(_review(settings, asked))
+    if as_json:
+        print_json(_as_dict(shown))
+    else:
+        _print(shown)
+
+
+async def _period(desk: Desk, asked: _Asked) -> Period:
+    yesterday = today(now()) - timedelta(days=1)
+    end = (asked.end or yesterday) + timedelta(days=1)
+    reviewed = await desk.audits.reviewed_until()
+    begin = asked.begin or (end - WEEK if reviewed is None else today(reviewed))
+    if begin >= end:
+        raise RefusedError(f"everything until {end - timedelta(days=1)} was reviewed; say which days, with --from")
+    return Period(begin, end)
+
+
+async def _review(settings: Settings, asked: _Asked) -> _Shown:
+    async with desk_of(settings) as desk:
+        await _require_auditor(settings, desk, "review")
+        period = await _period(desk, asked)
+        await _record_view(desk, period)
+        section = settings.journal
+        rules = Rules(section.operators, section.night_from, section.night_until)
+        tally = Tally(period, asked.wanted)
+        async with sources(desk.journals, desk.audits, desk.operations, desk.places, period) as found:
+            happened = await asyncio.to_thread(_happened, tally, found)
+        usage = await desk.journals.usage(period.begin - timedelta(days=audit.USUAL_DAYS), period.end)
+        rates = [one for one in audit.high_rates(usage, period) if asked.wanted.party in {None, one.who}]
+        return _Shown(period, audit.counts(happened), audit.findings(happened, rules) + rates, found.deleted)
+
+
+def _happened(tally: Tally, found: Sources) -> list[Happened]:
+    for line in found.lines():
+        tally.add(line)
+    return list(tally.happened())
+
+
+async def _print_records(settings: Settings, asked: _Asked) -> None:
+    async with desk_of(settings) as desk:
+        await _require_auditor(settings, desk, "review")
+        period = await _period(desk, asked)
+        await _record_view(desk, period)
+        tally = Tally(period, asked.wanted)
+        async with sources(desk.journals, desk.audits, desk.operations, desk.places, period) as found:
+            for line in found.lines():
+                if tally.takes(line):
+                    click.echo(line, nl=False)
+
+
+async def _record_view(desk: Desk, period: Period) -> None:
+    async with desk.operations.transaction():
+        await desk.operations.record("audit_review", now(), _named(period))
+
+
+def _named(period: Period) -> str:
+    return f"{period.begin} to {period.end - timedelta(days=1)}"
+
+
+def _as_dict(shown: _Shown) -> dict[str, object]:
+    return {
+        "from": str(shown.period.begin),
+        "to": str(shown.period.end - timedelta(days=1)),
+        "findings": [asdict(one) for one in shown.findings],
+        "counts": [asdict(event) | {"number": number} for event, number in shown.counts.most_common()],
+        "deleted_segments": shown.deleted,
+    }
+
+
+def _print(shown: _Shown) -> None:
+    rows = [
+        (event.kind, event.result, event.party, event.origin, f"{number:,}")
+        for event, number in shown.counts.most_common(ROWS)
+    ]
+    print_table(["kind", "result", "party", "origin", "number"], rows)
+    if len(shown.counts) > ROWS:
+        click.echo(f"… and {len(shown.counts) - ROWS} rows more: filter, or take --json")
+    if shown.deleted:
+        click.echo(f"{shown.deleted} segments of these days were deleted")
+    click.echo(f"\n{len(shown.findings)} findings, {_named(shown.period)}")
+    if shown.findings:
+        print_table(["finding", "who", "number", "what"], [tuple(asdict(one).values()) for one in shown.findings])
+
+
+# ---------------------------------------------------------------- mark
+
+
+@audit_group.command("mark-reviewed")
+@click.option("--to", "end", type=DAY, required=True, help="Last day that was reviewed, in Japan.")
+@click.option("--note", default="", help="What came of it.")
+@click.pass_context
+def mark_command(context: click.Context, end: datetime, note: str) -> None:
+    """Record that everything from the last review to the end of a day was reviewed (R-4-11-3). It is final."""
+    run(_mark(settings_of(context), end.date(), note))
+    click.echo(f"reviewed, to the end of {end.date()}")
+
+
+async def _mark(settings: Settings, last: date, note: str) -> None:
+    until = _midnight(last + timedelta(days=1))
+    async with desk_of(settings) as desk:
+        await _require_auditor(settings, desk, "mark_reviewed")
+        async with desk.operations.transaction():
+            reviewed, complete = await desk.audits.reviewed_until(), await desk.journals.complete_until()
+            if reviewed is not None and until <= reviewed:
+                raise RefusedError(f"that is reviewed already, to the end of {today(reviewed) - timedelta(days=1)}")
+            if until > now():
+                raise RefusedError(f"{last} is not over in Japan; take an earlier day")
+            if complete is None or complete < until:
+                raise RefusedError(f"not all of {last} is collected; run `prefca journal collect`, then review it")
+            await desk.audits.add_review(until, origin(), note, now())
+            await desk.operations.record("audit_mark_reviewed", now(), f"to {last}", {"note": note})
+
+
+# ---------------------------------------------------------------- delete
+
+
+@dataclass(frozen=True, slots=True)
+class _Deleted:
+    """What was deleted, and of how many segments the files stay, by the reason."""
+
+    segments: list[SegmentRow]
+    kept: Counter[str]
+
+
+@audit_group.command("delete")
+@click.option("--before", "before", type=DAY, required=True, help="First day that stays, in Japan.")
+@json_option
+@click.pass_context
+def delete_command(context: click.Context, before: datetime, as_json: bool) -> None:
+    """Delete the archive's files of old segments that are reviewed and exported; proofs and hashes stay.
+
+    Acts of the issuer must be older than a year (R-4-11-4), all other segments, which are usage history, than ten
+    (R-4-12-2-2).
+    """
+    deleted = run(_delete(settings_of(context), before.date()))
+    if as_json:
+        segments = [{"stream": one.stream, "segment": one.number, "file": one.file} for one in deleted.segments]
+        print_json({"deleted": segments, "kept": deleted.kept})
+        return
+    click.echo(f"{len(deleted.segments)} segments deleted")
+    for why, number in deleted.kept.most_common():
+        click.echo(f"{number} stay: {why}")
+
+
+async def _delete(settings: Settings, before: date) -> _Deleted:
+    async with desk_of(settings) as desk:
+        await _require_auditor(settings, desk, "delete")
+        earlier = await desk.audits.deletions()
+        everything = await desk.journals.segments(None, _midnight(before))
+        kept: Counter[str] = Counter()
+        chosen = []
+        why_kept = await _why_kept(desk)
+        for one in everything:
+            if (one.stream, one.number) not in earlier:
+                why = why_kept(one, _midnight(before))
+                if why is None:
+                    chosen.append(one)
+                else:
+                    kept[why] += 1
+        if chosen:
+            async with desk.operations.transaction():  # recorded before anything is gone
+                await desk.audits.add_deletions(chosen, origin(), now())
+                about = f"before {before}: {len(chosen)} segments"
+                await desk.operations.record("audit_delete", now(), about)
+        gone = {*earlier, *((one.stream, one.number) for one in chosen)}
+        for one in everything:
+            if (one.stream, one.number) in gone:  # also what an earlier deletion that was killed left
+                (desk.places.archive / one.file).unlink(missing_ok=True)
+        return _Deleted(chosen, kept)
+
+
+async def _why_kept(desk: Desk) -> Callable[[SegmentRow, datetime], str | None]:
+    reviewed, exported, moment = await desk.audits.reviewed_until(), await desk.audits.exported(), now()
+
+    def why_kept(one: SegmentRow, before: datetime) -> str | None:
+        if one.sealed_at >= before:
+            return "they have later records too"
+        if moment - one.sealed_at < audit.kept_for(one.stream, STREAM):
+            return "too young: a year for acts of the issuer, ten for usage history"
+        if reviewed is None or one.sealed_at > reviewed:
+            return "not reviewed; `prefca audit mark-reviewed`"
+        if (one.stream, one.number) not in exported:
+            return "not on external media; `prefca journal export`"
+        return None
+
+    return why_kept
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=JST)
+
+
+COMMANDS = (audit_group,)
