@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from issuer.cli.commands import Commands
 from issuer.errors import IssuerError, NotNowError, RefusedError
 from issuer.installation import database, require_database
 from issuer.lint import LintError
@@ -60,7 +61,9 @@ Exit status: 0 done, 1 a fault of prefca, 2 configuration or usage, 3 refused by
 """
 
 
-@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.option(
     "--instance",
     type=click.Path(file_okay=False, path_type=Path),

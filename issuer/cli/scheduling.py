@@ -1,7 +1,5 @@
-"""`prefca batch`, `scheduler`: publish the lists, once or for ever."""
+"""`prefca batch`: publish the lists."""
 
-import asyncio
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,12 +7,12 @@ from typing import Final
 
 import click
 
-from issuer import batch, scheduler
+from issuer import batch
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.publishing import dates, list_row
 from issuer.cli.root import each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import opened, require_database
+from issuer.installation import opened
 from issuer.key_use import used_key
 from issuer.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
@@ -143,25 +141,4 @@ async def _rehearsal(settings: Settings, asked: _Asked) -> batch.Rehearsal:
     return replace(made, lists=lists)
 
 
-@click.command("scheduler")
-@click.pass_context
-def scheduler_command(context: click.Context) -> None:
-    """Publish the lists whenever they are due, of all CAs or of --ca, and tell of alarms, until SIGTERM or Ctrl-C.
-
-    Run it on several machines with one database: one of them publishes, and another takes its place when it is gone.
-    """
-    settings = settings_of(context, quiet=False)
-    require_database(settings)
-    run(_until_told(settings))
-
-
-async def _until_told(settings: Settings) -> None:
-    keeping = asyncio.ensure_future(scheduler.run(settings, now))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, keeping.cancel)
-    await asyncio.wait([keeping])
-    if not keeping.cancelled():
-        keeping.result()
-
-
-COMMANDS = (batch_command, scheduler_command)
+COMMANDS = (batch_command,)

@@ -16,7 +16,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-import issuer.__main__  # noqa: F401 - adds the commands
 from issuer.cli.root import main
 from settings.load import INSTANCE_VARIABLE
 from tests.support.database import Database, fresh_database, reachable_directory
