@@ -25,7 +25,6 @@ from repository.connection import Shared
 from repository.directory import Directory
 from repository.errors import StartError
 from repository.health import report
-from repository.memory import map_large_values
 from repository.parent import supervise
 from repository.passwords import PasswordMemory, PasswordVerifier
 from repository.search import Limits
@@ -130,7 +129,6 @@ def _serve(
     Raises:
         StartError: certificate or journal cannot be used.
     """
-    map_large_values()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     reactor = AsyncioSelectorReactor(loop)

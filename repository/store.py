@@ -20,6 +20,7 @@ from repository.access import AccessTable, Credential
 from repository.directory import Directory
 from repository.errors import CorruptPublicationError
 from repository.local_copy import Publication
+from repository.memory import give_back
 from repository.snapshot import PublishedObject, build
 from settings.database import FAILURES, ConnectArguments
 from settings.replica import Completeness, Replication
@@ -164,6 +165,7 @@ class Store:
             self._objects = rows
             if self._writes_copy:
                 await self._keep(publication)
+            await asyncio.to_thread(give_back)  # the old publication's memory
 
     async def _put_in_force(self, publication: Publication, directory: Directory) -> bool:
         try:
