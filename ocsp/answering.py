@@ -183,7 +183,7 @@ class Answering:
                         draft.voice.signer,
                         draft.to_be_signed,
                         partial(self._signed, question, draft, ticket),
-                        partial(self._refuse, question),
+                        partial(self._not_signed, question),
                     )
                 except Exception as e:  # noqa: BLE001 - the boundary
                     self._refuse(question, e)
@@ -214,6 +214,15 @@ class Answering:
             question.deliver(given, question.caller)
         except Exception as e:  # noqa: BLE001 - the boundary
             self._refuse(question, e)
+        self._go_on()
+
+    def _not_signed(self, question: Question, error: Exception) -> None:
+        """Tell that the key cannot be used."""
+        self._refuse(question, error)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin the next look-up if few answers are still to be signed."""
         if self._waiting and len(self._means.signing) < UNSIGNED_ENOUGH:
             self._woken.set()
 

@@ -16,10 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 
 from ocsp.access import SigningCertificate
+from ocsp.answering import LOOKED_UP_AT_ONCE
 from ocsp.delegates import KeyStore
 from ocsp.errors import StoreUnavailableError
 from ocsp.status import IssuedCertificate
 from pkix.revocation import CRLReason, Good, Revoked
+from pkix.signing import SigningError
+from pkix.software import SoftwareSigner
 from settings.sections import OCSPSection
 from tests.support.ocsp import (
     CA,
@@ -414,6 +417,19 @@ async def test_who_asks_meanwhile_is_gathered(store: MemoryStore, responder: Ser
         )
     assert [verified(answer.body, CA_1).serial_number for answer in answers] == list(serials)
     assert len(look_ups) < len(serials) / 2
+
+
+async def test_everybody_is_told_that_a_key_cannot_be_used(responder: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those for whom there was no place in the first look-up."""
+
+    def gone(*_: object) -> bytes:
+        raise SigningError("the token is gone")
+
+    monkeypatch.setattr(SoftwareSigner, "sign_digest", gone)
+    async with AsyncExitStack() as stack:
+        raws = [await stack.enter_async_context(connected(responder)) for _ in range(2 * LOOKED_UP_AT_ONCE)]
+        answers = await asyncio.gather(*(raw.ask(post(about(RESIDENT))) for raw in raws))
+    assert {refused(answer.body) for answer in answers} == {"INTERNAL_ERROR"}
 
 
 async def test_nobody_waits_for_a_second_try(store: MemoryStore, responder: Served) -> None:
