@@ -285,11 +285,28 @@ AUDIT_LOG: Final = timedelta(days=366)  # a year (R-4-11-4)
 ARCHIVE: Final = timedelta(days=3653)  # ten years (R-4-12-2-2)
 
 
-def kept_for(stream: str, acts: str) -> timedelta:
-    """How long the file of a segment stays: acts of the issuer, which are in the database too, as an audit log.
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which segments' files may be deleted: docs/decisions.md tells how audit log and archive go together."""
 
-    Args:
-        stream: of the segment.
-        acts: the stream of the issuer's acts; all others hold usage history.
-    """
-    return AUDIT_LOG if stream == acts else ARCHIVE
+    now: datetime
+    before: datetime  # what was asked for
+    reviewed_until: datetime | None
+
+    def why_kept(self, sealed_at: datetime, *, is_of_acts: bool, is_exported: bool) -> str | None:
+        """Why the file of a segment stays; None: it may go.
+
+        Args:
+            sealed_at: of the segment.
+            is_of_acts: it has acts of the issuer, which are in the database too; any other has usage history.
+            is_exported: it is on external media.
+        """
+        if sealed_at >= self.before:
+            return "they have later records too"
+        if self.now - sealed_at < (AUDIT_LOG if is_of_acts else ARCHIVE):
+            return "too young: a year for acts of the issuer, ten for usage history"
+        if self.reviewed_until is None or sealed_at > self.reviewed_until:
+            return "not reviewed; `prefca audit mark-reviewed`"
+        if not is_exported:
+            return "not on external media; `prefca journal export`"
+        return None

@@ -13,9 +13,6 @@ import asyncpg
 from issuer.installation import ActiveKey, Installation, active_key
 from pkix.signing import PublicKey, Signer
 
-KEY_OPENED = "key_opened"
-KEY_USED = "key_used"
-
 
 class CountingSigner:
     """A key that counts its signatures; whoever has it sign elsewhere adds those."""
@@ -62,11 +59,11 @@ async def used_key(
     store = installation.store
     async with active_key(installation, secret) as key:
         target = f"{key.generation.key_reference} {purpose}"
-        await store.record(KEY_OPENED, clock(), target)
+        await store.record("key_opened", clock(), target)
         used = UsedKey(key.generation, key.issuer, CountingSigner(key.signer))
         try:
             yield used
         finally:
             # Whatever ended the work is told; a database that is gone cannot be.
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await store.record(KEY_USED, clock(), target, {"signatures": used.signer.signatures})
+                await store.record("key_used", clock(), target, {"signatures": used.signer.signatures})

@@ -45,9 +45,8 @@ async def sources(
     with waiting(places.segments) as left:
         async with operations.snapshot():
             segments = await journals.segments(*period.moments)
-            collected = {(one.stream, one.number) for one in await journals.segments()}
+            not_collected = [one for one in left if await journals.segment(one.stream, one.number) is None]
             written, deleted = await journals.operations_written(), await audits.deletions()
-        not_collected = [one for one in left if (one.stream, one.number) not in collected]
         yield Sources(
             places.archive,
             [one for one in segments if (one.stream, one.number) not in deleted],

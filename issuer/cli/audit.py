@@ -1,16 +1,17 @@
 """`prefca audit`: the internal auditor's work with the audit log. Nobody else may, and nobody is told (R-4-11-7)."""
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
 
 import click
+import zstandard
 
 from issuer import audit
-from issuer.audit import Event, Filter, Finding, Happened, Period, Rules, Tally
+from issuer.audit import Event, Filter, Finding, Happened, Period, Retention, Rules, Tally
 from issuer.cli.journal_desk import DAY, Desk, desk_of, today
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
@@ -24,8 +25,6 @@ from settings.load import Settings
 
 ROWS = 50  # of the table of counts
 WEEK = timedelta(days=7)
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group("audit")
@@ -67,21 +66,13 @@ class _Shown:
     deleted: int
 
 
-def _review_options(command: F) -> F:
-    for option in (
-        click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: where the last review ended]"),
-        click.option("--to", "end", type=DAY, help="Last day, in Japan.  [default: yesterday]"),
-        click.option("--party", help="Of this relying party only; '' is anonymous."),
-        click.option("--kind", help="Of this kind only, such as ocsp_request."),
-        click.option("--result", help="With this result only, such as unauthorized."),
-        click.option("--origin", "source", help="From this address, or by this account@host, only."),
-    ):
-        command = option(command)
-    return command
-
-
 @audit_group.command("review")
-@_review_options
+@click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: where the last review ended]")
+@click.option("--to", "end", type=DAY, help="Last day, in Japan.  [default: yesterday]")
+@click.option("--party", help="Of this relying party only; '' is anonymous.")
+@click.option("--kind", help="Of this kind only, such as ocsp_request.")
+@click.option("--result", help="With this result only, such as unauthorized.")
+@click.option("--origin", "source", help="From this address, or by this account@host, only.")
 @click.option("--records", "shows_records", is_flag=True, help="Print the records themselves, as JSON Lines.")
 @json_option
 @click.pass_context
@@ -123,42 +114,49 @@ async def _period(desk: Desk, asked: _Asked) -> Period:
     return Period(begin, end)
 
 
-async def _review(settings: Settings, asked: _Asked) -> _Shown:
+@contextlib.asynccontextmanager
+async def _reviewing(settings: Settings, asked: _Asked) -> AsyncIterator[tuple[Desk, Period, Sources]]:
+    """The records, for the auditor; that he looks at them is recorded."""
     async with desk_of(settings) as desk:
         await _require_auditor(settings, desk, "review")
         period = await _period(desk, asked)
-        await _record_view(desk, period)
-        section = settings.journal
-        rules = Rules(section.operators, section.night_from, section.night_until)
-        tally = Tally(period, asked.wanted)
+        async with desk.operations.transaction():
+            await desk.operations.record("audit_review", now(), _named(period))
         async with sources(desk.journals, desk.audits, desk.operations, desk.places, period) as found:
-            happened = await asyncio.to_thread(_happened, tally, found)
+            yield desk, period, found
+
+
+async def _review(settings: Settings, asked: _Asked) -> _Shown:
+    section = settings.journal
+    rules = Rules(section.operators, section.night_from, section.night_until)
+    async with _reviewing(settings, asked) as (desk, period, found):
+        happened = await asyncio.to_thread(_happened, Tally(period, asked.wanted), found)
         usage = await desk.journals.usage(period.begin - timedelta(days=audit.USUAL_DAYS), period.end)
         rates = [one for one in audit.high_rates(usage, period) if asked.wanted.party in {None, one.who}]
         return _Shown(period, audit.counts(happened), audit.findings(happened, rules) + rates, found.deleted)
 
 
-def _happened(tally: Tally, found: Sources) -> list[Happened]:
-    for line in found.lines():
-        tally.add(line)
-    return list(tally.happened())
-
-
 async def _print_records(settings: Settings, asked: _Asked) -> None:
-    async with desk_of(settings) as desk:
-        await _require_auditor(settings, desk, "review")
-        period = await _period(desk, asked)
-        await _record_view(desk, period)
-        tally = Tally(period, asked.wanted)
-        async with sources(desk.journals, desk.audits, desk.operations, desk.places, period) as found:
-            for line in found.lines():
-                if tally.takes(line):
-                    click.echo(line, nl=False)
+    async with _reviewing(settings, asked) as (_, period, found):
+        with _telling_of_damage():
+            for line in filter(Tally(period, asked.wanted).takes, found.lines()):
+                click.echo(line, nl=False)
 
 
-async def _record_view(desk: Desk, period: Period) -> None:
-    async with desk.operations.transaction():
-        await desk.operations.record("audit_review", now(), _named(period))
+def _happened(tally: Tally, found: Sources) -> list[Happened]:
+    with _telling_of_damage():
+        for line in found.lines():
+            tally.add(line)
+        return list(tally.happened())
+
+
+@contextlib.contextmanager
+def _telling_of_damage() -> Iterator[None]:
+    """Whatever reading what somebody else wrote leads to, in a sentence."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, zstandard.ZstdError) as e:
+        raise RefusedError("the journals hold what no process wrote; `prefca journal verify` names the place") from e
 
 
 def _named(period: Period) -> str:
@@ -253,45 +251,31 @@ def delete_command(context: click.Context, before: datetime, as_json: bool) -> N
 async def _delete(settings: Settings, before: date) -> _Deleted:
     async with desk_of(settings) as desk:
         await _require_auditor(settings, desk, "delete")
-        earlier = await desk.audits.deletions()
-        everything = await desk.journals.segments(None, _midnight(before))
-        kept: Counter[str] = Counter()
-        chosen = []
-        why_kept = await _why_kept(desk)
-        for one in everything:
-            if (one.stream, one.number) not in earlier:
-                why = why_kept(one, _midnight(before))
-                if why is None:
-                    chosen.append(one)
-                else:
-                    kept[why] += 1
-        if chosen:
-            async with desk.operations.transaction():  # recorded before anything is gone
-                await desk.audits.add_deletions(chosen, origin(), now())
-                about = f"before {before}: {len(chosen)} segments"
-                await desk.operations.record("audit_delete", now(), about)
-        gone = {*earlier, *((one.stream, one.number) for one in chosen)}
-        for one in everything:
-            if (one.stream, one.number) in gone:  # also what an earlier deletion that was killed left
-                (desk.places.archive / one.file).unlink(missing_ok=True)
-        return _Deleted(chosen, kept)
+        earlier, exported = await desk.audits.deletions(), await desk.audits.exported()
+        retention = Retention(now(), _midnight(before), await desk.audits.reviewed_until())
+        deleted, gone = _Deleted([], Counter()), []
+        for one in await desk.journals.segments(None, _midnight(before)):
+            key = (one.stream, one.number)
+            if key in earlier:
+                gone.append(one)  # its file may still be there, if that deletion was killed
+                continue
+            why_kept = retention.why_kept(one.sealed_at, is_of_acts=one.stream == STREAM, is_exported=key in exported)
+            if why_kept is None:
+                deleted.segments.append(one)
+            else:
+                deleted.kept[why_kept] += 1
+        await _record_deletion(desk, deleted, before)  # before anything is gone
+        for one in (*gone, *deleted.segments):
+            (desk.places.archive / one.file).unlink(missing_ok=True)
+        return deleted
 
 
-async def _why_kept(desk: Desk) -> Callable[[SegmentRow, datetime], str | None]:
-    reviewed, exported, moment = await desk.audits.reviewed_until(), await desk.audits.exported(), now()
-
-    def why_kept(one: SegmentRow, before: datetime) -> str | None:
-        if one.sealed_at >= before:
-            return "they have later records too"
-        if moment - one.sealed_at < audit.kept_for(one.stream, STREAM):
-            return "too young: a year for acts of the issuer, ten for usage history"
-        if reviewed is None or one.sealed_at > reviewed:
-            return "not reviewed; `prefca audit mark-reviewed`"
-        if (one.stream, one.number) not in exported:
-            return "not on external media; `prefca journal export`"
-        return None
-
-    return why_kept
+async def _record_deletion(desk: Desk, deleted: _Deleted, before: date) -> None:
+    if deleted.segments:
+        async with desk.operations.transaction():
+            await desk.audits.add_deletions(deleted.segments, origin(), now())
+            about = f"before {before}: {len(deleted.segments)} segments"
+            await desk.operations.record("audit_delete", now(), about)
 
 
 def _midnight(day: date) -> datetime:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from issuer.cli import audit, journal
 from issuer.installation import account
@@ -121,6 +122,18 @@ def test_a_review_shows_everything_once_wherever_it_is(audited: Path, prefca: Pr
     assert "1 findings, 2026-10-15 to 2026-10-15" in table
     assert "pension" not in table
     running.close(NOW)
+
+
+@pytest.mark.req("R-4-11-5-1")
+@pytest.mark.parametrize("octets", [b"nonsense", zstandard.compress(b'{"at":"2026-10-15T03:00:00.000Z","kind":1\n')])
+def test_a_review_of_what_was_tampered_with_says_how_to_find_it(audited: Path, prefca: Prefca, octets: bytes) -> None:
+    """In a sentence."""
+    started(audited, "ocsp-0", asked()).close(NOW)
+    assert prefca("journal", "collect").status == 0
+    (audited / "archive" / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").write_bytes(octets)
+    for form in ("--json", "--records"):
+        ended = prefca(*REVIEW[:-1], form)
+        assert (ended.status, "`prefca journal verify` names the place" in ended.complaint) == (3, True)
 
 
 @pytest.mark.req("R-4-11-3", "R-4-11-7")

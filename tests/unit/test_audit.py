@@ -6,18 +6,16 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from issuer.audit import (
-    ARCHIVE,
-    AUDIT_LOG,
     OBJECTS_OF_AN_HOUR,
     Event,
     Filter,
     Period,
+    Retention,
     Rules,
     Tally,
     counts,
     findings,
     high_rates,
-    kept_for,
 )
 from issuer.usage import Amount, Use
 from journal.record import Record
@@ -171,7 +169,25 @@ def test_a_day_far_above_the_partys_own_usual_is_told(days: list[int], expected:
 
 
 @pytest.mark.req("R-4-11-4", "R-4-12-2-2")
-def test_acts_are_kept_for_a_year_and_usage_history_for_ten() -> None:
-    """At least, leap days included."""
-    assert kept_for("issuer", "issuer") == AUDIT_LOG >= timedelta(days=366)
-    assert kept_for("ocsp-0", "issuer") == ARCHIVE >= timedelta(days=365 * 10 + 3)
+@pytest.mark.parametrize(
+    ("years", "is_of_acts", "is_exported", "is_reviewed", "kept"),
+    [
+        (1.1, True, True, True, None),
+        (0.9, True, True, True, "too young"),
+        (9.9, False, True, True, "too young"),
+        (10.1, False, True, True, None),
+        (10.1, True, False, True, "not on external media"),
+        (10.1, True, True, False, "not reviewed"),
+        (-1, True, True, True, "later records"),
+    ],
+    ids=["acts", "young-acts", "young-usage", "usage", "not-exported", "not-reviewed", "later"],
+)
+def test_what_may_be_deleted(
+    years: float, is_of_acts: bool, is_exported: bool, is_reviewed: bool, kept: str | None
+) -> None:
+    """Acts of the issuer after a year, usage history after ten; only what is reviewed and exported."""
+    retention = Retention(NOON, NOON, NOON if is_reviewed else None)
+    sealed_at = NOON - years * timedelta(days=365.25)
+    why = retention.why_kept(sealed_at, is_of_acts=is_of_acts, is_exported=is_exported)
+    assert (why is None) is (kept is None)
+    assert (kept or "") in (why or "")
