@@ -191,6 +191,7 @@ def _issuer(certificate: bytes) -> bytes:
 
 def run_program(main: Coroutine[None, None, None]) -> None:
     """Run it; SIGTERM ends it as Ctrl-C does, so that no server stays behind."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         asyncio.run(main)
