@@ -158,7 +158,12 @@ class Wire(_Transport):
 
     def write(self, data: bytes) -> None:
         """Send octets; nowhere, if the connection is ending."""
-        self.writeSequence((data,))
+        try:
+            sent = 0 if self._unsent else self._socket.send(data)
+        except OSError:  # the next attempt tells which
+            sent = 0
+        if sent < len(data):
+            self.writeSequence((memoryview(data)[sent:],))
 
     def writeSequence(self, data: Sequence[Octets]) -> None:  # noqa: N802
         """The same for pieces, at most IOV_MAX (1024); none is copied, but by the kernel."""
