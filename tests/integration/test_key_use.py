@@ -40,9 +40,13 @@ def test_every_command_that_signs_says_for_what_and_how_often(
 
 async def test_work_that_failed_is_told_too(ca: FoundedCA) -> None:
     """With the signatures that were made; who was killed leaves the first record alone."""
-    with pytest.raises(NotNowError):
+
+    async def work() -> None:
         async with used_key(ca.installation, "lists", lambda: NOW) as used:
             used.signer.sign_digest(bytes(32))
             raise NotNowError("the database is away")
+
+    with pytest.raises(NotNowError):
+        await work()
     found = await ca.query("SELECT array_agg(kind || detail) FROM operation_record WHERE object LIKE '% lists'")
     assert found == ["key_opened{}", 'key_used{"signatures": 1}']
