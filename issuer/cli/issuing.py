@@ -32,7 +32,7 @@ READ_BYTES: Final = 1_048_576
 @click.option(
     "--results",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where each line's outcome is written, as JSON Lines.  [default: NOTICES' name with .results.jsonl, here]",
+    help="Where each line's outcome is written, as JSON Lines.  [default: beside NOTICES, with .results.jsonl]",
 )
 @click.option(
     "--processes",
@@ -49,7 +49,7 @@ def issue(context: click.Context, notices: BinaryIO, results: Path | None, proce
     was, and a notice that was issued already gives the same certificate. Exit status 3 if any line was refused.
     """
     settings = settings_of(context)
-    results = results or Path(f"{Path(notices.name).name if notices.name != '<stdin>' else 'notices'}.results.jsonl")
+    results = results or _beside(Path(notices.name))
     done = run(_issue(settings, notices, results, processes))
     if as_json:
         counts = {"issued": done.issued, "issued_before": done.issued_before, "refused": done.refused}
@@ -61,6 +61,11 @@ def issue(context: click.Context, notices: BinaryIO, results: Path | None, proce
         )
     if done.refused:
         context.exit(REFUSED_STATUS)
+
+
+def _beside(notices: Path) -> Path:
+    """Where results go by default; notices of the same name in two directories have two. Those of a pipe are here."""
+    return notices.with_name(f"{notices.name}.results.jsonl") if notices.is_file() else Path("notices.results.jsonl")
 
 
 async def _issue(settings: Settings, notices: BinaryIO, file: Path, processes: int) -> Done:
@@ -91,8 +96,8 @@ async def _issue_rest(
             async for outcomes in register(desk, chain(first, lines), after=done):
                 results.add(outcomes)
                 for outcome in outcomes:
-                    if isinstance(outcome, Refused):
-                        pace.tell(f"line {outcome.line}: {outcome.code}: {outcome.message}")
+                    if isinstance(outcome, Refused):  # its message may quote personal data: only the results have it
+                        pace.tell(f"line {outcome.line}: {outcome.code}")
                 pace.advance(results.done.line, sum(isinstance(outcome, Issued) for outcome in outcomes))
 
 

@@ -5,9 +5,11 @@ the same notices for the same CA. They are the same if their file has the same s
 depends on it: a run that begins anew finds what was issued in the database.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import stat
 from binascii import b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
+from issuer.errors import NotNowError, RefusedError
 from issuer.registration import Issued, Outcome
 
 Result = Literal["issued", "issued_before", "refused"]
@@ -69,11 +72,16 @@ def open_results(file: Path, notices: BinaryIO, ca_certificate: bytes) -> Iterat
     """The results of these notices at this CA: those of an interrupted run, to go on with, else an empty file.
 
     Only its owner can read the file: certificates are personal data.
+
+    Raises:
+        RefusedError: the file is the notices themselves, or none that can be gone on with.
+        NotNowError: another run writes it.
     """
     work = _work(notices, ca_certificate)
     note = file.with_name(file.name + NOTE_SUFFIX)
     file.touch(mode=0o600)
     with file.open("r+b") as stream:
+        _take(stream, file, notices)
         done = _resumed(stream, note, work)
         yield Results(stream, note, work, done)
         note.unlink(missing_ok=True)
@@ -84,6 +92,20 @@ def result_of(outcome: Outcome) -> Result:
     if isinstance(outcome, Issued):
         return "issued_before" if outcome.again else "issued"
     return "refused"
+
+
+def _take(stream: BinaryIO, file: Path, notices: BinaryIO) -> None:
+    """Be the only one that writes the file, as long as it is open."""
+    status = os.fstat(stream.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError(f"{file}: is no ordinary file; give another one with --results")
+    if notices.seekable() and os.path.samestat(status, os.fstat(notices.fileno())):
+        raise RefusedError(f"{file}: are the notices themselves; give another file with --results")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        raise NotNowError(f"{file}: another run writes it; wait for it, or give another file with --results") from e
+    os.fchmod(stream.fileno(), 0o600)
 
 
 def _work(notices: BinaryIO, ca_certificate: bytes) -> Work:

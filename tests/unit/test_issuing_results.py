@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from issuer.cli.results import Done, open_results
+from issuer.errors import NotNowError, RefusedError
 from issuer.registration import Issued, Outcome, Refused
 
 pytestmark = pytest.mark.req("R-4-2-1")
@@ -132,3 +133,36 @@ def test_results_of_another_ca_are_not_gone_on_with(tmp_path: Path, notices: Pat
     interrupted(file, notices)
     with notices.open("rb") as stream, open_results(file, stream, b"another CA") as results:
         assert results.done == Done()
+
+
+def test_notices_are_never_their_own_results(tmp_path: Path, notices: Path) -> None:
+    """They stay as they are, by whatever name they are called."""
+    other_name = tmp_path / "link"
+    other_name.symlink_to(notices)
+    with (
+        notices.open("rb") as stream,
+        pytest.raises(RefusedError, match="give another file with --results"),
+        open_results(other_name, stream, CA),
+    ):
+        pytest.fail("nothing should be written")
+    assert notices.read_bytes() == b"notices"
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path, notices: Path) -> None:
+    """The second one is told so, and the first one goes on."""
+    file = tmp_path / "results"
+    with notices.open("rb") as stream, open_results(file, stream, CA) as results:
+        with pytest.raises(NotNowError, match="another run writes it"), open_results(file, stream, CA):
+            pytest.fail("two would write")
+        results.add(FIRST)
+        results.add(SECOND)
+    assert [line["line"] for line in lines_of(file)] == [1, 2, 4]
+
+
+def test_a_file_that_everybody_could_read_is_closed(tmp_path: Path, notices: Path) -> None:
+    """Before anything is written into it."""
+    file = tmp_path / "results"
+    file.touch()
+    file.chmod(0o644)
+    with notices.open("rb") as stream, open_results(file, stream, CA):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
