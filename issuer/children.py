@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import ctypes
+import json
 import logging
 import signal
 import sys
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE, Process
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -16,10 +17,44 @@ log = logging.getLogger("prefca.children")
 
 
 async def start(module: str, *arguments: str, **streams: Any) -> Process:  # noqa: ANN401 - passed on as they are
-    """Run a module of ours as a process; the kernel stops it with SIGTERM when this process is gone."""
+    """Run a module of ours as a process; the kernel stops it with SIGTERM when this process is gone.
+
+    With -P, because -m alone looks for modules in the current directory first, which is anybody's.
+    """
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments), preexec_fn=_die_with_parent, **streams
+        *(sys.executable, "-P", "-m", module, *arguments), preexec_fn=_die_with_parent, **streams
     )
+
+
+class FailedError(Exception):
+    """A command failed; the message is what it said last."""
+
+    def __init__(self, reason: str, status: int | None, said: bytes = b"") -> None:
+        super().__init__(reason)
+        self.status = status  # None: it did not end in time
+        self.said = said  # on standard output
+
+
+async def command(*arguments: str, timeout_s: float) -> dict[str, Any]:
+    """Run `prefca` with these arguments, which ask for JSON; what it says.
+
+    Raises:
+        FailedError: it failed, or did not end.
+    """
+    process = await start("issuer", *arguments, stdout=PIPE, stderr=PIPE)
+    try:
+        said, complained = await asyncio.wait_for(process.communicate(), timeout_s)
+    except TimeoutError as e:
+        reason = f"it did not end within {timeout_s:.0f} s and was stopped; see whether token or database hang"
+        raise FailedError(reason, None) from e
+    finally:
+        await stop(process)
+    if process.returncode != 0:
+        last_line = complained.decode(errors="replace").rstrip().rpartition("\n")[2]
+        reason = last_line.removeprefix("prefca: ") or f"it ended with status {process.returncode}"
+        raise FailedError(reason, process.returncode, said)
+    result: dict[str, Any] = json.loads(said)
+    return result
 
 
 async def stop(process: Process) -> None:

@@ -156,9 +156,14 @@ class _Worker:
         self._questions = 0
 
     async def run_once(self) -> int:
-        """Start it and wait for its end; its exit status."""
+        """Start it and wait for its end; its exit status.
+
+        Raises:
+            OSError: no process, memory or descriptor is left.
+        """
         ours, its = socket.socketpair()
-        with its:
+        with its, contextlib.ExitStack() as failed:
+            failed.enter_context(ours)
             descriptors = {key: one.fileno() for key, one in self._sockets.items()}
             place = Place(self.number, its.fileno(), descriptors)
             self._process = await asyncio.create_subprocess_exec(
@@ -166,6 +171,7 @@ class _Worker:
                 pass_fds=(place.control, *descriptors.values()),
                 process_group=0,  # Ctrl-C is for the parent, which then says SIGTERM
             )
+            failed.pop_all()
         self.starts += 1
         if self._is_stopping:  # it was told while there was nothing to tell yet
             self.stop()
@@ -273,7 +279,11 @@ class Workers:
         pause_s = FIRST_PAUSE_S
         while not self._stop.is_set():
             began = time.monotonic()
-            status = await worker.run_once()
+            try:
+                status = await worker.run_once()
+            except OSError as e:  # perhaps only for now, and the other workers go on
+                _logger.error("worker_not_started", extra={"worker": worker.number, "error": str(e)})  # noqa: TRY400 - the machine, not our code
+                status = 1
             if self._stop.is_set():
                 return
             if not worker.was_ready.is_set():
@@ -314,8 +324,8 @@ async def answer_parent(control: int, report: Callable[[], Report]) -> None:
 
 
 def command(module: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """How a worker of this module is started."""
-    return (sys.executable, "-m", module, *arguments)
+    """How a worker of this module is started; with -P, so that nothing is imported from the current directory."""
+    return (sys.executable, "-P", "-m", module, *arguments)
 
 
 def count(text: str) -> int:
