@@ -11,6 +11,7 @@ from issuer.schedule import Schedule, is_of_the_future
 NAMES: Final = (
     *("database_away", "clock_behind", "late", "expiring", "expired"),
     *("ocsp_delegate_ending", "no_ocsp_delegate"),  # issuer.delegate
+    *("ca_key_ending", "ca_key_ended"),  # issuer.ca_key
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

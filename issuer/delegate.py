@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from issuer.alarm import Alarm
 from issuer.authority import Kind
+from issuer.ca_key import require_in_use
 from issuer.certification import certify
 from issuer.errors import RefusedError
 from issuer.installation import ActiveKey, Installation
@@ -103,7 +104,7 @@ async def create(
         random_octets: so many.
 
     Raises:
-        RefusedError: the CA has no active key.
+        RefusedError: the CA has no active key, or its time of use has ended.
         SigningError: a key cannot be made or used now.
         LintError: the certificate breaks its profile.
     """
@@ -112,10 +113,12 @@ async def create(
         make_passphrase(settings, random_octets)
         asked = new_key(settings, serial, asked)
     async with used_key(installation, "delegate", lambda: now) as key:
+        require_in_use(key.generation, now)
         certificate = certified(key, asked, serial, now)
         partitions = {one.kind: one.partition_id for one in await store.partitions(installation.authority_id)}
     row = new_certificate(certificate, key.generation.generation_id, partitions["operations"], Kind.OCSP)
     async with store.transaction():
+        await store.require_active(key.generation.generation_id)
         await store.add_certificates([row], now)
         await store.record("certificate_issued", now, delegate_label(serial), {"kind": Kind.OCSP})
     return Created(serial, certificate, place(settings, serial))

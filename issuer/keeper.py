@@ -12,22 +12,24 @@ The batch is another process, so that a token that hangs or crashes takes neithe
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from issuer import delegate
+from issuer import ca_key, delegate
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
 from issuer.errors import IssuerError
 from issuer.installation import Installation, opened
-from issuer.rows import DelegateRow, Publication
+from issuer.rows import DelegateRow, Generation, Publication
 from issuer.schedule import Schedule, is_of_the_future
 from settings.load import FILE_NAME, Settings
 
 LOOK_TIMEOUT_S: Final = 30.0  # then the connection is given up, and another one made
+DELEGATES_TIMEOUT_S: Final = 5.0  # for alarms only: lists must not be late for it
 _CONFIGURATION_STATUS: Final = 2  # of `prefca`: a person has to mend something first
 
 log = logging.getLogger("prefca.scheduler")
@@ -46,24 +48,51 @@ class BatchFailedError(Exception):
 Batch = Callable[..., Awaitable[dict[str, Any]]]
 
 
+class SharedSigner:
+    """What all CAs with one signer know of it: a PIN that was refused for one of them is not sent for another.
+
+    To send it again may lock the token. So one batch uses the signer at a time, and the next one knows what came of it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Make one; the settings are those of any of its CAs."""
+        signer = settings.signer
+        files = (Path(FILE_NAME), signer.pin_file, signer.passphrase_file)
+        self._files = [settings.path(file) for file in files if file is not None]
+        self._is_in_use = False
+        self._broken: list[int | None] | None = None  # ages of the files that a person has to change first
+
+    def may_be_used(self) -> bool:
+        """Nobody uses it, and it was not refused with the files as they are."""
+        if self._broken != self._ages():
+            self._broken = None
+        return self._broken is None and not self._is_in_use
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """For a batch, which says by BatchFailedError that a person has to mend something first."""
+        self._is_in_use = True
+        ages = self._ages()  # a file that is mended while the batch runs is tried
+        try:
+            yield
+        except BatchFailedError as e:
+            if e.status == _CONFIGURATION_STATUS:
+                self._broken = ages
+            raise
+        finally:
+            self._is_in_use = False
+
+    def _ages(self) -> list[int | None]:
+        return [file.stat().st_mtime_ns if file.exists() else None for file in self._files]
+
+
 class _Attempts:
     """When a batch may be tried. Pauses are on the loop's clock, which nobody sets."""
 
     def __init__(self, settings: Settings) -> None:
         self._section = settings.scheduler
-        signer = settings.signer
-        files = (Path(FILE_NAME), signer.pin_file, signer.passphrase_file)
-        self._files = [settings.path(file) for file in files if file is not None]
         self._failures_in_a_row = 0
         self._not_before_s = 0.0
-        self._broken: list[int | None] | None = None  # ages of the files that a person has to change first
-
-    def may_begin(self) -> bool:
-        """Not in a pause. And not with a PIN that was refused: to send it again may lock the token."""
-        if self._broken is not None and self._broken == self._ages():
-            return False
-        self._broken = None
-        return self.pause_s() == 0
 
     def pause_s(self) -> float:
         """What remains of a pause."""
@@ -74,26 +103,28 @@ class _Attempts:
         self._failures_in_a_row = 0
         self._wait(self._section.retry_s)
 
-    def failed(self, status: int | None) -> float:
+    def failed(self) -> float:
         """Count it; the pause, in seconds."""
         pause_s: float = min(self._section.retry_s * 2**self._failures_in_a_row, self._section.retry_max_s)
         self._failures_in_a_row += 1
         self._wait(pause_s)
-        if status == _CONFIGURATION_STATUS:
-            self._broken = self._ages()
         return pause_s
 
     def _wait(self, pause_s: float) -> None:
         self._not_before_s = asyncio.get_running_loop().time() + pause_s
 
-    def _ages(self) -> list[int | None]:
-        return [file.stat().st_mtime_ns if file.exists() else None for file in self._files]
-
 
 class Keeper:
     """Keeps the schedule of one CA."""
 
-    def __init__(self, settings: Settings, clock: Clock, channels: Iterable[Channel], batch: Batch) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        channels: Iterable[Channel],
+        batch: Batch,
+        signer: SharedSigner | None = None,
+    ) -> None:
         """Make one.
 
         Args:
@@ -102,6 +133,7 @@ class Keeper:
             channels: who is told of alarms.
             batch: runs `prefca batch` for the settings, with the options that follow them, and returns what it says
                 as JSON; it raises BatchFailedError.
+            signer: which other CAs use, too; None: this one has its own.
         """
         self.settings = settings
         self.schedule = Schedule.of(settings)
@@ -114,7 +146,9 @@ class Keeper:
         self._batch = batch
         self._look_every_s = settings.scheduler.look_every_s
         self._attempts = _Attempts(settings)
+        self._signer = signer or SharedSigner(settings)
         self._delegates: list[DelegateRow] | None = None  # as last seen
+        self._generation: Generation | None = None  # likewise
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
 
     @property
@@ -126,13 +160,16 @@ class Keeper:
         """Those that stand now, those of the lists first."""
         now = self._clock()
         of_delegates = [] if self._delegates is None else delegate.alarms(self._delegates, now)
-        return [*alarms(self.schedule, self.sight, now), *of_delegates]
+        of_key = ca_key.alarms(self._generation, now)
+        return [*alarms(self.schedule, self.sight, now), *of_delegates, *of_key]
 
     async def keep(self) -> NoReturn:
         """Publish whenever lists are due; a database that is away is waited for."""
         while True:
             try:
-                async with opened(self.settings) as installation:
+                async with contextlib.AsyncExitStack() as stack:
+                    async with asyncio.timeout(LOOK_TIMEOUT_S):
+                        installation = await stack.enter_async_context(opened(self.settings))
                     await self._keep(installation)
             except (IssuerError, TimeoutError) as e:
                 reason = str(e) or "it does not answer in time"
@@ -161,11 +198,21 @@ class Keeper:
                     self.is_runner = True
                     log.info("runner", extra={"ca": self.name, "next": self.schedule.next(self._clock()).isoformat()})
                 in_force = await store.publication_in_force(authority_id)
-                self._delegates = await store.delegates(authority_id)
+                self._generation = await store.active_generation(authority_id)
             failure = self.sight.failure if in_force == self.sight.in_force else None
             self.sight = Sight(self._clock(), in_force=in_force, failure=failure)
-            if not self.is_runner or not await self._publish_if_due(in_force):
+            has_published = self.is_runner and await self._publish_if_due(in_force)
+            await self._look_at_delegates(installation)
+            if not has_published:
                 await asyncio.sleep(self._pause_s())
+
+    async def _look_at_delegates(self, installation: Installation) -> None:
+        """See whether they will end. If that cannot be seen in time, what was seen last stands."""
+        try:
+            async with asyncio.timeout(DELEGATES_TIMEOUT_S):
+                self._delegates = await installation.store.delegates(installation.authority_id)
+        except TimeoutError:
+            log.warning("cannot_look_at_delegates", extra={"ca": self.name, "timeout_s": DELEGATES_TIMEOUT_S})
 
     async def _publish_if_due(self, in_force: Publication | None) -> bool:
         """Whether something was published."""
@@ -174,10 +221,13 @@ class Keeper:
             self._of_the_future = in_force.publication_id
             return False
         at_once = in_force is not None and in_force.publication_id == self._of_the_future
-        if not (at_once or self.schedule.due(in_force, now)) or not self._attempts.may_begin():
+        if not (at_once or self.schedule.due(in_force, now)):
+            return False
+        if self._attempts.pause_s() > 0 or not self._signer.may_be_used():
             return False
         try:
-            published = await self._batch(self.settings, *(["--now"] if at_once else []))
+            with self._signer.used():
+                published = await self._batch(self.settings, *(["--now"] if at_once else []))
         except BatchFailedError as e:
             self._failed(e)
             return False
@@ -190,7 +240,7 @@ class Keeper:
     def _failed(self, error: BatchFailedError) -> None:
         self.failures += 1
         self.sight = replace(self.sight, failure=str(error))
-        pause_s = self._attempts.failed(error.status)
+        pause_s = self._attempts.failed()
         extra = {"ca": self.name, "reason": str(error), "status": error.status, "again_in_s": pause_s}
         log.error("batch_failed", extra=extra)
 

@@ -16,6 +16,10 @@ from settings.load import ConfigurationError, Settings
 CA_KEY_BITS = 2048  # R-6-1-1-2
 
 
+class RefusedPinError(ConfigurationError):
+    """A person has to mend it first: to send the same PIN again may lock the token."""
+
+
 class KeyAlgorithm(StrEnum):
     """A kind of key pair."""
 
@@ -103,7 +107,8 @@ def open_keys(settings: Settings, secret: str | None = None) -> CAKeys:
 
     Raises:
         SigningError: token or key cannot be used; the message says what to do.
-        ConfigurationError: no place to take PIN or passphrase from, or a PIN that the token refused.
+        ConfigurationError: no place to take PIN or passphrase from.
+        RefusedPinError: the token refused the PIN.
     """
     signer = settings.signer
     secret = secret_of(settings) if secret is None else secret
@@ -113,8 +118,8 @@ def open_keys(settings: Settings, secret: str | None = None) -> CAKeys:
         raise ConfigurationError('signer.kind = "pkcs11" needs `signer.module` and `signer.token`')
     try:
         return TokenKeys(pkcs11.open_token(signer.module, signer.token, secret))
-    except cryptoki.PinRefusedError as e:  # a person has to mend it first: to try the same again may lock the token
-        raise ConfigurationError(str(e)) from e
+    except cryptoki.PinRefusedError as e:
+        raise RefusedPinError(str(e)) from e
 
 
 def open_delegate_keys(settings: Settings) -> CAKeys:

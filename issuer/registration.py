@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any
 
 from issuer.authority import Kind
+from issuer.ca_key import require_in_use
 from issuer.clerk import Application, Line, Order, Unreadable
 from issuer.clerks import Clerks, OneClerk
 from issuer.installation import ActiveKey, Installation
@@ -99,6 +100,7 @@ async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> Asy
         SigningError: the key cannot be used now. Batches that were yielded stay issued.
         LintError: a certificate would break its profile; likewise.
         NotNowError: the database or a clerk is gone; likewise.
+        RefusedError: the key is no longer active, or its time of use has ended; likewise.
     """
     await desk.installation.store.expect_many_lookups()
     ledger = _Ledger(desk)
@@ -225,6 +227,8 @@ class _Ledger:
                 wanted.append(application)
             else:
                 settled.append(outcome)
+        if wanted:
+            require_in_use(self._desk.key.generation, now)
         return _Decision(now, others, known, settled, wanted, await self._orders(wanted))
 
     async def _look_up(self, batch: _Batch, now: datetime) -> _Known:
@@ -253,10 +257,12 @@ class _Ledger:
 
         Raises:
             _OvertakenError, AlreadyThereError: the batch must be decided on anew; nothing is recorded.
+            RefusedError: the key is no longer the one that signs; nothing is recorded.
         """
         store, now, superseded = self._store, decision.now, decision.superseded
         async with store.transaction():
             others = await store.begin_registration(self._authority_id) - self._own
+            await store.require_active(self._desk.key.generation.generation_id)
             await store.lock_certificates(old.serial for old in superseded)
             if (superseded or others != decision.others) and await self._look_up(batch, now) != decision.known:
                 raise _OvertakenError

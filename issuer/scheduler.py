@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from issuer.alarm import Alarm, Channel
 from issuer.collector import collect_daily
 from issuer.errors import NotNowError
 from issuer.installation import database
-from issuer.keeper import BatchFailedError, Clock, Keeper
+from issuer.keeper import BatchFailedError, Clock, Keeper, SharedSigner
 from issuer.webhook import post
 from settings.load import Settings
 from settings.workers import CannotListenError, bound
@@ -31,7 +30,11 @@ async def run(settings: Settings, clock: Clock) -> None:
     Raises:
         NotNowError: the admin address is taken.
     """
-    keepers = [Keeper(one, clock, _channels(one.ca.prefecture, one), run_batch) for one in settings.each()]
+    signers = {one.signer: SharedSigner(one) for one in settings.each() if one.signer.kind == "pkcs11"}
+    keepers = [
+        Keeper(one, clock, _channels(one.ca.prefecture, one), run_batch, signers.get(one.signer))
+        for one in settings.each()
+    ]
     try:
         async with contextlib.AsyncExitStack() as stack:
             (sockets,) = stack.enter_context(bound("scheduler", {"admin_listen": settings.scheduler.admin_listen}))
@@ -64,20 +67,10 @@ async def run_batch(settings: Settings, *options: str) -> dict[str, Any]:
         BatchFailedError: it failed, or did not end.
     """
     arguments = ["--instance", str(settings.instance), "--ca", settings.ca.prefecture, "batch", "--json", *options]
-    process = await children.start("issuer", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     try:
-        said, complained = await asyncio.wait_for(process.communicate(), BATCH_TIMEOUT_S)
-    except TimeoutError as e:
-        reason = f"it did not end within {BATCH_TIMEOUT_S:.0f} s and was stopped; see whether token or database hang"
-        raise BatchFailedError(reason, None) from e
-    finally:
-        await children.stop(process)
-    if process.returncode != 0:
-        last_line = complained.decode(errors="replace").rstrip().rpartition("\n")[2]
-        reason = last_line.removeprefix("prefca: ") or f"it ended with status {process.returncode}"
-        raise BatchFailedError(reason, process.returncode)
-    result: dict[str, Any] = json.loads(said)
-    return result
+        return await children.command(*arguments, timeout_s=BATCH_TIMEOUT_S)
+    except children.FailedError as e:
+        raise BatchFailedError(str(e), e.status) from e
 
 
 def _channels(name: str, settings: Settings) -> list[Channel]:

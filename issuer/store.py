@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -11,6 +12,7 @@ from asyncpg.transaction import Transaction
 
 from issuer import binary_copy
 from issuer.authority import Authority, Kind, Partition
+from issuer.errors import RefusedError
 from issuer.municipality import PREFECTURES
 from issuer.rows import (
     CertificateRow,
@@ -46,9 +48,12 @@ class Store:
         """What is done inside is done together or not at all."""
         return self._connection.transaction()
 
-    def snapshot(self) -> Transaction:
-        """What is read inside is of one moment."""
-        return self._connection.transaction(isolation="repeatable_read", readonly=True)
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[None]:
+        """What is read inside is of one moment, however long what is read is worked on."""
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            await self._connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield
 
     async def record(self, kind: str, at: datetime, target: str, detail: dict[str, Any] | None = None) -> None:
         """Record an act in the transaction of the act (R-4-11-2-2)."""
@@ -162,6 +167,21 @@ class Store:
         )
         return before
 
+    async def require_active(self, generation_id: int) -> None:
+        """Until the transaction ends the key stays the one that signs.
+
+        A statement of its own, after `begin_registration`: one that had to wait for a lock sees of other rows what they
+        were before it waited.
+
+        Raises:
+            RefusedError: it was compromised or replaced meanwhile.
+        """
+        row = await self._connection.fetchrow(
+            "SELECT FROM ca_generation WHERE generation_id = $1 AND state = 'active' FOR SHARE", generation_id
+        )
+        if row is None:
+            raise RefusedError("the key that signed is no longer active; run it again with the CA's present key")
+
     async def issued_for(self, authority_id: int, notice_ids: Collection[bytes]) -> dict[bytes, CertificateRow]:
         """What this authority issued for these notices before."""
         rows = await self._connection.fetch(
@@ -253,10 +273,12 @@ class Store:
 
     async def newest_certificates(self, authority_id: int, kind: Kind, limit: int) -> list[CertificateRow]:
         """The newest certificates of a kind."""
+        # The newest of each key, so that each look-up is by an index, and of all these the newest.
         rows = await self._connection.fetch(
-            f"{_CERTIFICATE} FROM certificate c LEFT JOIN revocation r USING (serial)"
-            " JOIN partition p ON p.partition_id = c.partition_id WHERE c.kind = $1 AND p.authority_id = $2"
-            " ORDER BY c.issued_at DESC, c.serial LIMIT $3",
+            f"{_CERTIFICATE} FROM ca_generation g CROSS JOIN LATERAL"  # noqa: S608 - a constant
+            " (SELECT * FROM certificate WHERE kind = $1 AND generation_id = g.generation_id"
+            " ORDER BY issued_at DESC, serial LIMIT $3) c LEFT JOIN revocation r USING (serial)"
+            " WHERE g.authority_id = $2 ORDER BY c.issued_at DESC, c.serial LIMIT $3",
             kind,
             authority_id,
             limit,
@@ -276,23 +298,31 @@ class Store:
 
     async def counts(self, authority_id: int, now: datetime) -> tuple[int, int, int]:
         """Residents' certificates: issued, revoked, and valid at `now`."""
-        row = await self._connection.fetchrow(
-            "SELECT count(*) AS issued, count(r.serial) AS revoked,"
-            " count(*) FILTER (WHERE r.serial IS NULL AND c.not_after >= $2) AS valid"
-            " FROM certificate c LEFT JOIN revocation r USING (serial)"
-            " JOIN partition p ON p.partition_id = c.partition_id"
-            " WHERE c.kind = 'resident' AND p.authority_id = $1",
+        # Counted apart, each in an index alone. Municipalities' lists are those of residents.
+        ((issued, unexpired),) = await self._connection.fetch(
+            "SELECT count(*), count(*) FILTER (WHERE c.not_after >= $2) FROM certificate c"
+            " JOIN ca_generation g USING (generation_id) WHERE c.kind = 'resident' AND g.authority_id = $1",
             authority_id,
             now,
         )
-        return (0, 0, 0) if row is None else (row["issued"], row["revoked"], row["valid"])
+        ((revoked, revoked_unexpired),) = await self._connection.fetch(
+            "SELECT count(*), count(*) FILTER (WHERE r.not_after >= $2) FROM revocation r"
+            " JOIN partition p USING (partition_id) WHERE p.kind = 'municipality' AND p.authority_id = $1",
+            authority_id,
+            now,
+        )
+        return issued, revoked, unexpired - revoked_unexpired
 
     # ---------------------------------------------------------------- revocation
 
     async def lock_certificates(self, serials: Iterable[int]) -> None:
         """Until the transaction ends nobody else revokes these. In order, so that two cannot wait for each other."""
-        for serial in sorted(serials):
-            await self._connection.execute("SELECT pg_advisory_xact_lock($1)", serial)
+        # Locks of buckets: those of single serial numbers would fill the server's table of locks (some 10,000).
+        await self._connection.execute(
+            "SELECT pg_advisory_xact_lock(6, bucket)"
+            " FROM (SELECT DISTINCT (serial % 1024)::int AS bucket FROM unnest($1::bigint[]) AS serial ORDER BY 1) b",
+            list(serials),
+        )
 
     async def add_revocations(self, revocations: Iterable[NewRevocation]) -> None:
         """Record revocations; responders hear of them when the transaction commits."""

@@ -9,7 +9,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer import delegate
+from issuer import ca_key, delegate
 from issuer.alarm import Alarm, Sight, alarms
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
@@ -83,7 +83,8 @@ async def _alarms(settings: Settings) -> list[Alarm]:
 async def _standing(installation: Installation, in_force: Publication | None) -> list[Alarm]:
     store, authority_id, moment = installation.store, installation.authority_id, now()
     of_lists = alarms(Schedule.of(installation.settings), Sight(moment, in_force=in_force), moment)
-    return [*of_lists, *delegate.alarms(await store.delegates(authority_id), moment)]
+    of_key = ca_key.alarms(await store.active_generation(authority_id), moment)
+    return [*of_lists, *delegate.alarms(await store.delegates(authority_id), moment), *of_key]
 
 
 async def _status(settings: Settings) -> _Report:

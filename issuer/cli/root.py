@@ -14,11 +14,13 @@ import click
 from issuer.cli.commands import Commands
 from issuer.errors import IssuerError, NotNowError, RefusedError
 from issuer.installation import database, require_database
+from issuer.keys import RefusedPinError
 from issuer.lint import LintError
 from issuer.municipality import PREFECTURES
 from pkix.signing import SigningError
 from settings import log
 from settings.load import CA_VARIABLE, INSTANCE_VARIABLE, ConfigurationError, Settings, load
+from settings.sections import SignerSection
 
 T = TypeVar("T")
 
@@ -121,16 +123,22 @@ async def each(settings: Settings, work: Callable[[Settings], Coroutine[Any, Any
     if len(settings.cas) == 1:
         return {settings.ca.prefecture: await work(settings)}, 0
     results: dict[str, T] = {}
+    refused: list[SignerSection] = []  # whose PIN is wrong: to send it again for the next CA may lock the token
     worst = 0
     require_database(settings)
     async with database(settings):  # started once for all
         for one in settings.each():
+            if one.signer in refused:
+                _complain(f"{one.ca.prefecture}: not tried, for its token refused the PIN; mend that first")
+                continue
             try:
                 results[one.ca.prefecture] = await work(one)
             except Exception as e:  # noqa: BLE001 - `_explained` tells what it is
                 message, status = _explained(e)
                 _complain(f"{one.ca.prefecture}: {message}")
                 worst = max(worst, status)
+                if isinstance(e, RefusedPinError):
+                    refused.append(one.signer)
     return results, worst
 
 

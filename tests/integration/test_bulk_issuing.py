@@ -14,7 +14,7 @@ import pytest
 from issuer.clerk import Order
 from issuer.clerks import ClerkProcesses, Clerks, Employment, OneClerk, clerk_processes
 from issuer.cli.issuing import BULK_LINES
-from issuer.errors import NotNowError
+from issuer.errors import NotNowError, RefusedError
 from issuer.keys import secret_of
 from issuer.registration import Issued, Outcome, Refused, open_desk, register
 from pkix.signing import SigningError
@@ -151,6 +151,15 @@ async def test_a_certificate_revoked_meanwhile_is_not_renewed(ca: FoundedCA) -> 
         renewal = with_key(1, 9, renewal=True)
         outcomes = await outcomes_of(ca, Overtaken(ca, lambda: other.revoke(old.serial)), renewal)
     assert codes(outcomes) == ["nothing-to-renew"]
+
+
+@pytest.mark.req("R-4-4-1-3")
+async def test_a_key_that_was_compromised_meanwhile_issues_nothing_more(ca: FoundedCA) -> None:
+    """What was signed with it is not recorded, and so never handed out."""
+    compromise = "UPDATE ca_generation SET state = 'compromised'"
+    with pytest.raises(RefusedError, match="the key that signed is no longer active"):
+        await outcomes_of(ca, Overtaken(ca, lambda: ca.query(compromise)), notice_line(1))
+    assert await ca.query(SERIALS) == 0
 
 
 @pytest.mark.req("R-7-1-1")

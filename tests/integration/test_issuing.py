@@ -2,17 +2,22 @@
 
 import asyncio
 import base64
+import os
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from issuer import delegate
 from issuer.clerks import OneClerk
+from issuer.errors import RefusedError
 from issuer.registration import Issued, Outcome, Refused
 from issuer.revocation import NotRevoked
+from issuer.rows import PartitionRow
 from pkix.revocation import CRLReason
-from tests.support.ca import NOW, FoundedCA, notice_line, public_key
+from tests.support.ca import NOW, FoundedCA, notice_line, public_key, rsa_key
 
 BATCH_LINES = OneClerk.batch_lines
 
@@ -78,6 +83,39 @@ async def test_a_broken_line_is_reported_and_stops_nobody_else(ca: FoundedCA) ->
         (8, "key-unreadable"),
     ]
     assert all(outcome.message for outcome in outcomes if isinstance(outcome, Refused))
+
+
+@pytest.mark.req("R-4-13-1", "R-6-3-1-2")
+async def test_a_key_issues_for_five_years_and_publishes_longer(ca: FoundedCA) -> None:
+    """Neither residents nor delegates get a certificate afterwards."""
+    end = ca.key.generation.signs_until
+    assert (end.year, end.month, end.day) == (NOW.year + 5, NOW.month - 1, 31)
+    assert codes(await ca.register(notice_line(1), now=end)) == ["issued"]
+    later = end + timedelta(seconds=1)
+    with pytest.raises(RefusedError, match="the CA needs a new key"):
+        await ca.register(notice_line(2), now=later)
+    assert codes(await ca.register(notice_line(1), now=later)) == ["issued before"]
+    with pytest.raises(RefusedError, match="the CA needs a new key"):
+        await delegate.create(ca.installation, rsa_key("responder").public_key(), later, os.urandom)
+    assert (await ca.publish(later)).window.this_update == later
+
+
+@pytest.mark.req("R-4-4-1-3")
+async def test_a_delegate_is_not_recorded_for_a_key_that_was_compromised_meanwhile(
+    ca: FoundedCA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Responders never hear of it."""
+    before = await ca.query("SELECT count(*) FROM certificate")
+    partitions = ca.installation.store.partitions
+
+    async def compromised(authority_id: int) -> list[PartitionRow]:
+        await ca.query("UPDATE ca_generation SET state = 'compromised'")
+        return await partitions(authority_id)
+
+    monkeypatch.setattr(ca.installation.store, "partitions", compromised)
+    with pytest.raises(RefusedError, match="the key that signed is no longer active"):
+        await delegate.create(ca.installation, rsa_key("responder").public_key(), NOW, os.urandom)
+    assert await ca.query("SELECT count(*) FROM certificate") == before
 
 
 @pytest.mark.req("R-1-1-1")

@@ -107,6 +107,14 @@ async def test_two_revocations_at_once_are_one(ca: FoundedCA) -> None:
     assert await ca.query("SELECT count(*) FROM revocation") == 20
 
 
+@pytest.mark.req("R-4-4-4-2-2")
+async def test_an_order_may_have_very_many_numbers(ca: FoundedCA) -> None:
+    """More than a server has single locks for."""
+    (issued,) = await ca.issue(1)
+    outcomes = await ca.revoke(*range(2**62, 2**62 + 30_000), issued.serial)
+    assert [type(outcome) for outcome in outcomes] == [NotRevoked] * 30_000 + [RevokedNow]
+
+
 @pytest.mark.req("R-2-1-3-3")
 @pytest.mark.parametrize("serial", [0, 1, 2**62, MAX_SERIAL, MAX_SERIAL + 1, 2**64 - 1], ids=hex)
 async def test_a_certificate_that_was_never_issued_cannot_be_revoked(serial: int, ca: FoundedCA) -> None:
