@@ -9,7 +9,7 @@ are then skipped: a number is never on two lists.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -71,17 +71,28 @@ async def run(
         SigningError: the key cannot be used now; nothing was published.
     """
     store = installation.store
-    if not await store.lock_publication(installation.authority_id):
-        raise NotNowError("another batch of this CA is running; wait for it to end")
-    try:
+    async with alone(installation):
         plan = await _plan(installation, now, cut_off or now, next_publish)
         numbers = await store.reserve_crl_numbers(installation.authority_id)
         async with connected(installation.settings) as connection:
             reader = Store(connection, origin())
             async with reader.snapshot(), aclosing(_lists(plan, numbers, reader, partial(_signed, key))) as lists:
                 return await _publish(plan, key, lists)
+
+
+@asynccontextmanager
+async def alone(installation: Installation) -> AsyncIterator[None]:
+    """No other process publishes for this CA meanwhile. May be nested.
+
+    Raises:
+        NotNowError: another batch of this CA runs.
+    """
+    if not await installation.store.lock_publication(installation.authority_id):
+        raise NotNowError("another batch of this CA is running; wait for it to end")
+    try:
+        yield
     finally:
-        await store.unlock_publication(installation.authority_id)
+        await installation.store.unlock_publication(installation.authority_id)
 
 
 async def rehearse(

@@ -12,7 +12,7 @@ from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.publishing import dates, list_row
 from issuer.cli.root import each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import opened
+from issuer.installation import Installation, opened
 from issuer.key_use import used_key
 from issuer.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
@@ -29,6 +29,15 @@ class NothingDue:
     """Why a batch had nothing to do."""
 
     in_force: Publication
+    next_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What a batch has to do."""
+
+    at: datetime
+    cut_off: datetime | None
     next_at: datetime
 
 
@@ -62,15 +71,27 @@ def batch_command(
 
 
 async def _publish(settings: Settings, *, is_at_once: bool) -> batch.Published | NothingDue:
-    moment = now()
-    schedule = Schedule.of(settings)
     async with opened(settings) as installation:
-        in_force = await installation.store.publication_in_force(installation.authority_id)
-        cut_off = moment if is_at_once else schedule.due(in_force, moment)
-        if in_force is not None and cut_off is None and not is_of_the_future(in_force, moment):
-            return NothingDue(in_force, schedule.next(moment))
-        async with used_key(installation, "lists", now) as key:  # lists of the future: the batch says what is wrong
-            return await batch.run(installation, key, moment, cut_off=cut_off, next_publish=schedule.next(moment))
+        decision = await _decide(installation, is_at_once=is_at_once)
+        if isinstance(decision, NothingDue):
+            return decision
+        async with used_key(installation, "lists", now) as key, batch.alone(installation):
+            decision = await _decide(installation, is_at_once=is_at_once)  # anew: another batch may have just ended
+            if isinstance(decision, NothingDue):
+                return decision
+            moment, next_publish = decision.at, decision.next_at
+            return await batch.run(installation, key, moment, cut_off=decision.cut_off, next_publish=next_publish)
+
+
+async def _decide(installation: Installation, *, is_at_once: bool) -> _Due | NothingDue:
+    moment = now()
+    schedule = Schedule.of(installation.settings)
+    next_at = schedule.next(moment)
+    in_force = await installation.store.publication_in_force(installation.authority_id)
+    cut_off = moment if is_at_once else schedule.due(in_force, moment)
+    if in_force is not None and cut_off is None and not is_of_the_future(in_force, moment):
+        return NothingDue(in_force, next_at)
+    return _Due(moment, cut_off, next_at)  # lists of the future: the batch says what is wrong
 
 
 def _for_script(result: batch.Published | NothingDue) -> dict[str, object]:

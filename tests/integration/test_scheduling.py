@@ -3,15 +3,18 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from issuer.cli import scheduling
+from issuer.installation import Installation
 from issuer.keeper import BatchFailedError
+from issuer.key_use import UsedKey, used_key
 from issuer.scheduler import run_batch
 from pkix.validity import JST
 from settings.load import load
@@ -67,6 +70,26 @@ def test_regular_lists_are_published_once(moment: datetime, prefca: Prefca) -> N
         "in_force": published["publication"],
         "next_at": tomorrow,
     }
+
+
+@pytest.mark.req("R-4-4-3-1")
+def test_what_another_batch_published_meanwhile_is_not_published_again(
+    moment: datetime, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look and the batch somebody published: there is nothing to do, and nothing wrong."""
+    count = publications()
+
+    @asynccontextmanager
+    async def slowly(installation: Installation, *others: Any) -> AsyncIterator[UsedKey]:
+        await run_batch(installation.settings, "--now")
+        async with used_key(installation, *others) as key:
+            yield key
+
+    monkeypatch.setattr(scheduling, "used_key", slowly)
+    ended = prefca("batch")
+    assert ended.status == 0
+    assert ended.stdout.startswith(f"nothing is due before {rfc3339(moment + timedelta(days=1))}: ")
+    assert publications() == count + 1
 
 
 @pytest.mark.req("R-4-4-9-2")
