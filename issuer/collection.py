@@ -24,14 +24,14 @@ import asyncpg
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from issuer.errors import NotNowError
+from issuer.errors import NotNowError, RefusedError
 from issuer.journal_store import JournalStore, SegmentRow
 from issuer.store import Store
 from issuer.usage import Amount, UsageCounter, Use
 from journal.reading import Contents, SegmentReader, TamperedError
 from journal.record import Record
 from journal.recovery import JournalBusyError, StreamPlace, lock, recover
-from journal.seal import Head, NotASegmentError
+from journal.seal import Head, NotASegmentError, spki
 from journal.writing import Journal, stream_key
 
 STREAM: Final = "issuer"  # of the operation records
@@ -46,11 +46,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where segments come from and go to. All are directories."""
+    """Where segments come from and go to: directories, and whose processes write there."""
 
     segments: Path  # of this host's processes, and what was brought from others
     keys: Path  # of this host's streams
     archive: Path
+    host: str = ""  # as its streams' names begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +109,81 @@ def waiting(directory: Path) -> Iterator[list[Waiting]]:
 async def collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
     """Collect everything that is sealed.
 
+    One host collects for all, for the issuer's acts are one stream: the first that did. Its key is recorded before it
+    writes anything.
+
     Raises:
         NotNowError: another process collects.
+        RefusedError: another host collects.
         OSError: archive or segments cannot be read or written.
     """
     if not await store.lock():
         raise NotNowError("the journals are being collected by another process; wait for it to end")
     try:
+        streams = await store.streams()
+        key = issuer_key(places, streams)
+        if STREAM not in streams:
+            await asyncio.to_thread(os.sync)  # a loss of power must not take the key that is recorded now for ever
+            await store.add_stream(STREAM, spki(key), now)
         await asyncio.to_thread(_seal_what_was_left, places, now)
         await _write_operations(store, places, now)
         begun = _begun(places.segments)
         collected = await _collect(store, operations, places, now)
         if not collected.refused:
-            await store.is_complete_until(min(begun, default=now))
+            await store.are_complete_until(_complete(places.host, begun, await store.newest_seals(), now))
         return collected
     finally:
         await store.unlock()
 
 
-def issuer_key(places: Places) -> Ed25519PrivateKey:
-    """The key that signs roots: that of the issuer's own stream."""
-    return stream_key(StreamPlace(places.segments, places.keys, STREAM))
+def issuer_key(places: Places, streams: Mapping[str, bytes]) -> Ed25519PrivateKey:
+    """The key that signs roots: that of the issuer's own stream.
+
+    Args:
+        places: of this host.
+        streams: the key of every stream that is known.
+
+    Raises:
+        RefusedError: it is another host's.
+        OSError: it cannot be read or made.
+    """
+    places.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = stream_key(StreamPlace(places.segments, places.keys, STREAM))
+    if streams.get(STREAM, spki(key)) != spki(key):
+        raise RefusedError(
+            "the journals are collected on another host, whose key signs them; copy this host's sealed segments there"
+            f" and run it there, or move {STREAM}.pem and {STREAM}.note from there to {places.keys}, with its archive"
+        )
+    return key
+
+
+def _complete(
+    own: str, begun: Mapping[str, datetime], seals: Mapping[str, datetime], now: datetime
+) -> dict[str, datetime]:
+    """Until when everything of each host is counted.
+
+    What another host has written since its last segment was brought here is unknown.
+
+    Args:
+        own: this host.
+        begun: when the oldest segment of a stream began that is still written.
+        seals: when the newest segment of a stream was sealed.
+        now: when this began.
+    """
+    complete: dict[str, datetime] = {}
+    for stream, sealed_at in seals.items():
+        host = _host(stream, own)
+        complete[host] = max(sealed_at, complete.get(host, sealed_at))
+    complete[own] = now
+    for stream, began in begun.items():
+        host = _host(stream, own)
+        complete[host] = min(began, complete.get(host, began))
+    return complete
+
+
+def _host(stream: str, own: str) -> str:
+    """Whose stream it is (`JournalSection.stream`); the issuer's acts are those of whoever collects."""
+    return own if stream == STREAM else stream.rpartition(".")[0]
 
 
 async def _collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
@@ -197,13 +252,14 @@ def _sealed(directory: Path) -> Iterator[tuple[str, int, Path]]:
             yield named["stream"], int(named["number"]), file
 
 
-def _begun(directory: Path) -> list[datetime]:
-    """When the segments began that are still written: what they tell of is not counted yet."""
-    begun = []
+def _begun(directory: Path) -> dict[str, datetime]:
+    """When the oldest segment of each stream began that is still written: what it tells of is not counted yet."""
+    begun: dict[str, datetime] = {}
     for file in directory.glob("**/*.jsonl"):
         if not _last_line(file).startswith(b'{"seal":'):
             with file.open("rb") as lines, contextlib.suppress(NotASegmentError):
-                begun.append(Head.parse(lines.readline()).began)
+                head = Head.parse(lines.readline())
+                begun[head.stream] = min(head.began, begun.get(head.stream, head.began))
     return begun
 
 
@@ -219,27 +275,42 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
     reader, counter, last = SegmentReader(), UsageCounter(), b""
     name = f"{stream}/{file.name}{COMPRESSED}"
     target = archive / name
+    new = [one for one in (target.parent, *target.parent.parents) if not one.exists()]
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    with partial.open("wb") as output, file.open("rb") as lines:
-        with zstandard.ZstdCompressor(write_checksum=True).stream_writer(output, closefd=False) as compressed:
-            for line in lines:
-                if reader.feed(line):
-                    counter.add(line)
-                    last = line
-                compressed.write(line)
-        output.flush()
-        os.fsync(output.fileno())
-    contents = reader.contents()
-    if (contents.head.stream, contents.head.segment) != (stream, number):
-        raise TamperedError(1, "the head is of another segment than the file's name")
-    if key is not None and contents.head.key != key:
-        raise TamperedError(1, "the head names another key than the stream has always had")
-    partial.rename(target)
+    try:
+        with partial.open("wb") as output, file.open("rb") as lines:
+            with zstandard.ZstdCompressor(write_checksum=True).stream_writer(output, closefd=False) as compressed:
+                for line in lines:
+                    if reader.feed(line):
+                        counter.add(line)
+                        last = line
+                    compressed.write(line)
+            output.flush()
+            os.fsync(output.fileno())
+        contents = reader.contents()
+        if (contents.head.stream, contents.head.segment) != (stream, number):
+            raise TamperedError(1, "the head is of another segment than the file's name")
+        if key is not None and contents.head.key != key:
+            raise TamperedError(1, "the head names another key than the stream has always had")
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    for directory in {target.parent, *(one.parent for one in new)}:
+        _sync(directory)  # the original goes next: a loss of power must not take both
     written = _ID.search(last) if stream == STREAM else None
     with target.open("rb") as octets:
         digest = hashlib.file_digest(octets, "sha256").digest()
     return _Copy(contents, counter.totals(), name, digest, int(written[1]) if written else None)
+
+
+def _sync(directory: Path) -> None:
+    """Names in it reach the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _seal_what_was_left(places: Places, now: datetime) -> None:

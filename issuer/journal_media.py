@@ -20,6 +20,8 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 
+from issuer.audit_store import SegmentKey
+from issuer.errors import RefusedError
 from issuer.journal_store import RootRow, SegmentRow
 from issuer.proof import check_archived
 from journal.reading import TamperedError
@@ -35,7 +37,9 @@ _HASHES: Final = ("sha256", "previous", "merkle_root", "file_sha256")
 def write(
     directory: Path, archive: Path, segments: Sequence[SegmentRow], keys: Mapping[str, bytes], roots: Iterable[RootRow]
 ) -> None:
-    """Copy segments and what proves them to a directory; files that are there already are left as they are.
+    """Add segments and what proves them to a directory. What is there stays there, and is listed with the rest.
+
+    A copy that is there already is left as it is, unless it is damaged.
 
     Args:
         directory: on the media.
@@ -46,23 +50,38 @@ def write(
 
     Raises:
         OSError: something cannot be read or written.
+        RefusedError: the list of what is there is damaged.
     """
-    names = [segment.file for segment in segments]
+    listed = _listed(directory / SEGMENTS)
     for segment in segments:
         target = directory / segment.file
-        if not target.exists():
+        if not target.exists() or _sha256(target) != segment.file_sha256.hex():
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(".partial")
             shutil.copyfile(archive / segment.file, partial)
             partial.rename(target)
-    _write_lines(directory / SEGMENTS, (_as_dict(one, keys[one.stream]) for one in segments))
+        listed[segment.stream, segment.number] = (segment, keys[segment.stream])
+    rows = [listed[place] for place in sorted(listed)]
+    _write_lines(directory / SEGMENTS, (_as_dict(row, key) for row, key in rows))
     _write_lines(
         directory / ROOTS,
         ({"root": r.statement.decode(), "signature": b64encode(r.signature).decode()} for r in roots),
     )
-    sums = [f"{_sha256(directory / name)}  {name}\n" for name in (*names, SEGMENTS, ROOTS)]
-    (directory / SUMS).write_text("".join(sums))
+    # Of segments as they were collected, not as they can be read now: else a damaged copy would be right for ever.
+    digests = [(row.file_sha256.hex(), row.file) for row, _ in rows]
+    digests += [(_sha256(directory / name), name) for name in (SEGMENTS, ROOTS)]
+    _write(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests))
     os.sync()
+
+
+def _listed(file: Path) -> dict[SegmentKey, tuple[SegmentRow, bytes]]:
+    """What earlier exports wrote there."""
+    if not file.exists():
+        return {}
+    try:
+        return {(row.stream, row.number): (row, key) for row, key in _segments(file)}
+    except (ValueError, KeyError, TypeError) as e:
+        raise RefusedError(f"{file} is damaged; export everything to new media") from e
 
 
 def check(directory: Path) -> Iterator[str]:
@@ -108,7 +127,14 @@ def _as_dict(row: SegmentRow, key: bytes) -> dict[str, object]:
 
 
 def _write_lines(file: Path, values: Iterable[Mapping[str, object]]) -> None:
-    file.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    _write(file, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+
+
+def _write(file: Path, content: str) -> None:
+    """Whole or not at all."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(content)
+    partial.replace(file)
 
 
 def _sha256(file: Path) -> str:

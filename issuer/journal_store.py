@@ -1,12 +1,18 @@
 """All SQL about what was collected from the journals."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Final
 
 import asyncpg
 
+from issuer.errors import NotNowError
 from issuer.usage import Amount, Use
+
+WRITERS_TRIES: Final = 600
+WRITERS_PAUSE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +184,42 @@ class JournalStore:
         await self._connection.execute("UPDATE journal_progress SET operations = greatest(operations, $1)", last)
 
     async def complete_until(self) -> datetime | None:
-        """Until when everything of this host is counted; None: nothing was collected yet."""
-        found: datetime | None = await self._connection.fetchval("SELECT complete_until FROM journal_progress")
-        return found
+        """Until when everything of all hosts is counted; None: nothing was collected yet."""
+        return min((await self.complete_hosts()).values(), default=None)
 
-    async def is_complete_until(self, moment: datetime) -> None:
-        """Note it."""
-        await self._connection.execute("UPDATE journal_progress SET complete_until = $1", moment)
+    async def complete_hosts(self) -> dict[str, datetime]:
+        """Until when everything is counted of each host that is not retired."""
+        rows = await self._connection.fetch(
+            "SELECT host, complete_until FROM journal_host WHERE NOT retired ORDER BY host"
+        )
+        return {row["host"]: row["complete_until"] for row in rows}
+
+    async def newest_seals(self) -> dict[str, datetime]:
+        """When the newest segment of each stream was sealed."""
+        rows = await self._connection.fetch("SELECT stream, max(sealed_at) AS at FROM journal_segment GROUP BY stream")
+        return {row["stream"]: row["at"] for row in rows}
+
+    async def are_complete_until(self, moments: Mapping[str, datetime]) -> None:
+        """Note it for each host; one of which something new has come is not retired."""
+        await self._connection.executemany(
+            "INSERT INTO journal_host (host, complete_until) VALUES ($1, $2)"
+            " ON CONFLICT (host) DO UPDATE SET complete_until = excluded.complete_until,"
+            " retired = journal_host.retired AND excluded.complete_until = journal_host.complete_until",
+            list(moments.items()),
+        )
+
+    async def retire(self, host: str) -> bool:
+        """All that this host ever wrote is here; False: it is not known."""
+        done: str = await self._connection.execute("UPDATE journal_host SET retired = true WHERE host = $1", host)
+        return done != "UPDATE 0"
 
     async def operations_after(self, record_id: int, limit: int) -> list[asyncpg.Record]:
-        """Operation records with a higher number, in their order; waits for those that are being written."""
-        await self._connection.execute("SELECT pg_advisory_lock(5, 0), pg_advisory_unlock(5, 0)")
+        """Operation records with a higher number, in their order; waits for those that are being written.
+
+        Raises:
+            NotNowError: an act does not end.
+        """
+        await self._wait_for_writers()
         rows: list[asyncpg.Record] = await self._connection.fetch(
             "SELECT record_id, at, kind, result, origin, object FROM operation_record"
             " WHERE record_id > $1 ORDER BY record_id LIMIT $2",
@@ -196,3 +227,19 @@ class JournalStore:
             limit,
         )
         return rows
+
+    async def _wait_for_writers(self) -> None:
+        """Find a moment at which nobody has taken a number and not committed.
+
+        It is tried, and not waited for in the queue of the lock: everybody who acts would wait behind us.
+        """
+        for _ in range(WRITERS_TRIES):
+            if await self._connection.fetchval(
+                "SELECT CASE WHEN pg_try_advisory_lock(5, 0) THEN pg_advisory_unlock(5, 0) ELSE false END"
+            ):
+                return
+            await asyncio.sleep(WRITERS_PAUSE_S)
+        raise NotNowError(
+            f"acts have been under way for {WRITERS_TRIES * WRITERS_PAUSE_S:.0f} s; run it again when they have ended,"
+            " or see which session of PostgreSQL hangs"
+        )

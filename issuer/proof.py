@@ -17,6 +17,7 @@ import zstandard
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from issuer.collection import STREAM
 from issuer.errors import RefusedError
 from issuer.journal_store import JournalStore, RootRow, SegmentRow
 from issuer.store import Store
@@ -26,8 +27,14 @@ from journal.seal import FIRST, public_key, spki
 
 
 async def make_root(store: JournalStore, operations: Store, key: Ed25519PrivateKey, now: datetime) -> int | None:
-    """Sign a Merkle root over all segments that have none yet; its number, or None if there are none."""
+    """Sign a Merkle root over all segments that have none yet; its number, or None if there are none.
+
+    Raises:
+        RefusedError: the key is not the one that signs the issuer's acts.
+    """
     async with operations.transaction():
+        if (await store.streams()).get(STREAM) != spki(key):
+            raise RefusedError("roots are signed by the key of the host that collects the journals; collect them there")
         leaves = await store.without_root()
         if not leaves:
             return None

@@ -23,6 +23,15 @@ FAILURES: Final = (
 )
 """What asyncpg raises when a database is away, starting, stopping, overloaded, of the wrong kind, or not set up yet."""
 
+_ISSUER: Final = {
+    # A machine that lost its power says no good-bye: after half a minute its locks are free.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+    # A process that hangs keeps no lock for ever; `Store.snapshot`, which may be long, locks nothing and has no limit.
+    "idle_in_transaction_session_timeout": "5min",
+}
+
 
 class ConnectArguments(TypedDict, total=False):
     """Keyword arguments of `asyncpg.connect` and `asyncpg.create_pool`."""
@@ -41,6 +50,8 @@ def connect_arguments(settings: Settings, role: Role | Literal["owner"]) -> Conn
     """
     application = {"application_name": f"prefca {role.removeprefix('prefca_')}"}
     dsn = settings.database.dsn
+    if role == "prefca_issuer":
+        application |= _ISSUER
     arguments = ConnectArguments(server_settings=application)
     if dsn is None:
         # With the port, which PGPORT would change otherwise.

@@ -30,32 +30,51 @@ def journal() -> None:
 
 
 @journal.command("collect")
+@click.option("--retired", metavar="HOST", help="This host will never write again: all it wrote is here.")
 @json_option
 @click.pass_context
-def collect_command(context: click.Context, as_json: bool) -> None:
+def collect_command(context: click.Context, retired: str | None, as_json: bool) -> None:
     """Move sealed segments to the archive, count what they tell of, and sign a root over them.
 
-    The scheduler does it every day. Exit status 3 if a segment is not what its process wrote.
+    The scheduler does it every day. One host collects for all; others refuse. Exit status 3 if a segment is not what
+    its process wrote.
     """
-    collected, root = run(collect(settings_of(context)))
+    settings = settings_of(context)
+    collected, root, complete = run(collect(settings, retired))
     if as_json:
         print_json(
-            {"segments": collected.segments, "records": collected.records, "root": root, "refused": collected.refused}
+            {
+                "segments": collected.segments,
+                "records": collected.records,
+                "root": root,
+                "refused": collected.refused,
+                "complete_until": complete,
+            }
         )
     else:
         click.echo(f"{collected.segments} segments with {collected.records} records are in the archive")
+        for host, moment in complete.items():
+            if host != settings.journal.host:
+                click.echo(f"of host {host!r} everything is here until {moment:%Y-%m-%d %H:%M:%S} UTC")
         for refusal in collected.refused:
             click.echo(f"prefca: {refusal}; look at the file, it stays where it is", err=True)
     if collected.refused:
         context.exit(REFUSED_STATUS)
 
 
-async def collect(settings: Settings) -> tuple[Collected, int | None]:
-    """Collect everything that is sealed, and sign a root over it."""
+async def collect(settings: Settings, retired: str | None) -> tuple[Collected, int | None, dict[str, datetime]]:
+    """Collect everything that is sealed, and sign a root over it; until when everything of each host is there."""
     async with desk_of(settings) as desk:
-        collected = await collection.collect(desk.journals, desk.operations, desk.places, now())
-        root = await proof.make_root(desk.journals, desk.operations, collection.issuer_key(desk.places), now())
-        return collected, root
+        journals, operations = desk.journals, desk.operations
+        collected = await collection.collect(journals, operations, desk.places, now())
+        key = collection.issuer_key(desk.places, await journals.streams())
+        root = await proof.make_root(journals, operations, key, now())
+        if retired is not None:
+            async with operations.transaction():
+                if not await journals.retire(retired):
+                    raise RefusedError(f"no segment of a host {retired!r} was ever collected; correct its name")
+                await operations.record("journal_host_retired", now(), retired)
+        return collected, root, await journals.complete_hosts()
 
 
 @journal.command("list")
@@ -221,7 +240,7 @@ def key_command(context: click.Context) -> None:
 
     async def work(settings: Settings) -> bytes:
         async with desk_of(settings) as desk:
-            return spki(collection.issuer_key(desk.places))
+            return spki(collection.issuer_key(desk.places, await desk.journals.streams()))
 
     click.echo(base64.b64encode(run(work(settings_of(context)))).decode())
 

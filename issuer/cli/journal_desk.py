@@ -41,7 +41,8 @@ async def desk_of(settings: Settings) -> AsyncIterator[Desk]:
     """
     require_database(settings)
     section = settings.journal
-    places = Places(*map(settings.path, (section.directory, section.key_directory, section.archive)))
+    segments, keys, archive = map(settings.path, (section.directory, section.key_directory, section.archive))
+    places = Places(segments, keys, archive, section.host)
     async with database(settings), connected(settings) as connection:
         yield Desk(
             JournalStore(connection),

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -135,7 +136,8 @@ async def _both(settings: Settings, choices: list[Choice]) -> list[tuple[KeptLis
 def export(context: click.Context, /, directory: Path, der: bool, **choice: Any) -> None:  # noqa: ANN401 - options
     """Write lists to files of DIRECTORY, whose names sort by list and number.
 
-    SHA256SUMS is for `sha256sum -c`; manifest.jsonl says of each file what it is. Run it again after an interruption.
+    SHA256SUMS is for `sha256sum -c`; manifest.jsonl says of each file what it is. Both go on naming what was exported
+    there before. Run it again after an interruption.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     asked = Choice(**choice)
@@ -144,7 +146,9 @@ def export(context: click.Context, /, directory: Path, der: bool, **choice: Any)
 
 
 async def _export(settings: Settings, choice: Choice, directory: Path, *, der: bool) -> int:
-    manifest, sums = [], []
+    count = 0
+    manifest = {json.loads(line)["file"]: line for line in _lines(directory / MANIFEST)}
+    sums = {line.rstrip("\n").partition("  ")[2]: line for line in _lines(directory / SUMS)}
     async with chosen(settings, choice) as (installation, selection):
         with progress("lists") as bar:
             task = bar.add_task("exporting", total=None)
@@ -153,12 +157,17 @@ async def _export(settings: Settings, choice: Choice, directory: Path, *, der: b
                 octets = await installation.lists.octets(kept)
                 armored = octets if der else pem(octets, "X509 CRL")
                 _write(directory / name, armored)
-                manifest.append(json_line({"file": name} | _row(kept)) + "\n")
-                sums.append(f"{hashlib.sha256(armored).hexdigest()}  {name}\n")
+                manifest[name] = json_line({"file": name} | _row(kept)) + "\n"
+                sums[name] = f"{hashlib.sha256(armored).hexdigest()}  {name}\n"
+                count += 1
                 bar.advance(task)
-    _write(directory / MANIFEST, "".join(manifest).encode())
-    _write(directory / SUMS, "".join(sums).encode())
-    return len(manifest)
+    for file, lines in ((MANIFEST, manifest), (SUMS, sums)):
+        _write(directory / file, "".join(lines[name] for name in sorted(lines)).encode())
+    return count
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines(keepends=True) if file.exists() else []
 
 
 def filename_of(kept: KeptList, *, der: bool) -> str:

@@ -21,13 +21,18 @@ import pytest
 import zstandard
 from pypdf import PdfReader
 
-from issuer import collector
+from issuer import children, collector, journal_store
 from issuer.alarm import Alarm, Channel
+from issuer.children import FailedError
+from issuer.errors import NotNowError
+from issuer.journal_store import JournalStore
+from issuer.store import Store
 from journal.record import Record
 from journal.recovery import StreamPlace
 from journal.writing import Journal
-from settings.load import load
+from settings.load import Settings, load
 from tests.support.command import DSN_VARIABLE, ROOT, Prefca, finished, select, start
+from tests.support.database import Database
 
 NOW = datetime(2026, 10, 15, 3, tzinfo=UTC)
 LIST = "CN=Chiyoda-ku CRLDP,OU=CRL Distribution Points certificateRevocationList"
@@ -236,6 +241,44 @@ def test_exported_media_are_read_again_without_anything_else(instance: Path, pre
     assert "No such file" in prefca("journal", "check", media).stderr
 
 
+@pytest.mark.req("R-4-11-6", "R-4-12-2-4")
+def test_media_of_one_month_take_the_next_one_too(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
+    """What was there stays named and proved; a copy that was damaged meanwhile is made again."""
+    media = tmp_path / "media"
+    for stream in ("ocsp-0", "ocsp-1"):
+        written(instance, stream, answered("tester"))
+        assert prefca("journal", "collect").status == 0
+    assert prefca("journal", "export", media, "--to", "2026-10-15").status == 0
+    first = (media / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").read_bytes()
+    (media / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").write_bytes(first[:-9] + b"?" + first[-8:])
+    assert prefca("journal", "export", media, "--from", "2027-01-01").status == 0
+    assert "ocsp-0-00000001.jsonl.zst: not what was written" in prefca("journal", "check", media).stderr
+    assert prefca("journal", "export", media, "--to", "2026-10-15").status == 0
+    assert prefca("journal", "check", media).status == 0
+
+
+@pytest.mark.req("R-4-11-5-1", "R-4-5-1")
+def test_one_host_collects_for_all(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
+    """Another one refuses before it writes anything; reports wait for the segments of all, or for their retirement."""
+    assert prefca("journal", "collect").status == 0
+    other = tmp_path / "other"
+    shutil.copytree(instance, other, ignore=shutil.ignore_patterns("journal", "archive"))
+    for directory in ("journal", "keys/journal"):
+        (other / directory).mkdir(parents=True)
+    written(other, "b.ocsp-0", answered("tester"))
+    refused = finished(start("journal", "collect", instance=other))
+    assert (refused.status, refused.stdout) == (3, "")
+    assert "collected on another host" in refused.stderr
+    assert not (other / "archive").exists()
+    shutil.copy(other / "journal" / "b.ocsp-0-00000001.jsonl", instance / "journal")
+    collected = prefca("journal", "collect", "--json").json
+    assert collected["complete_until"]["b"] == "2026-10-15T03:00:01Z"
+    assert prefca("journal", "verify").status == 0
+    assert "no-such" in prefca("journal", "collect", "--retired", "no-such").complaint
+    assert list(prefca("journal", "collect", "--retired", "b", "--json").json["complete_until"]) == [""]
+    assert list(prefca("journal", "collect", "--json").json["complete_until"]) == [""]
+
+
 @pytest.mark.req("R-4-5-1", "R-2-1-4-10")
 class TestProvisionReport:
     """`prefca report provision`."""
@@ -355,6 +398,7 @@ async def test_the_scheduler_collects_every_day_and_tells_what_is_wrong(
 ) -> None:
     """At once when it starts, then with each day of Japan; a segment that was changed is an alarm until it is gone."""
     monkeypatch.setattr(collector, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(collector, "AGAIN_AFTER_TAMPERING", timedelta())
     days, told = [NOW], asyncio.Queue[list[str]]()
 
     async def tell(alarms: Sequence[Alarm]) -> None:
@@ -375,3 +419,60 @@ async def test_the_scheduler_collects_every_day_and_tells_what_is_wrong(
         assert await told.get() == []
     assert not file.exists()
     collecting.cancel()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told", "runs"),
+    [
+        (FailedError("PostgreSQL cannot be reached", 4), [0, 0, 0, 1], 3),
+        (FailedError("no room on the disk", 1), [1, 1, 1, 1], 3),
+        (FailedError("", 3, b'{"refused": ["ocsp-0-00000001.jsonl: line 6"]}'), [1, 1, 1, 1], 2),
+        (FailedError("the journals are collected on another host", 3), [0, 0, 0, 0], 1),
+    ],
+    ids=["may pass", "fails", "tampered", "another host"],
+)
+async def test_the_scheduler_tries_again_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: FailedError, told: list[int], runs: int
+) -> None:
+    """Not each minute; and it tells at once of what will not pass by itself, but not that another host collects."""
+    monkeypatch.setattr(collector, "LOOK_EVERY_S", 0)
+    commands, alarms = [], []
+    times = iter(minutes for minute in (0, 9, 50, 61) for minutes in (minute, minute))  # before and after each look
+
+    async def command(*arguments: str, timeout_s: float) -> None:
+        commands.append(arguments)
+        raise failure
+
+    class Told(Channel):
+        async def tell(self, standing: Sequence[Alarm], now: datetime) -> None:
+            alarms.append(len(standing))
+
+    monkeypatch.setattr(children, "command", command)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await collector.collect_daily(
+            Settings(instance=tmp_path),
+            lambda: NOW + timedelta(minutes=next(times)),
+            [Told(lambda _: asyncio.sleep(0))],
+        )
+    assert (alarms, len(commands)) == (told, runs)
+
+
+async def test_an_act_that_does_not_end_stops_nobody_but_the_collector(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others go on recording while the collector waits for it, and in the end it gives up."""
+    monkeypatch.setattr(journal_store, "WRITERS_TRIES", 5)
+    async with (
+        database.connect("prefca_issuer") as hanging,
+        database.connect("prefca_issuer") as collecting,
+        database.connect("prefca_issuer") as working,
+    ):
+        async with hanging.transaction():
+            await Store(hanging, "hanging").record("test", NOW, "1")
+            waiting = asyncio.create_task(JournalStore(collecting).operations_after(0, 10))
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(10), working.transaction():
+                await Store(working, "working").record("test", NOW, "2")
+            with pytest.raises(NotNowError, match="under way"):
+                await waiting
+        assert [row["object"] for row in await JournalStore(collecting).operations_after(0, 10)] == ["1", "2"]

@@ -223,6 +223,19 @@ def test_an_operator_finds_shows_compares_exports_and_verifies(prefca: Prefca, t
 
 
 @pytest.mark.usefixtures("instance")
+@pytest.mark.req("R-4-12-2-4")
+def test_what_was_exported_before_stays_named(prefca: Prefca, tmp_path: Path) -> None:
+    """In both files that tell what is in the directory."""
+    for which in ("131016", "ca", "131016"):
+        assert prefca("crl", "export", tmp_path, "-m", which).status == 0
+    names = sorted(file.name for file in tmp_path.glob("*.pem"))
+    assert len(names) == 2
+    manifest = (tmp_path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["file"] for line in manifest] == names
+    assert [line.split("  ")[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()] == names
+
+
+@pytest.mark.usefixtures("instance")
 def test_what_is_wrong_is_told_by_the_status(prefca: Prefca) -> None:
     """3, so that a monitoring program hears of it; each finding is one line."""
     prefca("sample", "--count", "5")

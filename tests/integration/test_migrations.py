@@ -467,3 +467,28 @@ async def test_a_revoked_delegate_is_gone(database: Database) -> None:
         assert [row["serial"] for row in await server.fetch("SELECT serial FROM ocsp_delegate_v1")] == [SERIAL + 2]
         await revoke(issuer, SERIAL + 2)
         assert not await server.fetch("SELECT serial FROM ocsp_delegate_v1")
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("SELECT serial FROM ocsp_delegate_v1", "certificate_of_servers"),
+        ("SELECT serial FROM certificate WHERE kind = 'ocsp' AND generation_id = 1", "certificate_of_servers"),
+        (
+            "SELECT serial FROM certificate WHERE kind = 'resident' AND generation_id = 1"
+            " ORDER BY issued_at DESC LIMIT 20",
+            "certificate_newest",
+        ),
+        ("SELECT count(not_after) FROM certificate WHERE kind = 'resident' AND generation_id = 1", "Index Only Scan"),
+    ],
+    ids=["responder", "scheduler", "newest", "counts"],
+)
+async def test_what_is_asked_again_and_again_reads_no_table_of_millions(
+    database: Database, query: str, index: str
+) -> None:
+    """An index serves it."""
+    async with database.connect("owner") as owner:
+        await found(owner)
+        await owner.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+        plan = "\n".join(row[0] for row in await owner.fetch(f"EXPLAIN {query}"))
+    assert index in plan

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from issuer import batch, scheduler
+from issuer import batch, keeper, scheduler
 from issuer.admin import administering
 from issuer.alarm import Channel
 from issuer.keeper import BatchFailedError, Keeper
 from issuer.schedule import Schedule
+from issuer.store import Store
 from issuer.webhook import post
 from settings.load import Settings
 from tests.support.ca import NOW, FoundedCA
@@ -125,6 +126,22 @@ async def test_after_days_without_anybody_lists_come_at_once(ca: FoundedCA) -> N
         await machine.looks()
     assert machine.batches == [()]
     assert await in_force(ca) == (machine.now, MIDNIGHT + 5 * DAY, MIDNIGHT + 6 * DAY)
+
+
+@pytest.mark.req("R-4-4-10")
+async def test_a_look_at_delegates_that_takes_too_long_delays_no_list(
+    ca: FoundedCA, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is for alarms only."""
+    await ca.publish(NOW)
+    monkeypatch.setattr(keeper, "DELEGATES_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(Store, "delegates", lambda *_: asyncio.sleep(60))
+    machine = Machine(ca, now=MIDNIGHT)
+    async with at_work(machine.keeper.keep()):
+        await machine.sees(lambda: machine.keeper.publications == 1 and "cannot_look_at_delegates" in caplog.messages)
+        machine.now = MIDNIGHT + DAY
+        await machine.sees(lambda: machine.keeper.publications == 2)
+    assert "cannot_look" not in caplog.messages
 
 
 @pytest.mark.req("R-4-4-10")

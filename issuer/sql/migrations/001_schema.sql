@@ -61,6 +61,10 @@ CREATE TABLE certificate (
 ALTER TABLE certificate ALTER COLUMN der SET STORAGE EXTERNAL;
 -- A resident's key pair is certified once: renewal comes with a new one (R-3-2-2, R-6-3-2).
 CREATE UNIQUE INDEX certificate_resident_key ON certificate (spki_sha256) WHERE kind = 'resident';
+-- The newest, and all that is counted, without the rows, which have a kilobyte each. New rows go to its end.
+CREATE INDEX certificate_newest ON certificate (generation_id, issued_at) INCLUDE (not_after) WHERE kind = 'resident';
+-- The scheduler and the responders look for delegates every few seconds, among millions of residents' certificates.
+CREATE INDEX certificate_of_servers ON certificate (kind, generation_id) WHERE kind <> 'resident';
 CREATE TRIGGER certificate_final BEFORE UPDATE OR DELETE ON certificate
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 

@@ -62,13 +62,19 @@ CREATE TABLE usage (
     PRIMARY KEY (day, kind, result, attribute, party)
 );
 
--- How far collecting is: the number of the last operation record, and until when everything of this host is counted.
+-- How far collecting is: the number of the last operation record.
 CREATE TABLE journal_progress (
     only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    operations     bigint NOT NULL,
-    complete_until timestamptz
+    operations     bigint NOT NULL
 );
 INSERT INTO journal_progress (operations) VALUES (0);
+
+-- Until when everything that a host's processes wrote down is counted.
+CREATE TABLE journal_host (
+    host           text PRIMARY KEY,                   -- begins the names of its streams; empty: it has none
+    complete_until timestamptz NOT NULL,
+    retired        boolean NOT NULL DEFAULT false      -- it will never write again
+);
 
 -- The internal auditor's reviews (R-4-11-3). Each begins where the one before ended, so that no day is left out.
 CREATE TABLE audit_review (
@@ -106,6 +112,7 @@ CREATE TRIGGER journal_deletion_final BEFORE UPDATE OR DELETE ON journal_deletio
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 GRANT SELECT, INSERT ON journal_stream, journal_segment, journal_root, journal_root_leaf, usage,
-    audit_review, journal_export, journal_deletion TO prefca_issuer;
+    audit_review, journal_export, journal_deletion, journal_host TO prefca_issuer;
 GRANT UPDATE (items, octets) ON usage TO prefca_issuer;
-GRANT SELECT, UPDATE (operations, complete_until) ON journal_progress TO prefca_issuer;
+GRANT SELECT, UPDATE (operations) ON journal_progress TO prefca_issuer;
+GRANT UPDATE (complete_until, retired) ON journal_host TO prefca_issuer;
