@@ -38,6 +38,7 @@ HANDSHAKE_S: Final = 10.0
 _READ_BYTES: Final = 16_384  # at a time; a turn goes round among all connections
 _ACCEPTED_A_TURN: Final = 64
 _ACCEPT_PAUSE_S: Final = 1.0  # when there are no more descriptors
+_TCP_ESTABLISHED: Final = 1  # of the states in tcp(7), TCP_INFO
 _FORGET_UNSENT: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s
 _DONE: Final = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
 _LOST: Final = Failure(CONNECTION_LOST)  # type: ignore[no-untyped-call]
@@ -306,7 +307,10 @@ class EncryptedWire(_Transport, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The handshake has succeeded."""
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
+        if self._protocol is None:  # aborted in this very turn
+            self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._protocol.handshakeCompleted()
 
@@ -333,12 +337,12 @@ class EncryptedWire(_Transport, asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send octets; nowhere, if the connection is ending."""
-        if not self._transport.is_closing():
+        if self._can_send():
             self._transport.write(data)
 
     def writeSequence(self, data: Sequence[Octets]) -> None:  # noqa: N802
         """The same for pieces."""
-        if not self._transport.is_closing():
+        if self._can_send():
             self._transport.writelines(data)
 
     def pauseProducing(self) -> None:  # noqa: N802
@@ -373,6 +377,24 @@ class EncryptedWire(_Transport, asyncio.Protocol):
     def getPeerCertificate(self) -> bytes | None:  # noqa: N802
         """The certificate that the client has shown and proved, in DER."""
         return cast("bytes | None", self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
+
+    # ---------------------------------------------------------------- inside
+
+    def _can_send(self) -> bool:
+        """Whether somebody is still there; if not, the connection ends.
+
+        The loop may have read the end of the stream together with the request. Its TLS then takes everything that is
+        written, never says that it is closing, and drops each piece with a warning: only the socket knows.
+        """
+        if self._transport.is_closing():
+            return False
+        try:
+            (state,) = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        except OSError:  # the loop has closed it
+            state = 0
+        if state != _TCP_ESTABLISHED:
+            self.abortConnection()
+        return state == _TCP_ESTABLISHED
 
 
 def _after(data: Sequence[Octets], sent: int) -> list[Octets]:

@@ -5,9 +5,11 @@ that had something to say in a turn, and nothing leaves that is not recorded (R-
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from journal import record
@@ -53,12 +55,16 @@ class Turns:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}
-        if self.has_recorded():
-            for sender in waiting:
-                sender.flush()
-        else:
-            for sender in waiting:
-                sender.abort()
+        is_recorded = self._succeeds(self._journal.flush)
+        if not is_recorded:
+            self._journal.discard()  # nobody gets what these records tell of
+        for sender in waiting:
+            try:
+                (sender.flush if is_recorded else sender.abort)()
+            except Exception:  # the boundary of errors.py: a bug of ours costs this connection only
+                logger.exception("internal_error")
+                with contextlib.suppress(Exception):
+                    sender.abort()
 
     def now(self) -> datetime:
         """The moment of this turn: one for all that happens in it."""
@@ -88,9 +94,12 @@ class Turns:
         self._waiting[sender] = None
 
     def has_recorded(self) -> bool:
-        """Write the records that wait; False if they cannot be written: then nobody is answered, until they can."""
+        """Write to the journal, even if no record waits; False if that fails: then nobody is answered, until it can."""
+        return self._succeeds(partial(self._journal.checkpoint, self._clock()))
+
+    def _succeeds(self, write: Callable[[], object]) -> bool:
         try:
-            self._journal.flush()
+            write()
         except OSError as e:
             if self.is_recording:
                 logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
