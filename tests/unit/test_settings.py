@@ -219,11 +219,12 @@ def test_relative_paths_are_below_the_instance(tmp_path: Path, monkeypatch: pyte
 def test_every_program_works_in_its_own_role(
     dsn: str | None, role: Role, user: str | None, session_role: str | None, tmp_path: Path
 ) -> None:
-    """It connects as that role, or, if the DSN names a user, takes it in its session; writers go to the primary."""
+    """It connects as that role, or takes it in its session; writers go to the primary, and keep no lock for ever."""
     arguments = connect_arguments(Settings(instance=tmp_path, database=DatabaseSection(dsn=dsn)), role)
     assert arguments.get("user") == user
     assert arguments["server_settings"].get("role") == session_role
     assert ("target_session_attrs" in arguments) is (role in {"owner", "prefca_issuer"})
+    assert ("idle_in_transaction_session_timeout" in arguments["server_settings"]) is (role == "prefca_issuer")
     assert arguments["server_settings"]["application_name"] == f"prefca {role.removeprefix('prefca_')}"
 
 
