@@ -42,13 +42,14 @@ def opened(place: StreamPlace, kind: str, clock: Callable[[], datetime], sync_s:
 async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -> None:
     """Sign what was written, and see that it reaches the disk, until this is cancelled."""
     loop = asyncio.get_running_loop()
-    synced_at = loop.time()
+    synced_at, is_unsynced = loop.time(), False
     while True:
         await asyncio.sleep(CHECKPOINT_S)
         try:
             has_grown = journal.checkpoint(clock())
-            if sync_s and has_grown and loop.time() - synced_at >= sync_s:
+            is_unsynced = is_unsynced or has_grown
+            if is_unsynced and loop.time() - synced_at >= sync_s:
                 await asyncio.to_thread(journal.sync)
-                synced_at = loop.time()
+                synced_at, is_unsynced = loop.time(), False
         except OSError as e:
             _logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code

@@ -1,6 +1,8 @@
 """Where a stream goes on after its process has ended, however it ended."""
 
+import errno
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -12,7 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from journal.reading import SegmentReader, TamperedError
-from journal.seal import FIRST, signed_line, spki
+from journal.seal import FIRST, is_checkpoint, signed_line, spki
 
 SUFFIX: Final = ".jsonl"
 NUMBER_DIGITS: Final = 8
@@ -22,6 +24,10 @@ _logger = logging.getLogger(__name__)
 
 class JournalBusyError(OSError):
     """Another process writes this stream."""
+
+
+class NoteUnreadableError(Exception):
+    """What was noted is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +55,22 @@ class StreamPlace:
         """What was noted last; None at the first start.
 
         Raises:
+            NoteUnreadableError: that cannot be told any more.
             OSError: it cannot be read.
         """
         try:
-            match json.loads(self._note.read_text()):
+            match json.loads(self._note.read_bytes()):
                 case {"segment": int(segment), "octets": int(octets), "sha256": str(digest), "sealed": bool(sealed)}:
                     return Note(segment, octets, bytes.fromhex(digest), is_sealed=sealed)
                 case _:
-                    pass
+                    raise NoteUnreadableError
         except FileNotFoundError:
             return None
-        except ValueError:
-            pass
-        _logger.error("journal_note_unreadable", extra={"stream": self.stream})
-        return None
+        except ValueError as e:
+            raise NoteUnreadableError from e
 
     def write_note(self, note: "Note") -> None:
-        """Replace what was noted.
+        """Replace what was noted, durably.
 
         Raises:
             OSError: it cannot be written.
@@ -76,19 +81,20 @@ class StreamPlace:
             "sha256": note.sha256.hex(),
             "sealed": note.is_sealed,
         }
-        partial = self._note.with_suffix(".new")
-        partial.write_text(json.dumps(content))
-        partial.rename(self._note)
+        replace_durably(self._note, json.dumps(content).encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Where a stream stood at its last checkpoint. Stored."""
+    """Where a stream stood at the last checkpoint that has reached the disk. Stored."""
 
     segment: int
     octets: int
     sha256: bytes  # of so many octets
     is_sealed: bool
+
+
+_NOTHING: Final = Note(0, 0, FIRST, is_sealed=True)  # of a stream that has not begun
 
 
 def recover(place: StreamPlace, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
@@ -101,14 +107,42 @@ def recover(place: StreamPlace, key: Ed25519PrivateKey, now: datetime) -> tuple[
     Raises:
         OSError: a segment cannot be read or written.
     """
-    note, newest = place.note(), place.newest()
-    if note is None:
-        note = Note(0, 0, FIRST, is_sealed=True)
+    newest = place.newest()
+    try:
+        note = place.note() or _NOTHING
+    except NoteUnreadableError:
+        note = _last_signed(place, newest, spki(key))
+        _logger.error("journal_note_unreadable", extra={"stream": place.stream, "segment": note.segment})  # noqa: TRY400 - no fault of ours
     try:
         return _recover(place, note, newest, key, now)
     except (_ForeignError, TamperedError) as e:
         _logger.error("journal_tampered", extra={"stream": place.stream, "segment": newest, "why": str(e)})  # noqa: TRY400 - no fault of ours
         return max(newest, note.segment), note.sha256
+
+
+def replace_durably(file: Path, content: bytes) -> None:
+    """Write a file that only the owner may read; whenever power is lost, it is the old one or the new one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = file.with_suffix(".new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as new:
+        new.write(content)
+        new.flush()
+        os.fsync(descriptor)
+    partial.rename(file)
+    sync_directory(file.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in it are on the disk; raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def lock(place: StreamPlace) -> int:
@@ -132,6 +166,24 @@ class _ForeignError(Exception):
     """Somebody else was there."""
 
 
+def _last_signed(place: StreamPlace, newest: int, key: bytes) -> Note:
+    """Where the stream stands by its own last signature: all that is left to go by without a note."""
+    for number in range(newest, 0, -1):
+        reader, signed = SegmentReader(), _NOTHING
+        try:
+            with place.segment(number).open("rb") as lines:
+                for line in lines:
+                    reader.feed(line)
+                    if is_checkpoint(line):
+                        is_sealed = reader.contents().sealed_at is not None
+                        signed = Note(number, reader.octets, reader.sha256(), is_sealed)
+        except (FileNotFoundError, TamperedError):
+            pass  # what stands before it is signed all the same
+        if signed is not _NOTHING and reader.contents().head.key == key:
+            return signed
+    return _NOTHING
+
+
 def _recover(place: StreamPlace, note: Note, newest: int, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
     if newest > note.segment + 1:
         raise _ForeignError("segments that this process did not write")
@@ -151,36 +203,55 @@ def _seal(place: StreamPlace, note: Note, key: Ed25519PrivateKey, now: datetime)
         key: of the stream.
         now: when.
     """
-    file, reader = place.segment(note.segment), SegmentReader()
-    is_noted = note.octets == 0
+    file = place.segment(note.segment)
     if not file.exists():
         raise _ForeignError("the segment is gone")
-    with file.open("rb") as lines:
-        for line in lines:
-            if not line.endswith(b"\n"):
-                break  # no answer leaves before its line is whole
-            reader.feed(line)
-            is_noted = is_noted or (reader.octets, reader.sha256()) == (note.octets, note.sha256)
-    if not is_noted:
-        raise _ForeignError("not what was written until the last checkpoint")
+    reader = _whole_lines(file, note)
     if reader.octets == 0:
         file.unlink()
         return note.segment - 1, note.sha256
     contents = reader.contents()
     if contents.head.key != spki(key) or (note.octets == 0 and contents.head.previous != note.sha256):
         raise _ForeignError("a head that this process did not write")
+    seal = b""
     if contents.sealed_at is None:
-        _append(file, contents.octets, signed_line(key, contents.records, now, contents.sha256, is_seal=True), reader)
+        seal = signed_line(key, contents.records, now, contents.sha256, is_seal=True)
+        reader.feed(seal)
+    _end(file, contents.octets, seal)
     place.write_note(Note(note.segment, reader.octets, reader.sha256(), is_sealed=True))
     return note.segment, reader.sha256()
 
 
-def _append(file: Path, octets: int, line: bytes, reader: SegmentReader) -> None:
+def _whole_lines(file: Path, note: Note) -> SegmentReader:
+    """Read a segment as far as it is whole, which must be beyond what was noted.
+
+    What comes after that may have been lost or damaged with the power. A record that is half a line belonged to no
+    answer: none leaves before its line is whole.
+    """
+    reader = SegmentReader()
+    is_noted = note.octets == 0
+    with file.open("rb") as lines:
+        for line in itertools.takewhile(lambda line: line.endswith(b"\n"), lines):
+            try:
+                reader.feed(line)
+            except TamperedError as e:
+                if reader.octets == 0 or not is_noted:
+                    raise
+                _logger.error("journal_cut", extra={"segment": file.name, "why": str(e)})  # noqa: TRY400 - no fault of ours
+                break
+            is_noted = is_noted or (reader.octets, reader.sha256()) == (note.octets, note.sha256)
+    if not is_noted:
+        raise _ForeignError("not what was written until the last checkpoint")
+    return reader
+
+
+def _end(file: Path, octets: int, seal: bytes) -> None:
+    """Leave so many octets of a file and the seal, on the disk."""
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         os.ftruncate(descriptor, octets)
-        os.write(descriptor, line)
+        if os.write(descriptor, seal) < len(seal):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
-    reader.feed(line)

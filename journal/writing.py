@@ -5,7 +5,11 @@ tell of leave: killing the process loses nothing. A running SHA-256 over all oct
 all before it. Each second in which something was written a checkpoint signs that digest; at the end of a day (JST), or
 of a size, a seal does, and the next segment begins with the digest of this one. Where the stream stands is noted
 beside the key, out of reach of whoever may write to the segments only: so a segment that was cut, replaced or removed
-while the process did not run is found at its next start.
+while the process did not run is found at its next start. Noted is what has reached the disk, and durably: losing power
+must not look like an attack.
+
+Nothing is written behind a seal. If something fails between it and the next segment, whoever writes next does first
+what is missing; as long as that cannot be done, nothing is recorded, and so nobody is answered.
 
 A process that was killed leaves a segment without a seal. The next one checks it against what was noted and seals it; a
 last line that is not whole belonged to no answer that left, and is cut off.
@@ -13,6 +17,7 @@ last line that is not whole belonged to no answer that left, and is cut off.
 
 import hashlib
 import os
+import threading
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
@@ -21,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from journal.record import Record
-from journal.recovery import Note, StreamPlace, lock, recover
+from journal.recovery import Note, StreamPlace, lock, recover, replace_durably, sync_directory
 from journal.seal import Head, signed_line, spki
 
 MAX_SEGMENT_OCTETS: Final = 64 << 20
@@ -47,18 +52,25 @@ class Journal:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._place = place
         self._syncs_always = syncs_always
-        self._lock = lock(place)
-        self._key = stream_key(place)
         self._batch: list[bytes] = []
         self.append_line = self._batch.append  # a record that is a line already, joined from fragments
         self.append_lines = self._batch.extend  # several of them
-        number, previous = recover(place, self._key, now)
-        self._begin(number + 1, previous, now)
+        self._noted: Note | None = None
+        self._is_doubtful = False  # the last batch could not be written
+        self._syncing = threading.Lock()  # of files that must stay open, and of the note
+        self._lock = lock(place)
+        try:
+            self._key = stream_key(place)
+            number, previous = recover(place, self._key, now)
+            self._segment = self._begin(number + 1, previous, now)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     @property
     def path(self) -> Path:
         """The segment that is being written."""
-        return self._place.segment(self._number)
+        return self._segment.path
 
     def append(self, record: Record) -> None:
         """Add a record to the batch; it is safe only after `flush`."""
@@ -68,24 +80,36 @@ class Journal:
         """Hand the batch to the kernel, all of it or nothing.
 
         Raises:
-            OSError: the disk is full or gone. The batch stays, so the caller withholds its answers and may flush again.
+            OSError: the disk is full or gone. The batch stays: flush again, or withhold the answers and `discard`.
         """
         batch = self._batch
         if batch:
-            self._write(b"".join(batch))
-            self._records += len(batch)
+            sealed_at = self._segment.sealed_at
+            if sealed_at is not None:
+                self._go_on(sealed_at)
+            segment = self._segment
+            segment.write(b"".join(batch))
+            segment.records += len(batch)
             batch.clear()
 
+    def discard(self) -> None:
+        """Forget the batch, which could not be written: what it tells of has not happened."""
+        self._batch.clear()
+        self._is_doubtful = True
+
     def sync(self) -> None:
-        """Wait until everything is on the disk. This may take long: it is made for a thread.
+        """Wait until everything is on the disk, and note that. This may take long: it is made for a thread.
 
         Raises:
             OSError: the disk is gone.
         """
-        os.fdatasync(self._file)
+        with self._syncing:
+            self._note(self._segment)
 
     def checkpoint(self, now: datetime) -> bool:
         """Sign what was written since the last checkpoint; begin the next segment when this one is old or large.
+
+        After `discard` something is written in any case, so that it tells whether that is possible again.
 
         Returns:
             Was anything written since?
@@ -94,14 +118,13 @@ class Journal:
             OSError: the disk is full or gone.
         """
         self.flush()
-        has_grown = self._octets != self._signed_octets
-        if self._octets >= MAX_SEGMENT_OCTETS or _day(now) > _day(self._began):
-            finished = self._file
-            self._seal(now)
-            self._begin(self._number + 1, self._digest.digest(), now)
-            os.close(finished)
+        segment = self._segment
+        has_grown = self._is_doubtful or segment.octets != segment.signed.octets
+        if segment.sealed_at is not None or segment.octets >= MAX_SEGMENT_OCTETS or _day(now) > _day(segment.began):
+            self._go_on(now)
         elif has_grown:
-            self._sign(now, is_seal=False)
+            segment.sign(self._key, now, is_seal=False)
+        self._is_doubtful = False
         return has_grown
 
     def close(self, now: datetime) -> None:
@@ -112,46 +135,86 @@ class Journal:
         """
         try:
             self.flush()
-            self._seal(now)
+            with self._syncing:
+                self._seal(now)
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Close as it is, as if the process were killed: the next start seals."""
-        os.close(self._file)
-        os.close(self._lock)
+        with self._syncing:
+            os.close(self._segment.file)
+            os.close(self._lock)
 
-    def _begin(self, number: int, previous: bytes, now: datetime) -> None:
-        path = self._place.segment(number)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._number = number
-        self._began = now
-        self._records = self._octets = 0
-        self._digest = hashlib.sha256()
-        self._write(Head(number, self._place.stream, now, previous, spki(self._key)).line())
-        self._sign(now, is_seal=False)
+    def _go_on(self, now: datetime) -> None:
+        """Seal the segment and begin the next; after a failure, do what is missing of it."""
+        with self._syncing:
+            finished = self._segment
+            self._seal(now)
+            self._segment = self._begin(finished.number + 1, finished.digest.digest(), now)
+            os.close(finished.file)
 
     def _seal(self, now: datetime) -> None:
-        self._sign(now, is_seal=True)
-        self.sync()
+        if self._segment.sealed_at is None:
+            self._segment.sign(self._key, now, is_seal=True)
+        self._note(self._segment)
 
-    def _sign(self, now: datetime, *, is_seal: bool) -> None:
-        self._write(signed_line(self._key, self._records, now, self._digest.digest(), is_seal=is_seal))
-        self._signed_octets = self._octets
-        self._place.write_note(Note(self._number, self._octets, self._digest.digest(), is_seal))
-
-    def _write(self, octets: bytes) -> None:
+    def _begin(self, number: int, previous: bytes, now: datetime) -> "_Segment":
+        segment = _Segment(self._place.segment(number), number, now, syncs_always=self._syncs_always)
         try:
-            written = os.write(self._file, octets)
-            while written < len(octets):
-                written += os.write(self._file, octets[written:])  # says why it was not all
-            if self._syncs_always:
-                os.fdatasync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._octets)
+            segment.write(Head(number, self._place.stream, now, previous, spki(self._key)).line())
+            segment.sign(self._key, now, is_seal=False)
+            sync_directory(self._place.segments)
+            self._note(segment)
+        except BaseException:
+            os.close(segment.file)
+            segment.path.unlink()
             raise
-        self._digest.update(octets)
-        self._octets += written
+        return segment
+
+    def _note(self, segment: "_Segment") -> None:
+        """Note where the last signature stands, when all until there is on the disk."""
+        signed = segment.signed
+        os.fdatasync(segment.file)
+        if signed != self._noted:
+            self._place.write_note(signed)
+            self._noted = signed
+
+
+class _Segment:
+    """A file that is being written."""
+
+    def __init__(self, path: Path, number: int, now: datetime, *, syncs_always: bool) -> None:
+        self.path = path
+        self.number = number
+        self.began = now
+        self.sealed_at: datetime | None = None
+        self.records = self.octets = 0
+        self.digest = hashlib.sha256()  # of so many octets
+        self.signed = Note(number, 0, self.digest.digest(), is_sealed=False)  # where the last signature ends
+        self._syncs_always = syncs_always
+        self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, octets: bytes) -> None:
+        """Add octets, all or none; raises OSError."""
+        try:
+            written = os.write(self.file, octets)
+            while written < len(octets):
+                written += os.write(self.file, octets[written:])  # says why it was not all
+            if self._syncs_always:
+                os.fdatasync(self.file)
+        except OSError:
+            os.ftruncate(self.file, self.octets)
+            raise
+        self.digest.update(octets)
+        self.octets += written
+
+    def sign(self, key: Ed25519PrivateKey, now: datetime, *, is_seal: bool) -> None:
+        """Add a checkpoint or the seal; raises OSError."""
+        self.write(signed_line(key, self.records, now, self.digest.digest(), is_seal=is_seal))
+        self.signed = Note(self.number, self.octets, self.digest.digest(), is_seal)
+        if is_seal:
+            self.sealed_at = now
 
 
 def _day(moment: datetime) -> date:
@@ -167,10 +230,7 @@ def stream_key(place: StreamPlace) -> Ed25519PrivateKey:
     file = place.keys / f"{place.stream}.pem"
     if not file.exists():
         made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        partial = file.with_suffix(".new")
-        partial.touch(mode=0o600)
-        partial.write_bytes(made)
-        partial.rename(file)
+        replace_durably(file, made)
     key = load_pem_private_key(file.read_bytes(), None)
     if not isinstance(key, Ed25519PrivateKey):
         raise OSError(f"{file}: not an Ed25519 key; restore it from its backup")

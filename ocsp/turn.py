@@ -1,7 +1,8 @@
 """Answers of one turn of the event loop, which leave together.
 
 Theory of operation. Replies gather until the end of the turn; then their records are written to the journal at once,
-and only then they leave (R-4-11-2-1). If the records cannot be written, everybody is told to try later.
+and only then they leave (R-4-11-2-1). If the records cannot be written, everybody is told to try later, and they are
+forgotten; nor is there one of an answer to a peer that has gone.
 """
 
 import asyncio
@@ -29,6 +30,9 @@ class Journal(Protocol):
 
     def flush(self) -> None:
         """Hand the batch to the kernel; raises OSError if it cannot be written."""
+
+    def discard(self) -> None:
+        """Forget a batch that could not be written."""
 
 
 class Knowledge(Protocol):
@@ -85,17 +89,16 @@ class Turn:
     def end(self) -> None:
         """Write the records, then let the replies out; if that cannot be done, tell everybody to try later."""
         self.has_begun = False
-        leaving = self._waiting.copy()
-        if not leaving:
+        if not self._waiting:
             return
+        leaving = [one for one in self._waiting if not one[0].is_closing()]
+        kept, self.made = len(self._waiting) - self.made, 0
         self._waiting.clear()
-        kept, self.made = len(leaving) - self.made, 0
         is_recorded = self.record(leaving, self.now, kept)
         after_date = self._date.at(self.now) + b"\r\n\r\n"
         for receiver, reply, _ in leaving:
-            if not receiver.is_closing():
-                sent = reply if is_recorded else NOT_RECORDED
-                receiver.write(b"".join((sent.before_date, after_date, sent.body)))
+            sent = reply if is_recorded else NOT_RECORDED
+            receiver.write(b"".join((sent.before_date, after_date, sent.body)))
 
     def record(self, leaving: Sequence[tuple[object, Reply, bytes]], now: float, kept: int = 0) -> bool:
         """Write the records and count; False: that cannot be done, so the replies must not leave.
@@ -108,10 +111,10 @@ class Turn:
         at = self._stamp(now)
         lines = [b"".join((at, what, who, given)) for _, reply, who in leaving for what, given in reply.records]
         try:
-            self._journal.flush()  # of what could not be written before, so that it does not grow
             self._journal.append_lines(lines)
             self._journal.flush()
         except OSError:
+            self._journal.discard()  # nobody gets what these records tell of
             _logger.exception("journal_failed")
             self._metrics.answered([NOT_RECORDED.status] * len(leaving), ())
             return False

@@ -318,6 +318,9 @@ def test_what_cannot_be_recorded_is_not_given(server: RepositoryProcess) -> None
     with server.connect() as client:
         while segment.stat().st_size < 10_000:  # beyond the log, which the limit holds for, too
             assert len(client.ask(search_request(CA))) == 2
+        given = len(server.records())
+        assert len(client.ask(search_request(CA))) == 2
+        for_one = len(server.records()) - given
         _, unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (segment.stat().st_size, unlimited))
         with pytest.raises(ConnectionResetError):
@@ -329,6 +332,7 @@ def test_what_cannot_be_recorded_is_not_given(server: RepositoryProcess) -> None
     with server.connect() as client:
         assert len(client.ask(search_request(CA))) == 2
     assert {each["kind"] for each in server.records()} == {"ldap_search"}
+    assert len(server.records()) == given + 2 * for_one  # and none of what was withheld
 
 
 FAILURES = {

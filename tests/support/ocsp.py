@@ -193,6 +193,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.certificates: dict[int, IssuedCertificate] = {}
         self.away = False  # out of reach
+        self.connection = 1
         self.lag: timedelta | None = timedelta()  # behind the primary; None: it does not know
         self._generations: list[Generation] = []
         self._delegates: list[DelegateCertificate] = []
@@ -306,6 +307,10 @@ class MemoryJournal:
         if self.full:
             raise OSError("no space left on device")
         self.records += self._batch
+        self._batch = []
+
+    def discard(self) -> None:
+        """Forget the batch."""
         self._batch = []
 
 

@@ -1,8 +1,10 @@
 """The journal that servers append to."""
 
 import contextlib
+import errno
 import itertools
 import json
+import os
 import resource
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,13 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from journal import writing
 from journal.reading import Contents, TamperedError, read_segment
 from journal.record import Record
-from journal.recovery import JournalBusyError, StreamPlace
+from journal.recovery import JournalBusyError, Note, StreamPlace
 from journal.seal import Head, is_checkpoint, signed_line, spki
 from journal.writing import Journal
 
 pytestmark = pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
 NOW = datetime(2014, 4, 1, 9, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
 
 
 def record(name: str, at: datetime = NOW) -> Record:
@@ -92,20 +95,68 @@ class TestWriting:
         for file in (place.segments, place.keys, journal.path, place.keys / "ocsp-0.pem"):
             assert file.stat().st_mode & 0o077 == 0
 
-    def test_records_are_kept_for_another_try_when_the_disk_refuses_them(self, journal: Journal) -> None:
-        """A full disk is told to the caller; what it took is taken back, and nothing is lost or written twice."""
+    def test_records_of_withheld_answers_are_never_written(self, journal: Journal) -> None:
+        """A full disk is told to the caller; what it took is taken back, and nothing that was answered is lost."""
         write(journal, "a")
         with full_disk(journal.path.stat().st_size + 20):
-            journal.append(record("b"))
             for _ in range(2):
+                journal.append(record("b"))
                 with pytest.raises(OSError, match="too large"):
                     journal.flush()
-            with pytest.raises(OSError, match="too large"):
-                journal.checkpoint(NOW)
+                journal.discard()
+                with pytest.raises(OSError, match="too large"):
+                    journal.checkpoint(NOW)
+        assert journal.checkpoint(NOW)
         journal.append(record("c"))
         journal.close(NOW)
-        assert objects(journal.path) == ["a", "b", "c"]
-        assert contents(journal.path).records == 3
+        assert objects(journal.path) == ["a", "c"]
+        assert contents(journal.path).records == 2
+
+    @pytest.mark.parametrize("failing", ["seal", "note", "open", "head", "note of the next"])
+    def test_a_segment_that_could_not_be_followed_is_followed_later(
+        self, journal: Journal, place: StreamPlace, failing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing is written behind a seal or before a head; until then callers are told to withhold their answers."""
+        write(journal, "a")
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        with monkeypatch.context() as patch:
+            FAILURES[failing](patch)
+            for _ in range(2):
+                with pytest.raises(OSError, match="failed"):
+                    journal.checkpoint(NOW + DAY)
+                if failing != "seal":
+                    journal.append(record("withheld"))
+                    with pytest.raises(OSError, match="failed"):
+                        journal.flush()
+                    journal.discard()
+        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+        write(journal, "b")
+        journal.checkpoint(NOW + DAY)
+        journal.close(NOW + DAY)
+        files = sorted(place.segments.iterdir())
+        assert [name for file in files for name in objects(file)] == ["a", "b"]
+        assert all(contents(file).sealed_at == NOW + DAY for file in files)
+        assert chained(files)
+
+    def test_a_segment_without_room_for_its_seal_goes_on(self, journal: Journal, place: StreamPlace) -> None:
+        """Until there is room: nothing is lost."""
+        write(journal, "a")
+        with full_disk(journal.path.stat().st_size + 20), pytest.raises(OSError, match="too large"):
+            journal.checkpoint(NOW + DAY)
+        write(journal, "b")
+        journal.close(NOW + DAY)
+        assert [name for file in sorted(place.segments.iterdir()) for name in objects(file)] == ["a", "b"]
+        assert chained(sorted(place.segments.iterdir()))
+
+    def test_a_stream_that_could_not_be_opened_can_be_opened_later(
+        self, place: StreamPlace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its lock is given back."""
+        with monkeypatch.context() as patch:
+            FAILURES["head"](patch)
+            with pytest.raises(OSError, match="failed"):
+                Journal(place, NOW)
+        Journal(place, NOW).close(NOW)
 
     def test_two_processes_cannot_write_one_stream(self, journal: Journal, place: StreamPlace) -> None:
         """The second one is told to wait for the first."""
@@ -186,6 +237,58 @@ class TestRecovery:
         Journal(place, NOW).close(NOW)
         assert contents(place.segment(2)).head.previous == before.sha256
 
+    @pytest.mark.parametrize(
+        "damage", [b"", b"\0" * 80, b"\0" * 40 + b"\n" + b"\0" * 9], ids=["lost", "zeros", "lines"]
+    )
+    def test_losing_power_is_no_attack(
+        self, journal: Journal, place: StreamPlace, damage: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What had not reached the disk is gone, and a checkpoint with it; what had is sealed."""
+        write(journal, "a")
+        journal.checkpoint(NOW)
+        journal.sync()
+        on_disk = journal.path.read_bytes()
+        write(journal, "b")
+        journal.checkpoint(NOW)
+        journal.abandon()
+        place.segment(1).write_bytes(on_disk + damage)
+        Journal(place, NOW).close(NOW)
+        assert "journal_tampered" not in caplog.messages
+        assert objects(place.segment(1)) == ["a"]
+        assert chained([place.segment(1), place.segment(2)])
+
+    @pytest.mark.parametrize("ends", ["sealed", "killed", "just-begun"])
+    @pytest.mark.parametrize("note", [b"", b"{}", b"\0\xff"], ids=["empty", "incomplete", "binary"])
+    def test_without_a_readable_note_the_stream_goes_on_after_its_last_signature(
+        self, journal: Journal, place: StreamPlace, note: bytes, ends: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """That is told, but it is no attack."""
+        write(journal, "a")
+        journal.checkpoint(NOW + DAY)
+        write(journal, "b")
+        if ends == "sealed":
+            journal.close(NOW + DAY)
+        else:
+            journal.abandon()
+        if ends == "just-begun":
+            place.segment(2).write_bytes(b"")
+        (place.keys / "ocsp-0.note").write_bytes(note)
+        Journal(place, NOW + DAY).close(NOW + DAY)
+        assert caplog.messages == ["journal_note_unreadable"]
+        assert chained(sorted(place.segments.iterdir()))
+
+    @pytest.mark.req("R-4-11-5-1")
+    def test_without_a_readable_note_a_foreign_segment_is_still_found(
+        self, journal: Journal, place: StreamPlace, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its signatures are by another key."""
+        write(journal, "a")
+        journal.abandon()
+        _forge(place)
+        (place.keys / "ocsp-0.note").write_bytes(b"")
+        Journal(place, NOW).close(NOW)
+        assert "journal_tampered" in caplog.messages
+
     @pytest.mark.req("R-4-11-5-1")
     @pytest.mark.parametrize("attack", ["truncated", "removed", "edited", "forged", "added"])
     def test_what_somebody_did_to_the_files_meanwhile_is_found(
@@ -194,12 +297,53 @@ class TestRecovery:
         """An alarm in the log; and the next segment's head never fits what is there."""
         write(journal, "a", "b")
         journal.checkpoint(NOW)
+        journal.sync()
         journal.abandon()
         ATTACKS[attack](place)
         Journal(place, NOW).close(NOW)
         assert "journal_tampered" in caplog.messages
         files = sorted(place.segments.iterdir())
         assert not chained(files)
+
+
+def _fail(*_: object) -> None:
+    raise OSError(errno.EIO, "failed")
+
+
+def _fail_to_open(patch: pytest.MonkeyPatch) -> None:
+    def opened(file: Path, flags: int, *mode: int, original: Callable[..., int] = os.open) -> int:
+        if Path(file).suffix == ".jsonl":
+            _fail()
+        return original(file, flags, *mode)
+
+    patch.setattr(os, "open", opened)
+
+
+def _fail_to_write(patch: pytest.MonkeyPatch, start: bytes) -> None:
+    def write(file: int, octets: bytes, *, original: Callable[[int, bytes], int] = os.write) -> int:
+        if octets.startswith(start):
+            _fail()
+        return original(file, octets)
+
+    patch.setattr(os, "write", write)
+
+
+def _fail_to_note(patch: pytest.MonkeyPatch, *, is_sealed: bool) -> None:
+    def write_note(place: StreamPlace, note: Note, *, original: Callable[..., None] = StreamPlace.write_note) -> None:
+        if note.is_sealed == is_sealed:
+            _fail()
+        original(place, note)
+
+    patch.setattr(StreamPlace, "write_note", write_note)
+
+
+FAILURES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "seal": lambda patch: _fail_to_write(patch, b'{"seal"'),
+    "note": lambda patch: _fail_to_note(patch, is_sealed=True),
+    "open": _fail_to_open,
+    "head": lambda patch: _fail_to_write(patch, b'{"segment"'),
+    "note of the next": lambda patch: _fail_to_note(patch, is_sealed=False),
+}
 
 
 def _truncate(place: StreamPlace) -> None:
