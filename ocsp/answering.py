@@ -11,18 +11,19 @@ This is also the one boundary where errors become statuses: whatever goes wrong 
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
 
 from ocsp import reply
-from ocsp.access import Caller
+from ocsp.access import AccessList, Caller
 from ocsp.cache import AnswerCache
 from ocsp.errors import (
     OCSPError,
     OCSPResponseStatus,
+    RightsChangedError,
     StoreUnavailableError,
     TooManyRequestsError,
 )
@@ -87,6 +88,7 @@ class Question:
     caller: Caller  # who asks, as far as it is known
     deliver: Deliver  # the first reply counts
     request: OCSPRequest | None = None  # when it could be read
+    access: AccessList | None = None  # from which the caller is recognised
 
 
 class Answering:
@@ -113,6 +115,7 @@ class Answering:
         try:
             request = self._read(question)
             access, now = means.knowledge.snapshot.access, datetime.fromtimestamp(means.clock(), UTC)
+            question.access = access
             self._count(peer.origin)
             question.caller = await means.recogniser.caller(peer, authorization, access, now)
             self._begin(question, request)
@@ -148,9 +151,11 @@ class Answering:
         """
         means, at = self._means, self._means.clock()
         snapshot = means.knowledge.snapshot
+        if question.access is None:
+            question.access = snapshot.access
         if request.signature is not None:
             now = datetime.fromtimestamp(at, UTC)
-            question.caller = means.recogniser.signer(request.signature, question.caller, snapshot.access, now)
+            question.caller = means.recogniser.signer(request.signature, question.caller, question.access, now)
         if not means.limits.admits_party(question.caller, at):
             raise TooManyRequestsError("a relying party sends too many requests")
         kept = means.cache.fresh(question.key, at)
@@ -178,7 +183,7 @@ class Answering:
         else:
             for question, subject in waiting:
                 try:
-                    draft = means.responder.draft(subject, issued, question.caller, now)
+                    draft = self._draft(question, subject, issued, now)
                     means.signing.sign(
                         draft.voice.signer,
                         draft.to_be_signed,
@@ -187,6 +192,23 @@ class Answering:
                     )
                 except Exception as e:  # noqa: BLE001 - the boundary
                     self._refuse(question, e)
+
+    def _draft(
+        self, question: Question, subject: Subject, issued: Mapping[int, IssuedCertificate], now: datetime
+    ) -> Draft:
+        """Draft an answer by the delegates of now; raises OCSPError."""
+        issuers = self._means.knowledge.snapshot.issuers
+        if issuers is not subject.issuers:
+            subject = self._means.responder.subject(subject.request, issuers)
+        draft = self._means.responder.draft(subject, issued, question.caller, now)
+        self._check_rights(question, public=draft.public)
+        return draft
+
+    def _check_rights(self, question: Question, *, public: bool) -> None:
+        """Let the caller be recognised anew, by asking again, if rights have changed since; raises OCSPError."""
+        authorize(question.caller, public=public)
+        if not public and self._means.knowledge.snapshot.access is not question.access:
+            raise RightsChangedError("access rights have changed meanwhile")
 
     def _do_without(self, question: Question, error: StoreUnavailableError) -> None:
         """Give what was kept and still holds, for no new answer can be made."""
@@ -200,8 +222,8 @@ class Answering:
             self._refuse(question, e)
 
     def _give_again(self, question: Question, kept: Reply) -> None:
-        """Give a kept answer; raises AccessDeniedError or SignatureRequiredError."""
-        authorize(question.caller, public=kept.public)
+        """Give a kept answer; raises OCSPError."""
+        self._check_rights(question, public=kept.public)
         self._means.metrics.cache_hits += 1
         question.deliver(kept, question.caller)
 

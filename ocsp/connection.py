@@ -42,7 +42,7 @@ class Service(Protocol):
     def has_limits(self) -> bool:
         """Is anybody limited?"""
 
-    def connected(self, transport: asyncio.Transport, now: datetime) -> Caller:
+    def connected(self, transport: asyncio.Transport, origin: str, now: datetime) -> Caller:
         """Who asks on a connection, by its address and client certificate."""
 
     def ask(self, question: Question) -> None:
@@ -75,6 +75,7 @@ class Connection(web.RequestHandler):
         "_caller_until",
         "_counted",
         "_cut_off",
+        "_has_ended",
         "_head",
         "_held",
         "_in_step",
@@ -106,12 +107,17 @@ class Connection(web.RequestHandler):
         self._knowledge: object = None  # of when the caller was recognised
         self._may_ask = False  # about what is not public
         self._who = b""  # the caller, as a fragment of records
+        self._has_ended = False  # the peer sends no more, and waits for its answers
         self._counted: str | None = None  # the address that this connection counts for
         self._cut_off: asyncio.TimerHandle | None = None  # as long as the peer does not read what it is sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection, if there may be one more."""
-        origin: str = transport.get_extra_info("peername")[0]
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # reset before it was accepted
+            cast("asyncio.Transport", transport).abort()
+            return
+        origin: str = peer[0]
         if not self._shortcut.limit.take(origin):
             _logger.info("connection_refused", extra={"origin": origin})
             cast("asyncio.Transport", transport).abort()
@@ -149,6 +155,20 @@ class Connection(web.RequestHandler):
             data = self._take_held() + data
         if not (data and self._in_step and self._take(data)):
             super().data_received(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's always closes
+        """The peer sends no more; True: what it has asked is still answered. TLS cannot do that."""
+        self._shortcut.turn.end()
+        if self.transport is None or self.transport.get_extra_info("ssl_object") is not None:
+            return False
+        self._has_ended = self._is_asked or self._is_busy_with_whole_request()
+        if self._has_ended and not self._is_asked:
+            self.close()  # aiohttp: after its answer
+        return self._has_ended
+
+    def _is_busy_with_whole_request(self) -> bool:
+        request = self._current_request
+        return self._busy and (request is None or request.content.is_eof())
 
     def _usual_question(self, data: bytes) -> bytes | None:
         """The question, if nothing else differs from the request before; of a GET, it is not read yet."""
@@ -246,6 +266,11 @@ class Connection(web.RequestHandler):
         if self._held and not transport.is_closing():
             transport.resume_reading()
             self.data_received(self._take_held())
+        if self._has_ended and not self._is_asked:
+            if self._busy:
+                self.close()
+            else:
+                self._loop.call_soon(transport.close)  # when this turn has ended
 
     def _wait(self, data: bytes) -> None:
         """Keep what came in before the answer has left, and read no more."""
@@ -256,7 +281,7 @@ class Connection(web.RequestHandler):
     def _recognised(self, transport: asyncio.Transport, turn: Turn) -> Caller:
         """Who asks: looked up when rights have changed or ended, and each second."""
         now = turn.now
-        caller = self._shortcut.service.connected(transport, datetime.fromtimestamp(now, UTC))
+        caller = self._shortcut.service.connected(transport, self._counted or "", datetime.fromtimestamp(now, UTC))
         end = now + CALLER_S if caller.until is None else min(now + CALLER_S, caller.until.timestamp())
         self._caller, self._caller_until, self._knowledge = caller, end, turn.knowledge
         self._may_ask = Right.OCSP in caller.rights

@@ -96,6 +96,12 @@ class StoreUnavailableError(OCSPError):
     status = OCSPResponseStatus.TRY_LATER
 
 
+class RightsChangedError(OCSPError):
+    """Access rights have changed while the question waited."""
+
+    status = OCSPResponseStatus.TRY_LATER
+
+
 class NoDelegateError(OCSPError):
     """No delegate of the generation asked about can be used now."""
 

@@ -42,6 +42,10 @@ class Change:
 class Source(Protocol):
     """Where all of it comes from. The queries raise StoreUnavailableError."""
 
+    @property
+    def connection(self) -> int:
+        """Another number when it is read on a connection made anew, which may lead to another server."""
+
     async def generations(self) -> list[Generation]:
         """Every key of the CA."""
 
@@ -112,7 +116,7 @@ class Refresh:
         self._last: Change | None = None  # that is in it
         self.lag_s = 0.0  # how old it was when it was heard of
         self.confirmed_at: datetime | None = None  # all changes until then are in it
-        self._is_outdated = True  # that was too long ago
+        self._was_outdated = True  # that was too long ago, when it was last looked at
         self._stale = True  # everything is to be loaded
         self.refusals: tuple[str, ...] = ()  # of the last load: why which delegates cannot be used
 
@@ -145,9 +149,7 @@ class Refresh:
         """
         self._stale = False  # before the work, as is the position: what comes meanwhile is then loaded once more
         try:
-            until = await self._source.complete_until(self._clock())
-            last = await self._source.last_change()
-            snapshot = Snapshot(await self._issuers(), await self._access())
+            until, last, snapshot = await self._everything()
         except StoreUnavailableError:
             self._stale = True
             raise
@@ -173,13 +175,15 @@ class Refresh:
         while self.known is not None and not self._stale:
             begun = self._clock()
             until = await self._source.complete_until(begun)
+            connection = self._source.connection
             changes = await self._source.changes(since=self.position)
             if self._last is not None and self._last not in changes[:1]:
                 _logger.warning("feed_lost", extra={"position": self.position})
                 break
             new = changes if self._last is None else changes[1:]
             if not new:
-                self._confirm(until or self.confirmed_at)
+                if self._source.connection == connection:
+                    self._confirm(until or self.confirmed_at)
                 return
             await self._follow(new, self.known)
             self.lag_s = (begun - new[-1].changed_at).total_seconds()
@@ -191,10 +195,11 @@ class Refresh:
         if None in revoked:
             self._kept.clear()  # more at once than are told one by one
         self._kept.forget(serial for serial in revoked if serial is not None)
-        if any(_concerns_issuers(change, snapshot.issuers) for change in changes):
-            snapshot = replace(snapshot, issuers=await self._issuers())
         if any(change.kind == "access" for change in changes):
             snapshot = replace(snapshot, access=await self._access())
+            self._adopt(snapshot, self._last)  # a token may let its keys wait
+        if any(_concerns_issuers(change, snapshot.issuers) for change in changes):
+            snapshot = replace(snapshot, issuers=await self._issuers())
         self._adopt(snapshot, changes[-1])
 
     def _adopt(self, snapshot: Snapshot, last: Change | None) -> None:
@@ -210,12 +215,25 @@ class Refresh:
         self.confirmed_at = until
         self._kept.confirm(0.0 if until is None else until.timestamp())
 
+    @property
+    def _is_outdated(self) -> bool:
+        return self._clock().timestamp() > self._kept.trusted_until
+
     def _look_at_its_age(self) -> None:
-        was_outdated, self._is_outdated = self._is_outdated, self._clock().timestamp() > self._kept.trusted_until
-        if self._is_outdated and not was_outdated:
+        was_outdated, self._was_outdated = self._was_outdated, self._is_outdated
+        if self._was_outdated and not was_outdated:
             _logger.warning("outdated", extra={"since": self.confirmed_at})
-        elif was_outdated and not self._is_outdated:
+        elif was_outdated and not self._was_outdated:
             _logger.info("current")
+
+    async def _everything(self) -> tuple[datetime | None, Change | None, Snapshot]:
+        until = await self._source.complete_until(self._clock())
+        connection = self._source.connection
+        last = await self._source.last_change()
+        snapshot = Snapshot(await self._issuers(), await self._access())
+        if self._source.connection != connection:
+            raise StoreUnavailableError("perhaps not all from one server")
+        return until, last, snapshot
 
     async def _issuers(self) -> Issuers:
         generations = await self._source.generations()

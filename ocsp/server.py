@@ -56,11 +56,11 @@ class OCSPService:
         self._turn = turn
         self._answering = answering
         self.ask = answering.ask  # see ocsp.connection.Service, also for the following
-        self.has_limits = (section.address_requests_per_s or section.party_requests_per_s) is not None
+        self.has_limits = bool(section.address_requests_per_s or section.party_requests_per_s)
 
-    def connected(self, transport: asyncio.Transport, now: datetime) -> Caller:
+    def connected(self, transport: asyncio.Transport, origin: str, now: datetime) -> Caller:
         """Who asks on a connection."""
-        peer = self._peer(transport)
+        peer = self._peer(transport, origin)
         try:
             return self._means.recogniser.by_connection(peer, self._means.knowledge.snapshot.access, now)
         except StoreUnavailableError:
@@ -75,9 +75,10 @@ class OCSPService:
         """
         if http.method not in METHODS:
             raise web.HTTPMethodNotAllowed(http.method, METHODS)
-        if http.transport is None:
+        transport = http.transport
+        if transport is None or http.remote is None:
             raise ConnectionResetError("the peer has gone")
-        peer = self._means.recogniser.client(self._peer(http.transport), http.headers)
+        peer = self._means.recogniser.client(self._peer(transport, http.remote), http.headers)
         if http.method == hdrs.METH_POST:
             method, path, key = hdrs.METH_POST, None, await self._body(http)
         else:
@@ -91,16 +92,17 @@ class OCSPService:
         question = Question(method, key, path, Caller(peer.origin), deliver)
         await self._answering.recognise_and_ask(question, peer, http.headers.get(hdrs.AUTHORIZATION))
         reply, caller = await replied
+        if transport.is_closing():  # not given, so not recorded
+            raise ConnectionResetError("the peer has gone")
         now = self._means.clock()
         if not self._turn.record([(None, reply, who(caller))], now):
             reply = NOT_RECORDED
         return web.Response(body=reply.body, headers=reply.headers(datetime.fromtimestamp(now, UTC)))
 
-    def _peer(self, transport: asyncio.BaseTransport) -> Peer:
+    def _peer(self, transport: asyncio.BaseTransport, origin: str) -> Peer:
         """Who is at the other end."""
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         certificate = None if tls is None else tls.getpeercert(binary_form=True)
-        origin: str = transport.get_extra_info("peername")[0]
         return self._means.recogniser.peer(origin, certificate, is_tls=tls is not None)
 
     async def _body(self, http: web.BaseRequest) -> bytes:

@@ -46,6 +46,7 @@ class Store:
         self._poll_s = poll_s
         self._connection: asyncpg.Connection | None = None
         self._connecting: asyncio.Task[asyncpg.Connection] | None = None
+        self.connection = 0  # its number; see ocsp.refresh.Source
         self._completeness = Completeness()  # of what this connection leads to
         self._one_at_a_time = asyncio.Lock()
         self._woken = asyncio.Event()
@@ -142,11 +143,17 @@ class Store:
         return self._connection
 
     async def _connect(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(**self._connect_arguments, timeout=CONNECT_LIMIT_S)
+        async with asyncio.timeout(CONNECT_LIMIT_S):
+            connection = await asyncpg.connect(**self._connect_arguments, timeout=CONNECT_LIMIT_S)
+            try:
+                connection.add_termination_listener(lambda _: self.wake())  # whoever follows the changes connects again
+                with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):  # a standby cannot listen
+                    await connection.add_listener("prefca_change", lambda *_: self.wake())
+            except BaseException:
+                connection.terminate()
+                raise
+        self.connection += 1
         self._completeness = Completeness()
-        connection.add_termination_listener(lambda _: self.wake())  # whoever follows the changes connects again
-        with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):  # a standby cannot listen
-            await connection.add_listener("prefca_change", lambda *_: self.wake())
         return connection
 
     @contextlib.contextmanager

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import itertools
 import random
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -116,6 +118,15 @@ class Raw:
         """One request, one response."""
         self.send(octets)
         return await self.receive()
+
+    def send_no_more(self) -> None:
+        """Shut down this side, and go on reading."""
+        self._writer.write_eof()
+
+    def reset(self) -> None:
+        """Leave without a word: with a TCP reset."""
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
     async def rest(self) -> bytes:
         """What comes until the server closes the connection."""
@@ -348,15 +359,16 @@ async def test_every_answer_is_in_the_journal(ask: Ask, responder: Served) -> No
 
 @pytest.mark.parametrize("warm", [False, True])
 async def test_no_answer_leaves_without_its_record(ask: Ask, responder: Served, *, warm: bool) -> None:
-    """A full disk stops answers; and what could not be written does not pile up."""
+    """A full disk stops answers; and what was not given is not recorded later."""
     if warm:
         await ask(about(PUBLIC))
+    before = len(responder.journal.records)
     responder.journal.full = True
     for _ in range(5):
         assert refused((await ask(about(PUBLIC))).body) == "TRY_LATER"
-    assert len(responder.journal._batch) <= 1
     responder.journal.full = False
     verified((await ask(about(PUBLIC))).body, CA_1)
+    assert len(responder.journal.records) == before + 1
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -654,3 +666,91 @@ async def test_keys_of_both_kinds_sign(store: MemoryStore, tmp_path: Path) -> No
     keys = key_store(tmp_path, (DELEGATE, rsa_key("delegate")))
     async with served(store, keys) as responder, connected(responder) as raw:
         assert (await raw.ask(post(about(PUBLIC)))).certificate_status == "GOOD"
+
+
+@pytest.mark.parametrize("way", ["shortcut", "aiohttp"])
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.req("R-4-11-2-1")
+async def test_a_peer_that_sends_no_more_is_answered(
+    responder: Served, store: MemoryStore, *, way: str, warm: bool
+) -> None:
+    """Then the connection ends; and the record tells of an answer that was given."""
+    if warm:
+        async with connected(responder) as raw:
+            raw.send(post(about(PUBLIC)))
+            await raw.receive()
+    given, query, may_answer = len(responder.journal.records), store.statuses, asyncio.Event()
+
+    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
+        await may_answer.wait()
+        return await query(serials)
+
+    store.statuses = statuses  # type: ignore[method-assign]
+    async with connected(responder) as raw:
+        raw.send(post(about(PUBLIC), *(["X-Any: thing"] if way == "aiohttp" else [])))
+        raw.send_no_more()
+        await asyncio.sleep(0.05)
+        may_answer.set()
+        assert (await raw.receive()).certificate_status == "GOOD"
+        assert await raw.rest() == b""
+    assert len(responder.journal.records) == given + 1
+
+
+@pytest.mark.req("R-4-11-2-1")
+async def test_an_answer_to_a_peer_that_has_gone_leaves_no_record(responder: Served, store: MemoryStore) -> None:
+    """It was not given."""
+    query, asked, may_answer = store.statuses, asyncio.Event(), asyncio.Event()
+
+    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
+        asked.set()
+        await may_answer.wait()
+        return await query(serials)
+
+    store.statuses = statuses  # type: ignore[method-assign]
+    async with connected(responder) as raw:
+        raw.send(post(about(PUBLIC)))
+        await asked.wait()
+        raw.reset()
+    await eventually(lambda: not responder.server.connections)
+    may_answer.set()
+    await eventually(lambda: len(responder.means.cache) == 1)
+    await asyncio.sleep(0)
+    assert responder.journal.records == []
+
+
+@pytest.mark.req("R-4-4-4-3")
+async def test_a_right_that_is_withdrawn_while_the_store_is_asked_is_worth_nothing(
+    ask: Ask, responder: Served, store: MemoryStore
+) -> None:
+    """The party is to ask again, and then it is refused."""
+    query = store.statuses
+
+    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
+        store.withdraw("verifier")
+        await eventually(lambda: not responder.refresh.snapshot.access.caller(ORIGIN, NOW).rights)
+        return await query(serials)
+
+    store.statuses = statuses  # type: ignore[method-assign]
+    assert refused((await ask(about(RESIDENT))).body) == "TRY_LATER"
+    assert refused((await ask(about(RESIDENT))).body) == "UNAUTHORIZED"
+
+
+class Gone(asyncio.Transport):
+    """What uvloop makes of a connection that was reset before it was accepted: it has no address any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_aborted = False
+
+    def abort(self) -> None:
+        """Close."""
+        self.is_aborted = True
+
+
+async def test_a_connection_that_is_reset_before_it_is_accepted_costs_nothing(responder: Served) -> None:
+    """It is closed, and does not count for anybody."""
+    connection, transport = responder.server(), Gone()
+    connection.connection_made(transport)
+    connection.connection_lost(None)
+    assert transport.is_aborted
+    assert responder.server.connections == []

@@ -6,7 +6,9 @@ import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from typing import Any
 
+import asyncpg
 import pytest
 
 import ocsp.store
@@ -238,3 +240,30 @@ async def test_the_clock_of_the_database_is_utc_to_us(store: Store, records: Rec
     status = (await store.statuses([SERIAL]))[SERIAL].status
     assert isinstance(status, Revoked)
     assert status.at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.usefixtures("records")
+@pytest.mark.parametrize("failure", ["silence", "error"])
+async def test_a_connection_that_cannot_be_prepared_is_cut_off(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """Whether the server falls silent or refuses: the next query makes a new one."""
+    original = asyncpg.Connection.add_listener
+    failed: list[asyncpg.Connection] = []
+
+    async def add_listener(connection: asyncpg.Connection, *arguments: Any) -> None:
+        if failed:
+            await original(connection, *arguments)
+            return
+        failed.append(connection)
+        if failure == "error":
+            raise asyncpg.InternalServerError("no")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ocsp.store, "CONNECT_LIMIT_S", 0.1)
+    monkeypatch.setattr(asyncpg.Connection, "add_listener", add_listener)
+    with pytest.raises(StoreUnavailableError):
+        await store.last_change()
+    assert failed[0].is_closed()
+    monkeypatch.setattr(ocsp.store, "CONNECT_LIMIT_S", 10)
+    assert await store.last_change() is not None

@@ -2,16 +2,20 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from ocsp.access import Grant
 from ocsp.cache import AnswerCache
+from ocsp.delegates import KeyStore
 from ocsp.errors import StoreUnavailableError
-from ocsp.refresh import Refresh
+from ocsp.refresh import Change, Refresh
 from pkix.revocation import CRLReason, Revoked
+from pkix.signing import Signer
 from tests.support.ocsp import CA, SERIAL, MemoryStore, around, eventually, key_store, rsa_key
 
 NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
@@ -235,4 +239,85 @@ async def test_what_is_known_is_nothing_when_it_is_too_old(
     assert is_current()
     refresh.reload()  # nor of what is new to us
     await eventually(lambda: not is_current())
+    following.cancel()
+
+
+class Held:
+    """Keys in a token that may not answer."""
+
+    def __init__(self, keys: KeyStore) -> None:
+        self.may_answer = threading.Event()
+        self._keys = keys
+        self.place = keys.place
+
+    def signer(self, serial: int) -> Signer:
+        """See ocsp.delegates.Keys."""
+        self.may_answer.wait(10)
+        return self._keys.signer(serial)
+
+
+@pytest.mark.req("R-4-4-4-3")
+async def test_a_token_that_hangs_keeps_no_old_right_alive(store: MemoryStore, tmp_path: Path) -> None:
+    """One that ends together with a change of keys ends at once; and as the feed is not heard, all ends in a while."""
+    now, changes = [NOW], store.changes
+
+    async def all_changes(*, since: int) -> list[Change]:
+        return [change for number in range(since, 5) for change in (await changes(since=number))[:1]]
+
+    store.changes = all_changes  # type: ignore[method-assign]
+    keys = Held(key_store(tmp_path, (SERIAL, KEY), (SERIAL + 1, KEY)))
+    refresh = Refresh(store, keys, lambda: now[0], AnswerCache(2**20, 60))
+    store.grant("verifier", "192.0.2.0/24", around(NOW))
+    keys.may_answer.set()
+    await refresh.load()
+    following = asyncio.create_task(refresh.follow())
+    keys.may_answer.clear()
+    store.add_ca(CA_2, CA_2.delegate(SERIAL + 1, KEY))
+    store.withdraw("verifier")
+    await eventually(lambda: refresh.snapshot.access.caller(ORIGIN, NOW).party is None)
+    assert not speaks(refresh, CA_2)
+    now[0] += timedelta(seconds=61)
+    with pytest.raises(StoreUnavailableError):
+        _ = refresh.snapshot
+    keys.may_answer.set()
+    await eventually(lambda: _loaded(refresh) and speaks(refresh, CA_2))
+    following.cancel()
+
+
+class Moving(MemoryStore):
+    """Its connection is lost again and again, in the middle."""
+
+    moves = False
+
+    async def changes(self, *, since: int) -> list[Change]:
+        """On a new connection."""
+        self.connection += self.moves
+        return await super().changes(since=since)
+
+    async def grants(self) -> list[Grant]:
+        """On another one."""
+        self.connection += self.moves
+        return await super().grants()
+
+
+@pytest.mark.req("R-4-4-4-2-1")
+async def test_one_server_does_not_vouch_for_what_another_one_said(tmp_path: Path) -> None:
+    """What was read after the connection was made anew confirms nothing, and is not what everything is loaded from."""
+    store, told = Moving(), Told()
+    store.add_ca(CA_1, CA_1.delegate(SERIAL, KEY))
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: NOW, told)
+    store.moves = True
+    with pytest.raises(StoreUnavailableError):
+        await refresh.load()
+    store.moves = False
+    await refresh.load()
+    following = asyncio.create_task(refresh.follow())
+    store.moves = True
+    number = store.connection
+    store.wake()
+    await eventually(lambda: store.connection > number)
+    assert len(told.confirmed) == 1
+    store.moves = False
+    store.wake()
+    await eventually(lambda: len(told.confirmed) == 2)
     following.cancel()
