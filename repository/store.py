@@ -1,14 +1,17 @@
 """PostgreSQL: all SQL of the directory. Reads what is in force and follows the change feed.
 
-The feed number is the truth: a snapshot is read together with the last number, and then every later number is read in
-turn. A notification only wakes the reader early; a standby sends none, so it wakes by itself every `database.poll_ms`.
-Without a database the last snapshot stays in force; a server that starts without one serves its local copy.
+The feed number is the truth: first the last number is read, then what is in force, and then every later number in turn.
+A notification only wakes the reader early; a standby sends none, so it wakes by itself every `database.poll_ms`.
+Publications are loaded, checked and copied to the disk on the side, while rights are followed at once.
+Without a database, or with one that knows less than we do, the last snapshot stays in force; a server that starts
+without one serves its local copy.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -37,15 +40,33 @@ ACCESS: Final = "access"
 
 _CHANNEL: Final = "prefca_change"
 _REPLICATION: Final = "SELECT in_recovery, replayed, primary_end, told_at FROM replication_v1()"
-_LAST_CHANGE: Final = "SELECT coalesce(max(number), 0) FROM change_v1"
-_CHANGES: Final = "SELECT max(number) AS last, array_agg(DISTINCT kind) AS kinds FROM change_v1 WHERE number > $1"
-_NEXT_UPDATE: Final = "SELECT min(next_update) FROM publication_v1"
+_LAST_CHANGE: Final = "SELECT coalesce(max(number), 0), pg_is_in_recovery() FROM change_v1"
+_CHANGES: Final = """
+    SELECT coalesce(max(number), $1), coalesce(array_agg(DISTINCT kind), '{}') FROM change_v1 WHERE number > $1"""
 _OBJECTS: Final = """
-    SELECT publication_id, position, entry_dn, attribute, sha256, public, published_at, first_published_at
-    FROM published_object_v1 ORDER BY authority_id, position"""
+    SELECT o.publication_id, o.position, o.entry_dn, o.attribute, o.sha256, o.public, o.published_at,
+        o.first_published_at, p.next_update
+    FROM published_object_v1 o JOIN publication_v1 p USING (publication_id) ORDER BY o.authority_id, o.position"""
 _VALUE: Final = "SELECT value FROM published_object_v1 WHERE publication_id = $1 AND position = $2"
 _CREDENTIALS: Final = """
     SELECT relying_party_id, name, secret_hash, agreed_from, agreed_until, certificate FROM repository_access_v1"""
+
+
+class _Server:
+    """A connection that several tasks share: one query at a time, so nobody waits longer than for one value."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._one_at_a_time = asyncio.Lock()
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows."""
+        async with self._one_at_a_time:
+            return await self._connection.fetch(query, *arguments)
+
+    def close(self) -> None:
+        """Cut it off; queries fail."""
+        self._connection.terminate()
 
 
 class Store:
@@ -77,6 +98,8 @@ class Store:
         self._copy_file = copy_file
         self._writes_copy = writes_copy
         self._retry_s = FIRST_RETRY_S
+        self._known = 0  # number of the last change that was heard of, on whatever server
+        self._copying = ThreadPoolExecutor(1)  # one copy after the other, and nobody waits for the disk
         self._objects: list[asyncpg.Record] = []  # as last read
         self._values: Mapping[bytes, bytes] = {}  # those of `_objects` by their hash: most outlive a publication
 
@@ -92,10 +115,7 @@ class Store:
                 connection = await asyncpg.connect(
                     **self._arguments, timeout=CONNECT_TIMEOUT_S, command_timeout=TIMEOUT_S
                 )  # fmt: skip
-                try:
-                    await self._follow(connection, directory, when_tried)
-                finally:
-                    connection.terminate()
+                await self._follow(connection, directory, when_tried)
             except FAILURES as e:
                 if not self.is_away:
                     logger.warning("database_away", extra={"error": f"{type(e).__name__}: {e}"})
@@ -108,64 +128,113 @@ class Store:
     async def _follow(
         self, connection: asyncpg.Connection, directory: Directory, when_loaded: Callable[[], None]
     ) -> None:
+        server = _Server(connection)
         wake = asyncio.Event()
-        # A standby cannot listen: there, polling alone has to do.
-        with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):
-            await connection.add_listener(_CHANNEL, lambda *_: wake.set())
+        try:
+            # A standby cannot listen: there, polling alone has to do.
+            with contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):
+                await connection.add_listener(_CHANNEL, lambda *_: wake.set())
+            await self._wait_until_caught_up(server)
+            await self._follow_changes(server, wake, directory, when_loaded)
+        finally:
+            server.close()
+
+    async def _follow_changes(
+        self, server: _Server, wake: asyncio.Event, directory: Directory, when_loaded: Callable[[], None]
+    ) -> None:
         completeness = Completeness()
-        until = await self._complete_until(connection, completeness)
-        last = await self._load(connection, directory, {PUBLICATION, ACCESS})
-        when_loaded()
+        due = {PUBLICATION, ACCESS}
+        loading: asyncio.Task[bool] | None = None
+        try:
+            while True:
+                until = await self._complete_until(server, completeness)
+                due |= await self._changes(server)
+                if ACCESS in due:  # at once: a right that has ended waits for no list
+                    directory.access = AccessTable.of(Credential(**row) for row in await server.fetch(_CREDENTIALS))
+                    due.discard(ACCESS)
+                if loading is not None and loading.done():
+                    if not loading.result():
+                        due.add(PUBLICATION)
+                    loading = None
+                if loading is None and PUBLICATION in due:
+                    loading = self._loading(server, directory, wake)
+                    due.discard(PUBLICATION)
+                if loading is None:
+                    self.confirmed_at = until or self.confirmed_at
+                    self._tell_back()
+                    when_loaded()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), self._poll_s)
+                wake.clear()
+        finally:
+            if loading is not None:
+                server.close()
+                loading.cancel()
+                await asyncio.gather(loading, return_exceptions=True)
+
+    async def _wait_until_caught_up(self, server: _Server) -> None:
+        """Wait while this is a standby that lacks changes that we know of: else rights that have ended would come back.
+
+        A primary that lacks them has lost them, so what it has is in force.
+        """
+        is_told = False
+        while True:
+            ((last, in_recovery),) = await server.fetch(_LAST_CHANGE)
+            if not in_recovery or last >= self._known:
+                self._known = last
+                return
+            if not is_told:
+                logger.warning("standby_behind", extra={"last_change": last, "known_change": self._known})
+                self._tell_back()
+                is_told = True
+            await asyncio.sleep(self._poll_s)
+
+    def _tell_back(self) -> None:
         if self.is_away:
             logger.info("database_back")
         self.is_away, self._retry_s = False, FIRST_RETRY_S
-        while True:
-            self.confirmed_at = until or self.confirmed_at
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), self._poll_s)
-            wake.clear()
-            until = await self._complete_until(connection, completeness)
-            changes = await connection.fetchrow(_CHANGES, last)
-            if changes is not None and changes["last"] is not None:
-                await self._load(connection, directory, changes["kinds"])
-                last = changes["last"]
 
-    async def _complete_until(self, connection: asyncpg.Connection, completeness: Completeness) -> datetime | None:
+    async def _complete_until(self, server: _Server, completeness: Completeness) -> datetime | None:
         """The moment up to which whatever is read next is complete, as far as can be told."""
         now = self._now()
-        row = await connection.fetchrow(_REPLICATION)
-        return None if row is None else completeness.until(Replication(**row), now)
+        (row,) = await server.fetch(_REPLICATION)
+        return completeness.until(Replication(**row), now)
 
-    async def _load(self, connection: asyncpg.Connection, directory: Directory, kinds: Collection[str]) -> int:
-        """Read what is in force of these kinds of changes, and the number of the last change it contains."""
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            last: int = await connection.fetchval(_LAST_CHANGE)
-            if ACCESS in kinds:  # first: a right that has ended must not wait for the lists
-                directory.access = await self._access(connection)
-            if PUBLICATION in kinds:
-                await self._load_publications(connection, directory)
-        return last
+    async def _changes(self, server: _Server) -> set[str]:
+        """Of what kinds there are changes that were not known."""
+        ((last, kinds),) = await server.fetch(_CHANGES, self._known)
+        self._known = last
+        return {PUBLICATION, ACCESS}.intersection(kinds)
 
-    async def _access(self, connection: asyncpg.Connection) -> AccessTable:
-        return AccessTable.of(Credential(**row) for row in await connection.fetch(_CREDENTIALS))
+    def _loading(self, server: _Server, directory: Directory, wake: asyncio.Event) -> asyncio.Task[bool]:
+        task = asyncio.create_task(self._load_publications(server, directory))
+        task.add_done_callback(lambda _: wake.set())
+        return task
 
-    async def _load_publications(self, connection: asyncpg.Connection, directory: Directory) -> None:
-        rows = await connection.fetch(_OBJECTS)
+    async def _load_publications(self, server: _Server, directory: Directory) -> bool:
+        """Put in force what is published; False if another publication came meanwhile, so that values were missing."""
+        rows = await server.fetch(_OBJECTS)
         if directory.dit.is_loaded and rows == self._objects:
-            return
+            return True
         values: dict[bytes, bytes] = {}
         for row in rows:
             key = row["sha256"]
             value = self._values.get(key) or values.get(key)
-            values[key] = value or await connection.fetchval(_VALUE, row["publication_id"], row["position"])
+            if value is None:
+                found = await server.fetch(_VALUE, row["publication_id"], row["position"])
+                if not found:
+                    return False
+                value = found[0]["value"]
+            values[key] = value
         objects = [_published_object(row, values) for row in rows]
-        next_update: datetime | None = await connection.fetchval(_NEXT_UPDATE)
+        next_update = min((row["next_update"] for row in rows), default=None)
         publication = Publication(tuple(sorted({row["publication_id"] for row in rows})), next_update, objects)
         if await self._put_in_force(publication, directory):
             self._objects = rows
             if self._writes_copy:
-                await self._keep(publication)
+                self._copying.submit(self._keep, publication)
             await asyncio.to_thread(give_back)  # the old publication's memory
+        return True
 
     async def _put_in_force(self, publication: Publication, directory: Directory) -> bool:
         try:
@@ -181,10 +250,10 @@ class Store:
         )
         return True
 
-    async def _keep(self, publication: Publication) -> None:
+    def _keep(self, publication: Publication) -> None:
         """Write the local copy. Without it the server serves as well, only a restart may not."""
         try:
-            await asyncio.to_thread(local_copy.write, self._copy_file, publication)
+            local_copy.write(self._copy_file, publication)
         except OSError as e:
             logger.error("copy_not_written", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
 

@@ -200,6 +200,23 @@ async def test_a_failover_brings_no_wrong_answer(ca: FoundedCA, pair: Pair, tmp_
             assert await watching == {"REVOKED", "TRY_LATER"}
 
 
+@pytest.mark.req("R-2-6-4")
+async def test_a_standby_that_lags_takes_nothing_back(ca: FoundedCA, pair: Pair, tmp_path: Path) -> None:
+    """After a failover to it the directory shows what it knows, until the standby knows that too."""
+    with directory(tmp_path, pair.dsn("any")) as server:
+        async with pair.standby.connect() as standby:
+            await standby.execute("SELECT pg_wal_replay_pause()")
+        await ca.publish(now())
+        await until_shown(server, ca, 2)
+        pair.primary.stop()
+        assert await asyncio.to_thread(server.event, "standby_behind")
+        assert await asyncio.to_thread(arl, server, ca) == 2
+        await asyncio.to_thread(pair.standby.promote)
+        async with open_ca(pair.standby.database, ca.settings) as again:
+            await again.publish(now())
+        await until_shown(server, ca, 3)
+
+
 async def watched(askers: list[Asker], certificate: bytes) -> set[str]:
     """Everything that is said of a certificate until cancelled."""
     said = set()
