@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,27 @@ async def test_a_worker_that_does_not_stop_is_killed(starts: Path, monkeypatch: 
         one = sockets[0]["listen"]
         assert await workers(starts, "stubborn", sockets).run(stop) == 0
         assert one.fileno() == -1
+
+
+async def test_a_worker_that_the_machine_has_no_room_for_is_started_later(
+    starts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes nobody with it: the parent tries again."""
+    parent = workers(starts, "ordinary", ({},))
+    create = asyncio.create_subprocess_exec
+
+    async def no_room(*_: object, **__: object) -> None:
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", last_start)
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async def last_start(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await create(*arguments, **options)
+        stop()
+        return process
+
+    def when_ready() -> None:
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", no_room)
+        parent._workers[0].kill()
+
+    assert await parent.run(when_ready) == 0
+    assert (await parent.states())[0].starts == 2
