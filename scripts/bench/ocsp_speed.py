@@ -26,6 +26,7 @@ from responder import SERVER_CORE, Load, Row, Site, free_ports, listens, path, r
 
 PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light", "cfssl": "golang-cfssl", "openssl": "openssl", "cc": "gcc libssl-dev"}
 REPEATED = 1000  # different certificates that are asked about again and again
+WARM_UP_S = 2
 REVOCATION_GOAL_MS = 100
 HEADERS = {"Content-Type": "application/ocsp-request"}
 
@@ -82,7 +83,6 @@ async def measure(times: Times) -> list[Row]:
 async def repeated(ca: Site, parent: int, times: Times) -> list[Row]:
     """The same certificates again and again, no nonce: beside cfssl and nginx."""
     rows: list[Row] = []
-    # All of them are kept from then on.
     answers = [await asyncio.to_thread(answer, ca, number) for number in range(REPEATED)]
     with cfssl(answers) as cfssl_port, nginx(len(answers[0])) as (nginx_port, nginx_parent):
         await listens(cfssl_port)
@@ -90,6 +90,7 @@ async def repeated(ca: Site, parent: int, times: Times) -> list[Row]:
         for mode in ("post", "get"):
             questions = ca.write_questions(mode, range(REPEATED))
             posts = ca.write_questions("post", range(REPEATED))
+            await asyncio.to_thread(wrk, ca.port, mode, questions, WARM_UP_S)  # all are kept from then on
             runs = {
                 "prefca": partial(weighed, parent, partial(wrk, ca.port, mode, questions, times.seconds)),
                 "cfssl": partial(wrk, cfssl_port, "post", posts, times.seconds),  # Debian's answers GET with HTTP 400
