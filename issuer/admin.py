@@ -10,13 +10,10 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Final
 
-from aiohttp import web
-
 from issuer.alarm import NAMES
 from issuer.keeper import Keeper
+from settings import admin
 
-_EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_SHUTDOWN_TIMEOUT_S: Final = 1.0
 _METRICS: Final = {
     "runner": ("gauge", "Does this process run the batches of the CA?"),
     "publications_total": ("counter", "Publications made by this process."),
@@ -32,28 +29,20 @@ _METRICS: Final = {
 async def administering(bound: socket.socket, keepers: Sequence[Keeper]) -> AsyncIterator[None]:
     """Answer on a bound socket while the context lasts."""
 
-    async def healthz(_: web.Request) -> web.Response:
+    async def health() -> object:
         alarms = _alarms(keepers)
-        return web.json_response({"status": "alarm" if any(alarms.values()) else "ok", "alarms": alarms})
+        return {"status": "alarm" if any(alarms.values()) else "ok", "alarms": alarms}
 
-    async def readyz(_: web.Request) -> web.Response:
-        is_ready = not any("database_away" in names for names in _alarms(keepers).values())
+    async def readiness() -> tuple[bool, object]:
+        is_away = any("database_away" in names for names in _alarms(keepers).values())
         has_looked = all(keeper.sight.has_answered for keeper in keepers)
-        status = 200 if is_ready and has_looked else 503
-        return web.json_response({"runner": {each.name: each.is_runner for each in keepers}}, status=status)
+        return has_looked and not is_away, {"runner": {each.name: each.is_runner for each in keepers}}
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=exposition(keepers).encode(), headers={"Content-Type": _EXPOSITION_TYPE})
+    async def metrics() -> str:
+        return exposition(keepers)
 
-    application = web.Application()
-    application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, bound).start()
+    async with admin.listening(bound, admin.Looks(health, readiness, metrics)):
         yield
-    finally:
-        await runner.cleanup()
 
 
 def _alarms(keepers: Iterable[Keeper]) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from issuer.audit_store import SegmentKey
 from issuer.errors import RefusedError
 from issuer.journal_store import RootRow, SegmentRow
 from issuer.proof import check_archived
+from issuer.whole import write_whole
 from journal.reading import TamperedError
 from journal.seal import public_key
 
@@ -70,7 +71,7 @@ def write(
     # Of segments as they were collected, not as they can be read now: else a damaged copy would be right for ever.
     digests = [(row.file_sha256.hex(), row.file) for row, _ in rows]
     digests += [(_sha256(directory / name), name) for name in (SEGMENTS, ROOTS)]
-    _write(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests))
+    write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
     os.sync()
 
 
@@ -127,14 +128,7 @@ def _as_dict(row: SegmentRow, key: bytes) -> dict[str, object]:
 
 
 def _write_lines(file: Path, values: Iterable[Mapping[str, object]]) -> None:
-    _write(file, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
-
-
-def _write(file: Path, content: str) -> None:
-    """Whole or not at all."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(content)
-    partial.replace(file)
+    write_whole(file, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode())
 
 
 def _sha256(file: Path) -> str:

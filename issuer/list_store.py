@@ -80,10 +80,14 @@ class ListStore:
 
     async def octets(self, kept: KeptList) -> bytes:
         """The DER of a list."""
+        return await self.value(kept.publication.publication_id, kept.partition_id)
+
+    async def value(self, publication_id: int, partition_id: int) -> bytes:
+        """The DER of the list of a partition that a publication has."""
         value: bytes = await self._connection.fetchval(
             "SELECT value FROM published_object WHERE publication_id = $1 AND partition_id = $2",
-            kept.publication.publication_id,
-            kept.partition_id,
+            publication_id,
+            partition_id,
         )
         return value
 

@@ -496,15 +496,6 @@ class Store:
         )
         return [PublishedList(*row) for row in rows]
 
-    async def published_value(self, publication_id: int, partition_id: int) -> bytes:
-        """The octets of a list that a publication has."""
-        value: bytes = await self._connection.fetchval(
-            "SELECT value FROM published_object WHERE publication_id = $1 AND partition_id = $2",
-            publication_id,
-            partition_id,
-        )
-        return value
-
 
 # What belongs on a list stays some time longer: a revocation may have been decided before that list, in time, and come
 # into the database after it was made, by a long transaction or another machine's clock.

@@ -48,11 +48,6 @@ class Authentication:
         self._pending: _Pending | None = None
 
     @property
-    def is_pending(self) -> bool:
-        """Whether a password is being verified."""
-        return self._pending is not None
-
-    @property
     def is_bound(self) -> bool:
         """Whether somebody is bound, with a right or without it now."""
         return self._bound is not None

@@ -31,6 +31,7 @@ from issuer.list_audit import Inquiry, Verified, open_audit
 from issuer.list_store import KeptList
 from issuer.scan import revocations, take_apart
 from issuer.which_ca import with_list
+from issuer.whole import write_whole
 from pkix.revocation import Revoked
 from settings.load import Settings
 
@@ -156,13 +157,13 @@ async def _export(settings: Settings, choice: Choice, directory: Path, *, der: b
                 name = filename_of(kept, der=der)
                 octets = await installation.lists.octets(kept)
                 armored = octets if der else pem(octets, "X509 CRL")
-                _write(directory / name, armored)
+                write_whole(directory / name, armored)
                 manifest[name] = json_line({"file": name} | _row(kept)) + "\n"
                 sums[name] = f"{hashlib.sha256(armored).hexdigest()}  {name}\n"
                 count += 1
                 bar.advance(task)
     for file, lines in ((MANIFEST, manifest), (SUMS, sums)):
-        _write(directory / file, "".join(lines[name] for name in sorted(lines)).encode())
+        write_whole(directory / file, "".join(lines[name] for name in sorted(lines)).encode())
     return count
 
 
@@ -174,13 +175,6 @@ def filename_of(kept: KeptList, *, der: bool) -> str:
     """131016-0000000042-20260401T030000Z.pem: sorts by list, then by number."""
     made = kept.publication.window.this_update
     return f"{kept.label}-{kept.crl_number:010}-{made:%Y%m%dT%H%M%SZ}.{'crl' if der else 'pem'}"
-
-
-def _write(file: Path, octets: bytes) -> None:
-    """Whole or not at all."""
-    unfinished = file.with_name(f".{file.name}.new")
-    unfinished.write_bytes(octets)
-    unfinished.replace(file)
 
 
 @crl.command()

@@ -189,7 +189,7 @@ async def _find_list(installation: Installation, which: str) -> bytes:
     if publication is not None:
         for made in await store.published_lists(publication.publication_id):
             if which == (made.code or made.kind):
-                return await store.published_value(publication.publication_id, made.partition_id)
+                return await installation.lists.value(publication.publication_id, made.partition_id)
     raise RefusedError(f"no list of {which} is in force; `prefca status` shows those that are")
 
 

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final, Literal
 
 from issuer.errors import NotNowError, RefusedError
 from issuer.registration import Issued, Outcome
+from issuer.whole import write_whole
 
 Result = Literal["issued", "issued_before", "refused"]
 Work = Mapping[str, str | int]
@@ -62,9 +63,7 @@ class Results:
         self._stream.flush()
         self.done = self.done.after(outcomes)
         note = {"work": self._work, "octets": self._stream.tell(), "done": asdict(self.done)}
-        partial = self._note.with_name(self._note.name + ".new")
-        partial.write_text(json.dumps(note))
-        partial.replace(self._note)
+        write_whole(self._note, json.dumps(note).encode())
 
 
 @contextmanager

@@ -126,13 +126,13 @@ class FoundedCA:
 
     async def lists(self) -> dict[str, x509.CertificateRevocationList]:
         """The lists in force, by municipality code, "ca" and "operations"."""
-        store = self.installation.store
+        store, lists = self.installation.store, self.installation.lists
         publication = await store.publication_in_force(self.installation.authority_id)
         if publication is None:
             return {}
         number = publication.publication_id
         return {
-            made.code or made.kind: x509.load_der_x509_crl(await store.published_value(number, made.partition_id))
+            made.code or made.kind: x509.load_der_x509_crl(await lists.value(number, made.partition_id))
             for made in await store.published_lists(number)
         }
 
