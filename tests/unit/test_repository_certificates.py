@@ -144,7 +144,11 @@ def test_a_pair_is_found_by_either_certificate(assertion: str, expected: bool | 
 
 
 @pytest.mark.parametrize("rule", ["certificateExactMatch", "certificateListExactMatch", "certificatePairExactMatch"])
-@pytest.mark.parametrize("value", [b"", b"no DER", BERSequence([]).toWire(), crl()[:60], certificate()[:40]])
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"no DER", BERSequence([]).toWire(), crl()[:60], certificate()[:40]],
+    ids=["nothing", "no DER", "an empty SEQUENCE", "a list cut short", "a certificate cut short"],
+)
 def test_a_value_that_cannot_be_read_is_equal_to_nothing(rule: str, value: bytes) -> None:
     """It is the CA's fault, not that of who searches."""
     assertions = {
