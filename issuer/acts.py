@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from issuer import delegates_ahead, renewal
 from issuer.act import Performer
 from issuer.operation import OperationKind
 
-PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType({})
+PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType(
+    {
+        OperationKind.PREPARE_KEY: renewal.prepare,
+        OperationKind.SWITCH_KEY: renewal.switch,
+        OperationKind.DELEGATES_AHEAD: delegates_ahead.perform,
+    }
+)

@@ -10,8 +10,8 @@ from issuer.schedule import Schedule, is_of_the_future
 
 NAMES: Final = (
     *("database_away", "clock_behind", "late", "expiring", "expired"),
-    *("ocsp_delegate_ending", "no_ocsp_delegate"),  # issuer.delegate
-    *("ca_key_ending", "ca_key_ended"),  # issuer.ca_key
+    *("ocsp_delegate_ending", "ocsp_delegate_gap", "no_ocsp_delegate"),  # issuer.delegate
+    *("ca_key_ending", "ca_key_switch_due", "ca_key_ended", "ca_key_unpublished", "ca_certificate_ending"),  # ca_key
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

@@ -1,6 +1,6 @@
 """The certification authority of one prefecture in one hierarchy: its names, its policies, its partitions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -70,6 +70,9 @@ class Authority:
 
     prefecture: Prefecture
     hierarchy: Hierarchy
+    # What AuthorityKeyIdentifier says of the issuer: all three parts as real certificates, or its key alone, which is
+    # the same in its self-signed and its link certificates.
+    identifies_key_alone: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> x509.Name:

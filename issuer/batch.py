@@ -8,12 +8,11 @@ are then skipped: a number is never on two lists.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
-from itertools import zip_longest
+from itertools import count, zip_longest
 
 from issuer.crl import ListOrder, certificate_list
 from issuer.errors import NotNowError, RefusedError
@@ -66,7 +65,8 @@ async def run(
 
     Raises:
         NotNowError: another batch of this CA runs.
-        RefusedError: the publication in force is of a later moment or cut-off, or the cut-off lies in the future.
+        RefusedError: the publication in force is of a later moment or cut-off, the cut-off lies in the future, or the
+            key was replaced meanwhile.
         LintError: a list would break its profile; nothing was published.
         SigningError: the key cannot be used now; nothing was published.
     """
@@ -76,7 +76,7 @@ async def run(
         numbers = await store.reserve_crl_numbers(installation.authority_id)
         async with connected(installation.settings) as connection:
             reader = Store(connection, origin())
-            async with reader.snapshot(), aclosing(_lists(plan, numbers, reader, partial(_signed, key))) as lists:
+            async with reader.snapshot(), aclosing(_lists(plan, numbers, reader, _makers(key, _signed))) as lists:
                 return await _publish(plan, key, lists)
 
 
@@ -112,7 +112,7 @@ async def rehearse(
     store = installation.store
     plan = await _plan(installation, now, cut_off or now, next_publish)
     numbers = await store.next_crl_numbers(installation.authority_id)
-    async with store.snapshot(), aclosing(_lists(plan, numbers, store, partial(_unsigned, key))) as lists:
+    async with store.snapshot(), aclosing(_lists(plan, numbers, store, _makers(key, _unsigned))) as lists:
         return Rehearsal(plan.cut_off, plan.window, tuple([made.summary async for made in lists]))
 
 
@@ -169,16 +169,23 @@ def _z(moment: datetime) -> str:
 
 async def _publish(plan: _Plan, key: ActiveKey, made_lists: AsyncIterator["_Made"]) -> Published:
     store, authority = plan.installation.store, plan.installation.authority
-    certificate = NewObject(text(authority.name), "cACertificate", key.generation.certificate, public=True)
     lists: list[PublishedList] = []
+    position = count()
     async with store.transaction():
         publication_id = await store.add_publication(
             plan.installation.authority_id, plan.cut_off, plan.window, plan.now
         )
-        await store.add_object(publication_id, 0, certificate)
+        # Of the keys before and after, too, so that verifiers have a path from whichever they trust (RFC 4210, 4.4).
+        for one in await plan.installation.generations.self_issued(plan.installation.authority_id, plan.now):
+            certificate = NewObject(
+                text(authority.name), "cACertificate", one.certificate, public=True, generation=one.generation
+            )
+            await store.add_object(publication_id, next(position), certificate)
         async for made in made_lists:
             lists.append(made.summary)
-            await store.add_object(publication_id, len(lists), made.object)
+            await store.add_object(publication_id, next(position), made.object)
+        # What another key has signed meanwhile replaced this one's lists: none of them may come after.
+        await store.require_active(key.generation.generation_id)
         entries, size = sum(each.entries for each in lists), sum(each.size for each in lists)
         await store.record("published", plan.now, str(publication_id), {"lists": len(lists), "entries": entries})
     return Published(publication_id, plan.cut_off, plan.window, len(lists), entries, size)
@@ -195,13 +202,15 @@ class _Made:
     crl_number: int
     entries: int
     value: bytes
+    generation: int  # number of the key that signed it
 
     @property
     def summary(self) -> PublishedList:
         """What is told of it."""
         partition = self.partition
         return PublishedList(
-            partition.partition_id, partition.kind, partition.code, self.crl_number, self.entries, len(self.value)
+            *(partition.partition_id, partition.kind, partition.code),
+            *(self.crl_number, self.entries, len(self.value), self.generation),
         )
 
     @property
@@ -216,13 +225,34 @@ class _Made:
             partition.partition_id,
             self.crl_number,
             self.entries,
+            self.generation,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """What makes one value of a list: a key, and whether it signs or only looks as if."""
+
+    key: ActiveKey
+    make: Callable[[ActiveKey, ListOrder, ListRecord], bytes]
+
+    async def __call__(self, partition: PartitionRow, order: ListOrder, record: ListRecord) -> _Made:
+        """Make it, in a thread.
+
+        Raises:
+            LintError: naming the list.
+        """
+        try:
+            value = await asyncio.to_thread(self.make, self.key, order, record)
+        except LintError as e:
+            raise LintError(f"the list of {partition.code or partition.kind}: {e}") from e
+        return _Made(partition, order.crl_number, record.count, value, self.key.generation.number)
+
+
 async def _lists(
-    plan: _Plan, numbers: Mapping[int, int], reader: Store, make: Callable[[ListOrder, ListRecord], bytes]
+    plan: _Plan, numbers: Mapping[int, int], reader: Store, makers: Sequence[_Maker]
 ) -> AsyncGenerator[_Made, None]:
-    """One after the other; the next one is read meanwhile."""
+    """One after the other, each by all makers; the next one is read meanwhile."""
 
     async def read(partition: PartitionRow) -> tuple[ListOrder, ListRecord]:
         entries = await reader.entries(partition.partition_id, plan.cut_off, plan.previous)
@@ -236,15 +266,19 @@ async def _lists(
             order, record = await reading
             if following is not None:
                 reading = asyncio.create_task(read(following))
-            try:
-                value = await asyncio.to_thread(make, order, record)
-            except LintError as e:
-                raise LintError(f"the list of {partition.code or partition.kind}: {e}") from e
+            for maker in makers[:-1]:
+                yield await maker(partition, order, record)
+            made = await makers[-1](partition, order, record)
             del order  # its entries are in the value now, and there may be millions
-            yield _Made(partition, numbers[partition.partition_id], record.count, value)
+            yield made
+            del made
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)  # the connection is free again
+
+
+def _makers(key: ActiveKey, make: Callable[[ActiveKey, ListOrder, ListRecord], bytes]) -> list[_Maker]:
+    return [_Maker(each, make) for each in (key, *key.retired)]
 
 
 async def _record(plan: _Plan, reader: Store, partition: PartitionRow, entries: Entries) -> ListRecord:

@@ -1,12 +1,24 @@
 """One certificate: encode, lint, sign, verify. Nothing leaves that did not pass all four."""
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from cryptography import x509
 
 from issuer.authority import Kind
 from issuer.installation import ActiveKey
-from issuer.lint import check_certificate, check_signature
-from issuer.profile import Issuer
+from issuer.lint import check_certificate, check_link, check_signature
+from issuer.profile import Issuer, link
 from pkix.signing import Signer, sign, signed, tbs_certificate
+from pkix.validity import Validity
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The self-signed certificates that a link certificate is about."""
+
+    subject: x509.Certificate  # of the key that it certifies
+    old: x509.Certificate  # of the earlier of the two keys
 
 
 def certify(key: ActiveKey, builder: x509.CertificateBuilder, kind: Kind) -> bytes:
@@ -22,6 +34,19 @@ def certify(key: ActiveKey, builder: x509.CertificateBuilder, kind: Kind) -> byt
 def certify_self(signer: Signer, builder: x509.CertificateBuilder) -> bytes:
     """A self-signed certificate, DER."""
     return _certified(signer, builder, Kind.SELF_SIGNED, None)
+
+
+def certify_link(key: ActiveKey, certificates: Joined, serial: int, not_before: datetime) -> bytes:
+    """A link certificate, DER: the key of one generation, signed by the other (R-7-1-4).
+
+    Raises:
+        LintError: it breaks its profile.
+        SigningError: the key cannot be used now.
+    """
+    validity = Validity(not_before, certificates.old.not_valid_after_utc)
+    builder = link(key.issuer, certificates.subject, serial, validity)
+    check_link(signed(tbs_certificate(builder), key.signer.public_key, b"\x00"), certificates.subject, certificates.old)
+    return certify(key, builder, Kind.LINK)
 
 
 def _certified(signer: Signer, builder: x509.CertificateBuilder, kind: Kind, issuer: Issuer | None) -> bytes:

@@ -18,17 +18,20 @@ from issuer.authority import Kind
 from issuer.ca_key import require_in_use
 from issuer.certification import certify
 from issuer.errors import RefusedError
+from issuer.generation import State
 from issuer.installation import ActiveKey, Installation
 from issuer.key_use import used_key
 from issuer.keys import CA_KEY_BITS, CAKeys, KeyAlgorithm, delegate_label, open_delegate_keys
 from issuer.profile import ocsp_delegate, serial_number
-from issuer.rows import DelegateRow, new_certificate
+from issuer.rows import DelegateRow, KeyRow, new_certificate
 from pkix.signing import NoSuchKeyError, PublicKey
 from pkix.software import write_secret
 from pkix.validity import whole_second
 from settings.load import Settings
 
 RENEW_BEFORE: Final = timedelta(days=30)  # the end: time enough for a ceremony
+OVERLAP: Final = RENEW_BEFORE  # of delegates that were made in advance: time enough to find a key that was lost
+SECOND: Final = timedelta(seconds=1)
 _PASSPHRASE_OCTETS: Final = 24
 
 
@@ -146,16 +149,54 @@ def has_keys(settings: Settings, serials: Iterable[int]) -> dict[int, bool]:
         return {serial: _has_key(keys, serial) for serial in serials}
 
 
-def alarms(delegates: Iterable[DelegateRow], now: datetime) -> list[Alarm]:
-    """What is wrong with those of the key that signs now: none is valid, or the last one ends soon."""
-    of_this_key = (one.certificate for one in delegates if one.is_of_active_key)
-    ends = [one.not_after for one in of_this_key if one.revoked is None and one.not_after >= now]
-    if not ends:
+def covered_until(key: KeyRow, delegates: Iterable[DelegateRow], now: datetime) -> datetime:
+    """Until when there is always a delegate of a key of the CA, from now on; `now`: there is none."""
+    covered = now
+    of_this_key = [one for one in delegates if one.generation == key.generation.number]
+    for one in sorted(of_this_key, key=lambda one: one.not_before):
+        if one.certificate.revoked is None and one.not_before <= covered + SECOND:
+            covered = max(covered, one.certificate.not_after)
+    return covered
+
+
+def alarms(keys: Iterable[KeyRow], delegates: Iterable[DelegateRow], now: datetime) -> list[Alarm]:
+    """What is wrong with the delegates of the key that signs now, and of those whose certificates still live."""
+    delegates = list(delegates)
+    found: list[Alarm] = []
+    for key in keys:
+        covered = covered_until(key, delegates, now)
+        if key.state is State.ACTIVE:
+            found += _of_active(covered, now)
+        elif key.state in {State.RETIRED, State.DESTROYED}:
+            found += _of_replaced(key, covered, now)
+    return found
+
+
+def _of_active(covered: datetime, now: datetime) -> list[Alarm]:
+    if covered <= now:
         return [Alarm("no_ocsp_delegate", "no OCSP delegate is valid; run `prefca ocsp-delegate create`")]
-    if max(ends) - now < RENEW_BEFORE:
-        text = f"the last OCSP delegate ends at {max(ends):%Y-%m-%dT%H:%M:%SZ}; run `prefca ocsp-delegate create`"
+    if covered - now < RENEW_BEFORE:
+        text = f"the last OCSP delegate ends at {_text(covered)}; run `prefca ocsp-delegate create`"
         return [Alarm("ocsp_delegate_ending", text)]
     return []
+
+
+def _of_replaced(key: KeyRow, covered: datetime, now: datetime) -> list[Alarm]:
+    """Of a key that signs residents' certificates no more: the delegates that it needs it has from before."""
+    if key.residents_until is None or key.residents_until <= max(covered, now):
+        return []
+    number, ends = key.generation.number, _text(key.residents_until)
+    what = f"certificates of the CA's key {number} live until {ends}, its OCSP delegates"
+    remedy = "restore what was revoked or lost, or tell relying parties to use lists"
+    if key.state is State.RETIRED and now <= key.generation.signs_until:
+        remedy = f"run `prefca ocsp-delegate create --ahead --key {number}`"
+    if covered <= now:
+        return [Alarm("no_ocsp_delegate", f"{what} have ended; {remedy}")]
+    return [Alarm("ocsp_delegate_gap", f"{what} only until {_text(covered)}; {remedy}")]
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _has_key(keys: CAKeys, serial: int) -> bool:

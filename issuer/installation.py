@@ -14,7 +14,8 @@ from cryptography import x509
 from issuer import embedded
 from issuer.authority import Authority
 from issuer.errors import NotNowError, RefusedError
-from issuer.keys import open_keys
+from issuer.generation_store import GenerationStore
+from issuer.keys import CAKeys, open_keys
 from issuer.list_store import ListStore
 from issuer.migrate import is_current
 from issuer.municipality import PREFECTURES
@@ -36,6 +37,7 @@ class Records:
     store: Store
     parties: PartyStore
     lists: ListStore
+    generations: GenerationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,12 @@ class Installation(Records):
 
 @dataclass(frozen=True, slots=True)
 class ActiveKey:
-    """The generation that signs now, with its key."""
+    """A generation that signs now, with its key."""
 
     generation: Generation
     issuer: Issuer
     signer: Signer
+    retired: tuple["ActiveKey", ...] = ()  # those before it that sign each list, too
 
 
 @contextlib.asynccontextmanager
@@ -117,7 +120,9 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
     async with database(settings), connected(settings) as connection:
         if not await is_current(connection):
             raise RefusedError("the database has no schema of this version; run `prefca init`")
-        yield Records(Store(connection, origin()), PartyStore(connection), ListStore(connection))
+        yield Records(
+            Store(connection, origin()), PartyStore(connection), ListStore(connection), GenerationStore(connection)
+        )
 
 
 @contextlib.asynccontextmanager
@@ -136,7 +141,9 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
             raise RefusedError(
                 f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
             )
-        yield Installation(shared.store, shared.parties, shared.lists, settings, authority, authority_id)
+        yield Installation(
+            shared.store, shared.parties, shared.lists, shared.generations, settings, authority, authority_id
+        )
 
 
 @contextlib.asynccontextmanager
@@ -150,13 +157,24 @@ async def active_key(installation: Installation, secret: str | None = None) -> A
     generation = await installation.store.active_generation(installation.authority_id)
     if generation is None:
         raise RefusedError("no key of this CA is active; run `prefca init`")
+    with opened_keys(installation.settings, secret) as keys:
+        yield key_of(installation, generation, keys)
+
+
+def key_of(installation: Installation, generation: Generation, keys: CAKeys) -> ActiveKey:
+    """A generation with its key.
+
+    Raises:
+        SigningError: the key is missing or cannot be used.
+        RefusedError: it does not belong to the certificate.
+    """
     certificate = x509.load_der_x509_certificate(generation.certificate)
-    with _signer(installation.settings, generation.key_reference, secret) as signer:
-        if signer.public_key != certificate.public_key():
-            raise RefusedError(
-                f"key {generation.key_reference} is not the one of the CA's certificate; restore the right key"
-            )
-        yield ActiveKey(generation, Issuer(installation.authority, certificate), signer)
+    signer = keys.signer(generation.key_reference)
+    if signer.public_key != certificate.public_key():
+        raise RefusedError(
+            f"key {generation.key_reference} is not the one of the CA's certificate; restore the right key"
+        )
+    return ActiveKey(generation, Issuer(installation.authority, certificate), signer)
 
 
 def configured_authority(settings: Settings) -> Authority:
@@ -165,7 +183,11 @@ def configured_authority(settings: Settings) -> Authority:
     Raises:
         ConfigurationError: it names several.
     """
-    return Authority(PREFECTURES[settings.ca.prefecture], settings.ca.hierarchy)
+    return Authority(
+        PREFECTURES[settings.ca.prefecture],
+        settings.ca.hierarchy,
+        identifies_key_alone=settings.ca.authority_key_identifier == "key",
+    )
 
 
 def origin() -> str:
@@ -182,9 +204,14 @@ def account() -> str:
 
 
 @contextlib.contextmanager
-def _signer(settings: Settings, label: str, secret: str | None) -> Iterator[Signer]:
+def opened_keys(settings: Settings, secret: str | None = None) -> Iterator[CAKeys]:
+    """The keys of the CA; `secret` opens them (`issuer.keys.secret_of`).
+
+    Raises:
+        SigningError: token or passphrase cannot be used.
+    """
     keys = open_keys(settings, secret)
     try:
-        yield keys.signer(label)
+        yield keys
     finally:
         keys.close()

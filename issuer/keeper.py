@@ -22,14 +22,16 @@ from typing import Any, Final, NoReturn
 
 from issuer import ca_key, delegate
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
+from issuer.ca_key import KeySight
 from issuer.errors import IssuerError
 from issuer.installation import Installation, opened
-from issuer.rows import DelegateRow, Generation, Publication
+from issuer.key_sight import key_sight
+from issuer.rows import DelegateRow, Publication
 from issuer.schedule import Schedule, is_of_the_future
 from settings.load import FILE_NAME, Settings
 
 LOOK_TIMEOUT_S: Final = 30.0  # then the connection is given up, and another one made
-DELEGATES_TIMEOUT_S: Final = 5.0  # for alarms only: lists must not be late for it
+KEYS_TIMEOUT_S: Final = 5.0  # for alarms only: lists must not be late for it
 _CONFIGURATION_STATUS: Final = 2  # of `prefca`: a person has to mend something first
 
 log = logging.getLogger("prefca.scheduler")
@@ -148,7 +150,7 @@ class Keeper:
         self._attempts = _Attempts(settings)
         self._signer = signer or SharedSigner(settings)
         self._delegates: list[DelegateRow] | None = None  # as last seen
-        self._generation: Generation | None = None  # likewise
+        self._keys: KeySight | None = None  # likewise
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
 
     @property
@@ -159,9 +161,10 @@ class Keeper:
     def alarms(self) -> list[Alarm]:
         """Those that stand now, those of the lists first."""
         now = self._clock()
-        of_delegates = [] if self._delegates is None else delegate.alarms(self._delegates, now)
-        of_key = ca_key.alarms(self._generation, now)
-        return [*alarms(self.schedule, self.sight, now), *of_delegates, *of_key]
+        of_lists, of_keys = alarms(self.schedule, self.sight, now), ca_key.alarms(self._keys, now)
+        if self._keys is None or self._delegates is None:
+            return [*of_lists, *of_keys]
+        return [*of_lists, *delegate.alarms(self._keys.keys, self._delegates, now), *of_keys]
 
     async def keep(self) -> NoReturn:
         """Publish whenever lists are due; a database that is away is waited for."""
@@ -198,21 +201,21 @@ class Keeper:
                     self.is_runner = True
                     log.info("runner", extra={"ca": self.name, "next": self.schedule.next(self._clock()).isoformat()})
                 in_force = await store.publication_in_force(authority_id)
-                self._generation = await store.active_generation(authority_id)
             failure = self.sight.failure if in_force == self.sight.in_force else None
             self.sight = Sight(self._clock(), in_force=in_force, failure=failure)
             has_published = self.is_runner and await self._publish_if_due(in_force)
-            await self._look_at_delegates(installation)
+            await self._look_at_keys(installation)
             if not has_published:
                 await asyncio.sleep(self._pause_s())
 
-    async def _look_at_delegates(self, installation: Installation) -> None:
-        """See whether they will end. If that cannot be seen in time, what was seen last stands."""
+    async def _look_at_keys(self, installation: Installation) -> None:
+        """See whether keys and delegates will end. If that cannot be seen in time, what was seen last stands."""
         try:
-            async with asyncio.timeout(DELEGATES_TIMEOUT_S):
+            async with asyncio.timeout(KEYS_TIMEOUT_S):
+                self._keys = await key_sight(installation)
                 self._delegates = await installation.store.delegates(installation.authority_id)
         except TimeoutError:
-            log.warning("cannot_look_at_delegates", extra={"ca": self.name, "timeout_s": DELEGATES_TIMEOUT_S})
+            log.warning("cannot_look_at_keys", extra={"ca": self.name, "timeout_s": KEYS_TIMEOUT_S})
 
     async def _publish_if_due(self, in_force: Publication | None) -> bool:
         """Whether something was published."""

@@ -5,12 +5,14 @@ A process that was killed leaves the first record without the second, which the 
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
 
-from issuer.installation import ActiveKey, Installation, active_key
+from issuer.generation import State
+from issuer.installation import ActiveKey, Installation, active_key, key_of, opened_keys
+from issuer.rows import Generation
 from pkix.signing import PublicKey, Signer
 
 
@@ -56,14 +58,57 @@ async def used_key(
         SigningError: token or key cannot be used.
         RefusedError: there is no active key, or it does not belong to its certificate.
     """
-    store = installation.store
-    async with active_key(installation, secret) as key:
-        target = f"{key.generation.key_reference} {purpose}"
-        await store.record("key_opened", clock(), target)
-        used = UsedKey(key.generation, key.issuer, CountingSigner(key.signer))
-        try:
+    async with active_key(installation, secret) as key, recorded(installation, key, purpose, clock) as used:
+        yield used
+
+
+@contextlib.asynccontextmanager
+async def used_list_key(
+    installation: Installation, purpose: str, clock: Callable[[], datetime]
+) -> AsyncIterator[UsedKey]:
+    """The same for lists: with the retired keys that sign them, too, if that is configured.
+
+    Raises:
+        SigningError: as `used_key`, of any of them.
+        RefusedError: likewise.
+    """
+    generation = await installation.store.active_generation(installation.authority_id)
+    also = await _retired_with_lists(installation, clock()) if installation.settings.crl.retired_key_signs_crl else []
+    if generation is None or not also:
+        async with used_key(installation, purpose, clock) as used:
             yield used
-        finally:
-            # Whatever ended the work is told; a database that is gone cannot be.
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await store.record("key_used", clock(), target, {"signatures": used.signer.signatures})
+        return
+    async with contextlib.AsyncExitStack() as stack:
+        keys = stack.enter_context(opened_keys(installation.settings))
+        active, *retired = [
+            await stack.enter_async_context(recorded(installation, key_of(installation, one, keys), purpose, clock))
+            for one in (generation, *also)
+        ]
+        yield replace(active, retired=tuple(retired))
+
+
+@contextlib.asynccontextmanager
+async def recorded(
+    installation: Installation, key: ActiveKey, purpose: str, clock: Callable[[], datetime]
+) -> AsyncIterator[UsedKey]:
+    """A key that is open, for one use that two records tell of."""
+    store = installation.store
+    target = f"{key.generation.key_reference} {purpose}"
+    await store.record("key_opened", clock(), target)
+    used = UsedKey(key.generation, key.issuer, CountingSigner(key.signer))
+    try:
+        yield used
+    finally:
+        # Whatever ended the work is told; a database that is gone cannot be.
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await store.record("key_used", clock(), target, {"signatures": used.signer.signatures})
+
+
+async def _retired_with_lists(installation: Installation, now: datetime) -> list[Generation]:
+    """The keys that were replaced and have residents' certificates that have not ended, the newest first."""
+    keys = await installation.generations.keys(installation.authority_id)
+    return [
+        key.generation
+        for key in reversed(keys)
+        if key.state is State.RETIRED and key.residents_until is not None and key.residents_until >= now
+    ]

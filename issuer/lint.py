@@ -36,6 +36,15 @@ _EXTENSIONS: Final = {
         (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
         (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
     ],
+    Kind.LINK: [
+        (ExtensionOID.KEY_USAGE, True),
+        (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, False),
+        (ExtensionOID.CERTIFICATE_POLICIES, False),
+        (ExtensionOID.BASIC_CONSTRAINTS, True),
+        (ExtensionOID.CRL_DISTRIBUTION_POINTS, False),
+        (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
+        (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
+    ],
     Kind.SELF_SIGNED: [
         (ExtensionOID.KEY_USAGE, True),
         (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, False),
@@ -93,11 +102,33 @@ def check_certificate(octets: bytes, kind: Kind, issuer: Issuer | None) -> None:
         _require(certificate.issuer == certificate.subject, "a self-signed certificate names another issuer")
         return
     _require(certificate.issuer.public_bytes() == issuer.certificate.subject.public_bytes(), "it names another issuer")
+    # OldWithNew begins when the old key was made, which is before the certificate of the new one begins (R-7-1-4).
+    begins_later = certificate.not_valid_before_utc >= issuer.certificate.not_valid_before_utc or kind is Kind.LINK
     _require(
-        certificate.not_valid_before_utc >= issuer.certificate.not_valid_before_utc
-        and certificate.not_valid_after_utc <= issuer.certificate.not_valid_after_utc,
+        begins_later and certificate.not_valid_after_utc <= issuer.certificate.not_valid_after_utc,
         "it outlives its issuer's certificate; renew the key of the CA first",
     )
+
+
+def check_link(octets: bytes, subject: x509.Certificate, old: x509.Certificate) -> None:
+    """Hold a link certificate against the self-signed ones that it joins (R-7-1-4).
+
+    Args:
+        octets: DER of the link certificate.
+        subject: the self-signed certificate of the key that it certifies.
+        old: the self-signed certificate of the earlier of the two keys.
+
+    Raises:
+        LintError: naming the first thing that is wrong.
+    """
+    certificate = x509.load_der_x509_certificate(octets)
+    _require(certificate.public_key() == subject.public_key(), "a link certificate has another key")
+    _require(
+        certificate.subject.public_bytes() == subject.subject.public_bytes(), "a link certificate has another name"
+    )
+    _require(certificate.not_valid_after_utc == old.not_valid_after_utc, "a link certificate ends on another day")
+    found, own = (each.extensions.get_extension_for_class(x509.SubjectKeyIdentifier) for each in (certificate, subject))
+    _require(found == own, "a link certificate has another SubjectKeyIdentifier")
 
 
 def check_order(order: ListOrder, record: ListRecord) -> None:

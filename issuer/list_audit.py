@@ -58,11 +58,14 @@ class ListAudit:
         """
         lists = self.installation.lists
         before: KeptList | None = None
+        last: KeptList | None = None
         async for kept in lists.lists(self.installation.authority_id, selection):
-            if before is None or before.partition_id != kept.partition_id:
+            if last is None or last.partition_id != kept.partition_id:
                 before = await lists.before(kept)
+            elif last.publication != kept.publication:  # else it is the same list, signed by another key
+                before = last
             yield Verified(kept, tuple([finding async for finding in self._findings(kept, before)]))
-            before = kept
+            last = kept
 
     async def _findings(self, kept: KeptList, before: KeptList | None) -> AsyncIterator[str]:
         for finding in self._findings_of_record(kept, before):

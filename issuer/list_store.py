@@ -23,6 +23,7 @@ class KeptList:
     entries: int
     size: int  # octets
     sha256: bytes
+    generation: int = 1  # number of the CA's key that signed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Selection:
     publication_id: int | None = None
     since: datetime | None = None  # thisUpdate is then or later
     until: datetime | None = None  # thisUpdate is then or earlier
+    generation: int | None = None  # number of the CA's key that signed it
 
 
 class ListStore:
@@ -45,15 +47,15 @@ class ListStore:
     async def lists(self, authority_id: int, selection: Selection) -> AsyncIterator[KeptList]:
         """Lists of an authority, partition by partition, in the order of their publication. Inside a transaction."""
         rows = self._connection.cursor(
-            f"{_LISTS} ORDER BY o.partition_id, o.publication_id", *_conditions(authority_id, selection)
+            f"{_LISTS} ORDER BY o.partition_id, o.publication_id, o.generation", *_conditions(authority_id, selection)
         )
         async for row in rows:
             yield _kept(row)
 
     async def newest(self, authority_id: int, selection: Selection, limit: int) -> list[KeptList]:
-        """Lists of an authority, the newest publication first."""
+        """Lists of an authority, the newest publication first; of one that two keys signed, the newer key first."""
         rows = await self._connection.fetch(
-            f"{_LISTS} ORDER BY o.publication_id DESC, o.partition_id LIMIT $7",
+            f"{_LISTS} ORDER BY o.publication_id DESC, o.partition_id, o.generation DESC LIMIT $8",
             *_conditions(authority_id, selection),
             limit,
         )
@@ -70,9 +72,10 @@ class ListStore:
         return found
 
     async def before(self, kept: KeptList) -> KeptList | None:
-        """The list that one followed."""
+        """The list that one followed, whichever key signed it."""
         row = await self._connection.fetchrow(
-            f"{_LIST} WHERE o.partition_id = $1 AND o.publication_id < $2 ORDER BY o.publication_id DESC LIMIT 1",
+            f"{_LIST} WHERE o.partition_id = $1 AND o.publication_id < $2"
+            " ORDER BY o.publication_id DESC, o.generation DESC LIMIT 1",
             kept.partition_id,
             kept.publication.publication_id,
         )
@@ -80,14 +83,13 @@ class ListStore:
 
     async def octets(self, kept: KeptList) -> bytes:
         """The DER of a list."""
-        return await self.value(kept.publication.publication_id, kept.partition_id)
+        return await self.value(kept.publication.publication_id, kept.partition_id, kept.generation)
 
-    async def value(self, publication_id: int, partition_id: int) -> bytes:
-        """The DER of the list of a partition that a publication has."""
+    async def value(self, publication_id: int, partition_id: int, generation: int) -> bytes:
+        """The DER of the list of a partition that a publication has, signed by the CA's key of that number."""
         value: bytes = await self._connection.fetchval(
-            "SELECT value FROM published_object WHERE publication_id = $1 AND partition_id = $2",
-            publication_id,
-            partition_id,
+            "SELECT value FROM published_object WHERE publication_id = $1 AND partition_id = $2 AND generation = $3",
+            *(publication_id, partition_id, generation),
         )
         return value
 
@@ -108,7 +110,7 @@ class ListStore:
 
 _LIST = (
     "SELECT o.publication_id, o.partition_id, coalesce(p.code, p.kind) AS label, p.idp, o.crl_number, o.entries,"
-    " octet_length(o.value) AS size, o.sha256,"
+    " octet_length(o.value) AS size, o.sha256, o.generation,"
     " n.cut_off, n.this_update, n.next_publish, n.next_update, n.published_at"
     " FROM published_object o JOIN publication n USING (publication_id) JOIN partition p USING (partition_id)"
 )
@@ -116,13 +118,14 @@ _LISTS = (
     f"{_LIST} WHERE n.authority_id = $1 AND ($2::text IS NULL OR coalesce(p.code, p.kind) = $2)"
     " AND ($3::bigint IS NULL OR o.crl_number = $3) AND ($4::bigint IS NULL OR o.publication_id = $4)"
     " AND ($5::timestamptz IS NULL OR n.this_update >= $5) AND ($6::timestamptz IS NULL OR n.this_update <= $6)"
+    " AND ($7::smallint IS NULL OR o.generation = $7)"
 )
 
 
 def _conditions(authority_id: int, selection: Selection) -> tuple[object, ...]:
     return (
         *(authority_id, selection.label, selection.crl_number, selection.publication_id),
-        *(selection.since, selection.until),
+        *(selection.since, selection.until, selection.generation),
     )
 
 
@@ -131,5 +134,5 @@ def _kept(row: asyncpg.Record) -> KeptList:
     return KeptList(
         Publication(row["publication_id"], row["cut_off"], window),
         *(row["published_at"], row["partition_id"], row["label"], row["idp"]),
-        *(row["crl_number"], row["entries"], row["size"], row["sha256"]),
+        *(row["crl_number"], row["entries"], row["size"], row["sha256"], row["generation"]),
     )

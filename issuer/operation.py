@@ -28,6 +28,7 @@ class OperationKind(StrEnum):
     FOUND = "found"  # the first key and its self-signed certificate
     PREPARE_KEY = "prepare-key"  # the next key, its self-signed certificate, and the link certificates
     SWITCH_KEY = "switch-key"  # the prepared key takes over
+    DELEGATES_AHEAD = "delegates-ahead"  # the OCSP responder's certificates for the years after it
     ACTIVATE = "activate"
     DEACTIVATE = "deactivate"
     BACK_UP_KEY = "back-up-key"
@@ -51,6 +52,7 @@ QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
         OperationKind.FOUND: _KEY_CONTROL,
         OperationKind.PREPARE_KEY: _KEY_CONTROL,
         OperationKind.SWITCH_KEY: _KEY_CONTROL,
+        OperationKind.DELEGATES_AHEAD: _CERTIFICATES,
         OperationKind.ACTIVATE: _KEY_CONTROL,
         OperationKind.DEACTIVATE: _KEY_CONTROL,
         OperationKind.BACK_UP_KEY: _KEY_CONTROL,

@@ -13,7 +13,7 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.x509.oid import CertificatePoliciesOID, ExtendedKeyUsageOID, ObjectIdentifier
 
 from issuer.authority import CPS_URI, Authority, Kind
 from issuer.notice import Notice
@@ -45,8 +45,10 @@ class Issuer:
 
     @property
     def authority_key_identifier(self) -> x509.AuthorityKeyIdentifier:
-        """All three parts, as real certificates have them."""
+        """All three parts, as real certificates have them; or that of the key alone, if the authority has it so."""
         key_id = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        if self.authority.identifies_key_alone:
+            return x509.AuthorityKeyIdentifier(key_id, None, None)
         return x509.AuthorityKeyIdentifier(
             key_id, [directory_name(self.certificate.issuer)], self.certificate.serial_number
         )
@@ -70,6 +72,32 @@ def self_signed(
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(crl_distribution_points(authority.name), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+    )
+
+
+def link(issuer: Issuer, certificate: x509.Certificate, serial: int, validity: Validity) -> x509.CertificateBuilder:
+    """A link certificate (R-7-1-4; RFC 4210, section 4.4): the key of one generation, signed by the next or the last.
+
+    It says of the key what its self-signed certificate says, and that every policy may pass (RFC 5280, section
+    6.1.3 (d) (2)): else a verifier that demands the residents' policy would find none at the end of a path through it.
+
+    Args:
+        issuer: the generation that signs.
+        certificate: the self-signed certificate of the other one.
+        serial: of the link certificate.
+        validity: of the link certificate.
+    """
+    authority, key = issuer.authority, certificate.public_key()
+    any_policy = x509.PolicyInformation(CertificatePoliciesOID.ANY_POLICY, None)
+    return (
+        _builder(issuer.certificate.subject, certificate.subject, key, serial, validity)
+        .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName([directory_name(authority.japanese_name)]), critical=False)
+        .add_extension(x509.CertificatePolicies([any_policy]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(crl_distribution_points(authority.name), critical=False)
+        .add_extension(issuer.authority_key_identifier, critical=False)
         .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
     )
 

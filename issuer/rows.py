@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuer.authority import Kind
+from issuer.generation import State
 from pkix.revocation import Revoked
 from pkix.validity import UpdateWindow, Validity
 
@@ -23,6 +24,25 @@ class Generation:
     key_reference: str
     certificate: bytes  # DER, self-signed
     signs_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """What is recorded of a key of an authority, whatever has become of it."""
+
+    generation: Generation
+    state: State
+    signs_from: datetime  # when the key was made
+    not_after: datetime  # of its self-signed certificate
+    residents_until: datetime | None  # the end of the last resident's certificate that it signed
+
+
+@dataclass(frozen=True, slots=True)
+class SelfIssued:
+    """A self-signed or link certificate."""
+
+    generation: int  # number of the key that signed it
+    certificate: bytes  # DER
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +99,7 @@ class DelegateRow:
     """An OCSP delegate."""
 
     generation: int  # number of the CA's key that signed it
-    is_of_active_key: bool  # which is the one that signs now
+    not_before: datetime
     certificate: CertificateRow
 
 
@@ -115,6 +135,7 @@ class NewObject:
     partition_id: int | None = None
     crl_number: int | None = None
     entries: int | None = None
+    generation: int | None = None  # number of the CA's key that signed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +160,7 @@ class PublishedList:
     crl_number: int
     entries: int
     size: int  # octets
+    generation: int  # number of the CA's key that signed it
 
 
 def new_certificate(der: bytes, generation_id: int, partition_id: int, kind: Kind) -> NewCertificate:

@@ -288,13 +288,13 @@ class Store:
     async def delegates(self, authority_id: int) -> list[DelegateRow]:
         """All OCSP delegates, the newest first."""
         rows = await self._connection.fetch(
-            f"{_CERTIFICATE}, g.number, g.state = 'active' AS active"
+            f"{_CERTIFICATE}, g.number, c.not_before"
             " FROM certificate c LEFT JOIN revocation r USING (serial)"
             " JOIN ca_generation g ON g.generation_id = c.generation_id"
             " WHERE c.kind = 'ocsp' AND g.authority_id = $1 ORDER BY c.issued_at DESC, c.serial",
             authority_id,
         )
-        return [DelegateRow(row["number"], row["active"], _certificate(row)) for row in rows]
+        return [DelegateRow(row["number"], row["not_before"], _certificate(row)) for row in rows]
 
     async def counts(self, authority_id: int, now: datetime) -> tuple[int, int, int]:
         """Residents' certificates: issued, revoked, and valid at `now`."""
@@ -476,6 +476,7 @@ class Store:
             "partition_id": None if new.partition_id is None else new.partition_id.to_bytes(4, "big"),
             "crl_number": None if new.crl_number is None else new.crl_number.to_bytes(8, "big"),
             "entries": None if new.entries is None else new.entries.to_bytes(4, "big"),
+            "generation": None if new.generation is None else new.generation.to_bytes(2, "big"),
         }
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -487,11 +488,11 @@ class Store:
         )
 
     async def published_lists(self, publication_id: int) -> list[PublishedList]:
-        """The lists of a publication, the CA's own first."""
+        """The lists of a publication, the CA's own first; of one that two keys signed, the newer key first."""
         rows = await self._connection.fetch(
-            "SELECT p.partition_id, p.kind, p.code, o.crl_number, o.entries, octet_length(o.value)"
+            "SELECT p.partition_id, p.kind, p.code, o.crl_number, o.entries, octet_length(o.value), o.generation"
             " FROM published_object o JOIN partition p USING (partition_id)"
-            " WHERE o.publication_id = $1 ORDER BY p.partition_id",
+            " WHERE o.publication_id = $1 ORDER BY o.position",
             publication_id,
         )
         return [PublishedList(*row) for row in rows]

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from pkix.signing import DIGEST, PublicKey, SigningError
+from pkix.signing import DIGEST, NoSuchKeyError, PublicKey, SigningError
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -39,12 +39,14 @@ def load(file: Path, passphrase: bytes) -> SoftwareSigner:
     """The key in `file`.
 
     Raises:
-        SigningError: no such file, a wrong passphrase, or a kind of key that does not sign here (RSA and P-256 do).
+        NoSuchKeyError: no such file.
+        SigningError: a wrong passphrase, or a kind of key that does not sign here (RSA and P-256 do).
     """
     try:
         key = load_pem_private_key(file.read_bytes(), passphrase)
     except OSError as e:
-        raise SigningError(f"{file}: {e.strerror}; restore the key file from its backup") from e
+        kind = NoSuchKeyError if isinstance(e, FileNotFoundError) else SigningError
+        raise kind(f"{file}: {e.strerror}; restore the key file from its backup") from e
     except (TypeError, ValueError) as e:
         raise SigningError(f"{file}: wrong passphrase or not an encrypted PKCS#8 key; check the passphrase file") from e
     if isinstance(key, rsa.RSAPrivateKey) or (

@@ -118,6 +118,7 @@ class CRLSection(Section):
 
     period_h: int = Field(24, ge=1)  # to the next regular list; relying parties read it in "next CRL publish"
     validity_h: int = Field(72, ge=1)  # to nextUpdate; after it relying parties reject the list
+    retired_key_signs_crl: bool = False  # each list also signed by a retired key, while its certificates live
 
     @model_validator(mode="after")
     def _no_gap(self) -> Self:
@@ -147,6 +148,8 @@ class CASection(Section):
 
     prefecture: Literal["Tokyo-to", "Toyama-ken"] = "Tokyo-to"
     hierarchy: Literal["test", "production"] = "test"  # the policy OIDs of every certificate (R-1-2-1)
+    authority_key_identifier: Literal["full", "key"] = "full"  # "full": as real ones; "key": paths through links, too
+    link_lead_h: int = Field(168, ge=0)  # how long links are in the directory before a new key signs: clients keep old
     signer: SignerSection | None = None
     crl: CRLSection | None = None
     schedule: ScheduleSection | None = None

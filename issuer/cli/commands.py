@@ -12,6 +12,7 @@ _MODULES: Final = {
     "list": "certificates",
     "batch": "scheduling",
     "scheduler": "keeping",
+    "key": "keys",
     "status": "publishing",
     "export": "publishing",
     "crl": "lists",

@@ -8,11 +8,15 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import delegate
+from issuer import delegate, delegates_ahead
+from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
+from issuer.errors import RefusedError
+from issuer.generation import State
 from issuer.installation import opened
 from issuer.keys import KeyAlgorithm
+from issuer.operation import OperationKind, Parameters
 from issuer.rows import DelegateRow
 from pkix.signing import PublicKey, SigningError
 from settings.load import Settings
@@ -37,15 +41,32 @@ def ocsp_delegate() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Certify the key of this PKCS #10 request, which is elsewhere, instead of a new one.",
 )
+@click.option(
+    "--ahead",
+    is_flag=True,
+    help="Those of the years until the last certificates of the CA's key end, and the first of the key prepared next.",
+)
+@click.option(
+    "--key", "number", type=click.IntRange(1), help="With --ahead, of this key.  [default: the one that signs]"
+)
 @json_option
 @click.pass_context
-def create(context: click.Context, algorithm: str | None, csr: Path | None, as_json: bool) -> None:
+def create(
+    context: click.Context, algorithm: str | None, csr: Path | None, ahead: bool, number: int | None, as_json: bool
+) -> None:
     """Certify a delegate.
 
     Its key is made where the responder looks for it: in `ocsp.key_directory`, or in the token of `ocsp.pkcs11_token`.
     """
-    if csr is not None and algorithm is not None:
-        raise click.UsageError("--algorithm goes with a new key, --csr brings one; leave one of them out")
+    if csr is not None and (algorithm is not None or ahead):
+        raise click.UsageError("--algorithm and --ahead go with new keys, --csr brings one; leave one of them out")
+    if number is not None and not ahead:
+        raise click.UsageError("--key goes with --ahead")
+    if ahead:
+        kind = algorithm or KeyAlgorithm.RSA_2048.value
+        parameters = run(_ahead(settings_of(context), number, kind))
+        ask(context, OperationKind.DELEGATES_AHEAD, parameters, as_json=as_json)
+        return
     asked = delegate.requested_key(csr.read_bytes()) if csr else KeyAlgorithm(algorithm or KeyAlgorithm.RSA_2048)
     settings = settings_of(context)
     created = run(_create(settings, asked))
@@ -66,6 +87,17 @@ def _how_to_place_key(settings: Settings, created: delegate.Created) -> str:
         return f"label its key {created.serial:016X} in token {settings.ocsp.pkcs11_token}"
     passphrase = settings.path(settings.ocsp.passphrase_file)
     return f"put its key there: openssl pkcs8 -topk8 -in KEY -passout file:{passphrase} -out {created.place}"
+
+
+async def _ahead(settings: Settings, number: int | None, algorithm: str) -> Parameters:
+    """What there is to be made of the key with that number, or of the one that signs now."""
+    async with opened(settings) as installation:
+        keys = await installation.generations.keys(installation.authority_id)
+    for key in keys:
+        if key.generation.number == number or (number is None and key.state is State.ACTIVE):
+            until = f"{delegates_ahead.until(key, now()):%Y-%m-%dT%H:%M:%SZ}"
+            return {"generation": key.generation.number, "until": until, "algorithm": algorithm}
+    raise RefusedError("there is no such key of the CA; `prefca key list` shows all keys")
 
 
 async def _create(settings: Settings, asked: PublicKey | KeyAlgorithm) -> delegate.Created:

@@ -15,6 +15,7 @@ from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
+from issuer.key_sight import key_sight
 from issuer.municipality import municipality
 from issuer.revocation import parse_serial
 from issuer.rows import Publication, PublishedList
@@ -83,8 +84,8 @@ async def _alarms(settings: Settings) -> list[Alarm]:
 async def _standing(installation: Installation, in_force: Publication | None) -> list[Alarm]:
     store, authority_id, moment = installation.store, installation.authority_id, now()
     of_lists = alarms(Schedule.of(installation.settings), Sight(moment, in_force=in_force), moment)
-    of_key = ca_key.alarms(await store.active_generation(authority_id), moment)
-    return [*of_lists, *delegate.alarms(await store.delegates(authority_id), moment), *of_key]
+    sight, delegates = await key_sight(installation), await store.delegates(authority_id)
+    return [*of_lists, *delegate.alarms(sight.keys, delegates, moment), *ca_key.alarms(sight, moment)]
 
 
 async def _status(settings: Settings) -> _Report:
@@ -189,7 +190,7 @@ async def _find_list(installation: Installation, which: str) -> bytes:
     if publication is not None:
         for made in await store.published_lists(publication.publication_id):
             if which == (made.code or made.kind):
-                return await installation.lists.value(publication.publication_id, made.partition_id)
+                return await installation.lists.value(publication.publication_id, made.partition_id, made.generation)
     raise RefusedError(f"no list of {which} is in force; `prefca status` shows those that are")
 
 

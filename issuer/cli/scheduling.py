@@ -13,7 +13,7 @@ from issuer.cli.publishing import dates, list_row
 from issuer.cli.root import each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
-from issuer.key_use import used_key
+from issuer.key_use import used_list_key
 from issuer.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 from settings.load import Settings
@@ -75,7 +75,7 @@ async def _publish(settings: Settings, *, is_at_once: bool) -> batch.Published |
         decision = await _decide(installation, is_at_once=is_at_once)
         if isinstance(decision, NothingDue):
             return decision
-        async with used_key(installation, "lists", now) as key, batch.alone(installation):
+        async with used_list_key(installation, "lists", now) as key, batch.alone(installation):
             decision = await _decide(installation, is_at_once=is_at_once)  # anew: another batch may have just ended
             if isinstance(decision, NothingDue):
                 return decision
@@ -152,7 +152,7 @@ def _rehearse(context: click.Context, settings: Settings, asked: _Asked) -> None
 async def _rehearsal(settings: Settings, asked: _Asked) -> batch.Rehearsal:
     moment = now()
     schedule = Schedule.of(settings)
-    async with opened(settings) as installation, used_key(installation, "rehearsal", now) as key:
+    async with opened(settings) as installation, used_list_key(installation, "rehearsal", now) as key:
         in_force = await installation.store.publication_in_force(installation.authority_id)
         cut_off = None if asked.is_at_once else schedule.due(in_force, moment)
         made = await batch.rehearse(installation, key, moment, cut_off=cut_off, next_publish=schedule.next(moment))

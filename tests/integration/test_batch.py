@@ -377,10 +377,10 @@ async def test_a_list_of_many_megabytes_is_published_octet_by_octet(ca: FoundedC
     async with store.transaction():
         number = await store.add_publication(authority_id, NOW, window, NOW)
         await store.add_object(number, 0, NewObject("CN=空", "cACertificate", b"\x30\x00", public=True))
-        await store.add_object(number, 1, NewObject("CN=x", "a", value, False, first.partition_id, 2**40, 10**6))
-    assert await ca.installation.lists.value(number, first.partition_id) == value
+        await store.add_object(number, 1, NewObject("CN=x", "a", value, False, first.partition_id, 2**40, 10**6, 1))
+    assert await ca.installation.lists.value(number, first.partition_id, 1) == value
     assert await store.published_lists(number) == [
-        PublishedList(first.partition_id, "ca", None, 2**40, 10**6, len(value))
+        PublishedList(first.partition_id, "ca", None, 2**40, 10**6, len(value), 1)
     ]
     sound = "SELECT bool_and(sha256 = sha256(value)) FROM published_object WHERE publication_id = $1"
     assert await ca.query(sound, number)

@@ -18,7 +18,8 @@ from cryptography.x509 import ocsp
 
 from issuer.authority import Kind
 from issuer.delegate import RENEW_BEFORE, alarms
-from issuer.rows import CertificateRow, DelegateRow
+from issuer.generation import State
+from issuer.rows import CertificateRow, DelegateRow, Generation, KeyRow
 from pkix.revocation import CRLReason, Revoked
 from tests.support.ca import rsa_key
 from tests.support.command import DSN_VARIABLE, Ended, Prefca, finished, start
@@ -205,12 +206,23 @@ def test_the_key_of_a_request_has_its_algorithm(shared_instance: Path, tmp_path:
     assert "leave one of them out" in ended.complaint
 
 
-def recorded(ends: datetime, *, is_of_active_key: bool = True, revoked: Revoked | None = None) -> DelegateRow:
+def key(state: State = State.ACTIVE, residents_until: datetime | None = None) -> KeyRow:
+    """The CA's first key, which was made half a year ago."""
+    signs_until = NOW + timedelta(days=1600)
+    return KeyRow(
+        Generation(1, 1, 1, "ca-1", b"", signs_until), state, NOW, NOW + timedelta(days=3400), residents_until
+    )
+
+
+def recorded(
+    ends: datetime, *, begins: datetime = NOW, generation: int = 1, revoked: Revoked | None = None
+) -> DelegateRow:
     """A delegate that ends then."""
-    return DelegateRow(1, is_of_active_key, CertificateRow(1, 1, Kind.OCSP, ends, b"", revoked))
+    return DelegateRow(generation, begins, CertificateRow(1, 1, Kind.OCSP, ends, b"", revoked))
 
 
-SOON, LATER = NOW + RENEW_BEFORE - timedelta(seconds=1), NOW + RENEW_BEFORE
+SECOND = timedelta(seconds=1)
+SOON, LATER = NOW + RENEW_BEFORE - SECOND, NOW + RENEW_BEFORE
 REVOKED = Revoked(NOW, CRLReason.SUPERSEDED)
 
 
@@ -220,19 +232,47 @@ REVOKED = Revoked(NOW, CRLReason.SUPERSEDED)
         ([recorded(LATER)], []),
         ([recorded(SOON), recorded(LATER)], []),
         ([recorded(SOON)], ["ocsp_delegate_ending"]),
+        ([recorded(LATER, begins=SOON), recorded(SOON)], []),
+        ([recorded(SOON), recorded(LATER, begins=SOON + 2 * SECOND)], ["ocsp_delegate_ending"]),
         ([recorded(SOON), recorded(LATER, revoked=REVOKED)], ["ocsp_delegate_ending"]),
-        ([recorded(SOON), recorded(LATER, is_of_active_key=False)], ["ocsp_delegate_ending"]),
-        ([recorded(NOW - timedelta(seconds=1))], ["no_ocsp_delegate"]),
+        ([recorded(SOON), recorded(LATER, generation=2)], ["ocsp_delegate_ending"]),
+        ([recorded(NOW - SECOND)], ["no_ocsp_delegate"]),
+        ([recorded(LATER, begins=NOW + 2 * SECOND)], ["no_ocsp_delegate"]),
         ([recorded(LATER, revoked=REVOKED)], ["no_ocsp_delegate"]),
         ([], ["no_ocsp_delegate"]),
     ],
-    ids=["valid", "renewed", "ending", "renewed and revoked", "of another key", "ended", "revoked", "none"],
+    ids=[
+        *("valid", "renewed", "ending", "one follows", "one follows too late", "renewed and revoked", "of another key"),
+        *("ended", "not yet", "revoked", "none"),
+    ],
 )
 def test_operators_are_reminded_a_month_before(delegates: list[DelegateRow], names: list[str]) -> None:
-    """That time is left for a ceremony; only a delegate of the CA's present key counts."""
-    found = alarms(delegates, NOW)
+    """That time is left for a ceremony; only delegates of the CA's present key count."""
+    found = alarms([key()], delegates, NOW)
     assert [alarm.name for alarm in found] == names
     assert all("`prefca ocsp-delegate create`" in alarm.message for alarm in found)
+
+
+@pytest.mark.req("R-4-13-1")
+@pytest.mark.parametrize(
+    ("residents_until", "state", "name"),
+    [
+        pytest.param(None, State.RETIRED, None, id="it signed nothing"),
+        pytest.param(NOW, State.RETIRED, None, id="all have ended"),
+        pytest.param(LATER, State.RETIRED, None, id="delegates for all of them"),
+        pytest.param(LATER + SECOND, State.RETIRED, "ocsp_delegate_gap", id="a second is missing"),
+        pytest.param(LATER + SECOND, State.DESTROYED, "ocsp_delegate_gap", id="and the key is gone"),
+        pytest.param(LATER + SECOND, State.COMPROMISED, None, id="everything is revoked"),
+        pytest.param(LATER + SECOND, State.PLANNED, None, id="not yet"),
+    ],
+)
+def test_a_key_that_was_replaced_needs_delegates_as_long_as_its_certificates_live(
+    residents_until: datetime | None, state: State, name: str | None
+) -> None:
+    """From the first moment on, not only when the last one ends."""
+    found = alarms([key(state, residents_until)], [recorded(LATER)], NOW)
+    assert [alarm.name for alarm in found] == ([] if name is None else [name])
+    assert alarms([key(State.RETIRED, LATER)], [], NOW)[0].name == "no_ocsp_delegate"
 
 
 def test_status_tells_of_a_missing_delegate(instance: Path, prefca: Prefca) -> None:

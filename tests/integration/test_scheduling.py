@@ -14,7 +14,7 @@ import pytest
 from issuer.cli import scheduling
 from issuer.installation import Installation
 from issuer.keeper import BatchFailedError
-from issuer.key_use import UsedKey, used_key
+from issuer.key_use import UsedKey, used_list_key
 from issuer.scheduler import run_batch
 from pkix.validity import JST
 from settings.load import load
@@ -82,10 +82,10 @@ def test_what_another_batch_published_meanwhile_is_not_published_again(
     @asynccontextmanager
     async def slowly(installation: Installation, *others: Any) -> AsyncIterator[UsedKey]:
         await run_batch(installation.settings, "--now")
-        async with used_key(installation, *others) as key:
+        async with used_list_key(installation, *others) as key:
             yield key
 
-    monkeypatch.setattr(scheduling, "used_key", slowly)
+    monkeypatch.setattr(scheduling, "used_list_key", slowly)
     ended = prefca("batch")
     assert ended.status == 0
     assert ended.stdout.startswith(f"nothing is due before {rfc3339(moment + timedelta(days=1))}: ")

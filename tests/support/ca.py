@@ -132,8 +132,10 @@ class FoundedCA:
             return {}
         number = publication.publication_id
         return {
-            made.code or made.kind: x509.load_der_x509_crl(await lists.value(number, made.partition_id))
-            for made in await store.published_lists(number)
+            made.code or made.kind: x509.load_der_x509_crl(
+                await lists.value(number, made.partition_id, made.generation)
+            )
+            for made in reversed(await store.published_lists(number))  # of one that two keys signed the first
         }
 
     async def query(self, sql: str, *arguments: Any) -> Any:
