@@ -40,7 +40,9 @@ def parse(octets: bytes) -> OCSPRequest:
 
 @pytest.mark.req("R-4-4-4-1-1")
 @pytest.mark.parametrize(
-    "algorithm", [hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512()], ids=lambda algorithm: algorithm.name
+    "algorithm",
+    [hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512()],
+    ids=lambda algorithm: algorithm.name,
 )
 def test_a_request_of_pyca_names_one_certificate(algorithm: hashes.HashAlgorithm) -> None:
     """Every hash algorithm of a CertID is read."""
