@@ -82,6 +82,11 @@ class Waiting:
     number: int
     file: BinaryIO
 
+    @property
+    def file_name(self) -> str:
+        """Of the segment."""
+        return f"{self.stream}-{self.number:08}.jsonl"
+
     def records(self) -> Iterator[bytes]:
         """The records that are whole, from the beginning."""
         self.file.seek(0)

@@ -42,6 +42,15 @@ class RootRow:
     signature: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StampRow:
+    """The time stamp of a root."""
+
+    number: int  # of the root
+    response: bytes  # DER of the TimeStampResp
+    stamped_at: datetime  # as the authority says
+
+
 _SEGMENT = (
     "SELECT stream, number, began, sealed_at, records, octets, sha256, previous, merkle_root, file, file_sha256,"
     " collected_at FROM journal_segment"
@@ -145,6 +154,24 @@ class JournalStore:
         """All roots, in their order."""
         rows = await self._connection.fetch("SELECT number, statement, signature FROM journal_root ORDER BY number")
         return [RootRow(*row) for row in rows]
+
+    async def stamps(self) -> dict[int, StampRow]:
+        """The time stamps of roots, by the number of the root."""
+        rows = await self._connection.fetch(
+            "SELECT number, response, stamped_at FROM journal_root_stamp ORDER BY number"
+        )
+        return {row["number"]: StampRow(*row) for row in rows}
+
+    async def add_stamp(self, stamp: StampRow, now: datetime) -> None:
+        """Record the time stamp of a root; one that came meanwhile stays."""
+        await self._connection.execute(
+            "INSERT INTO journal_root_stamp (number, response, stamped_at, received_at) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (number) DO NOTHING",
+            stamp.number,
+            stamp.response,
+            stamp.stamped_at,
+            now,
+        )
 
     async def leaves(self, number: int) -> list[SegmentRow]:
         """The segments under a root, in their order."""

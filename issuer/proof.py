@@ -22,7 +22,7 @@ from issuer.errors import RefusedError
 from issuer.journal_store import JournalStore, RootRow, SegmentRow
 from issuer.store import Store
 from journal.merkle import Tree, inclusion_proof, leaf_hash
-from journal.reading import Contents, SegmentReader, TamperedError
+from journal.reading import CLOCK_TOLERANCE, Contents, SegmentReader, TamperedError
 from journal.seal import FIRST, public_key, spki
 
 
@@ -54,6 +54,11 @@ async def make_root(store: JournalStore, operations: Store, key: Ed25519PrivateK
         root = RootRow(len(roots) + 1, statement, key.sign(statement))
         await store.add_root(root, leaves, now)
         return root.number
+
+
+def made_at(root: RootRow) -> datetime:
+    """When a root was made, as it says itself."""
+    return datetime.fromisoformat(json.loads(root.statement)["at"])
 
 
 def segment_leaf(row: SegmentRow) -> bytes:
@@ -134,7 +139,10 @@ async def prove(store: JournalStore, archive: Path, stream: str, segment: int, r
     lines = [line[:-1] for line in archived_lines(archive, row) if line.startswith(b'{"at":"')]
     leaves = await store.leaves(number)
     position = next(at for at, leaf in enumerate(leaves) if (leaf.stream, leaf.number) == (stream, segment))
-    root = next(root for root in await store.roots() if root.number == number)
+    roots, stamps = await store.roots(), await store.stamps()
+    root, *following = roots[number - 1 :]
+    stamped = min((stamp for stamp in stamps if stamp >= number), default=None)
+    stamp = None if stamped is None else b64encode(stamps[stamped].response).decode()
     return {
         "record": lines[record - 1].decode(),
         "record_index": record - 1,
@@ -144,6 +152,8 @@ async def prove(store: JournalStore, archive: Path, stream: str, segment: int, r
         "segment_path": _hex(inclusion_proof([segment_leaf(leaf) for leaf in leaves], position)),
         "root": root.statement.decode(),
         "signature": b64encode(root.signature).decode(),
+        "following_roots": [] if stamped is None else [one.statement.decode() for one in following[: stamped - number]],
+        "time_stamp": stamp,  # of the last of them
     }
 
 
@@ -216,3 +226,15 @@ def check_chain(segments: Sequence[SegmentRow]) -> list[str]:
         elif later.previous != earlier.sha256:
             findings.append(f"{later.stream}: segment {later.number} does not follow segment {earlier.number}")
     return findings
+
+
+def times(segments: Sequence[SegmentRow]) -> Iterator[str]:
+    """Where a clock was set back between two segments of a stream."""
+    for earlier, later in itertools.pairwise(segments):
+        if later.stream == earlier.stream and earlier.sealed_at - later.began > CLOCK_TOLERANCE:
+            yield set_back(later.stream, later.number)
+
+
+def set_back(stream: str, number: int) -> str:
+    """What is told of a segment that began before the one before it ended."""
+    return f"{stream}: segment {number} began before segment {number - 1} was sealed: the clock was set back"

@@ -10,7 +10,7 @@ from typing import Any, Final
 from issuer import children
 from issuer.admin import administering
 from issuer.alarm import Alarm, Channel
-from issuer.collector import collect_daily
+from issuer.collector import Collector
 from issuer.errors import NotNowError
 from issuer.installation import database
 from issuer.keeper import BatchFailedError, Clock, Keeper, SharedSigner
@@ -35,17 +35,18 @@ async def run(settings: Settings, clock: Clock) -> None:
         Keeper(one, clock, _channels(one.ca.prefecture, one), run_batch, signers.get(one.signer))
         for one in settings.each()
     ]
+    collector = Collector(settings, clock, _channels("journal", settings))
     try:
         async with contextlib.AsyncExitStack() as stack:
             (sockets,) = stack.enter_context(bound("scheduler", {"admin_listen": settings.scheduler.admin_listen}))
             for one in sockets.values():
-                await stack.enter_async_context(administering(one, keepers))
+                await stack.enter_async_context(administering(one, keepers, collector))
             await stack.enter_async_context(database(settings))
             async with asyncio.TaskGroup() as tasks:
                 for keeper in keepers:
                     tasks.create_task(_for_ever(keeper.keep))
                     tasks.create_task(_for_ever(keeper.watch))
-                tasks.create_task(_for_ever(partial(collect_daily, settings, clock, _channels("journal", settings))))
+                tasks.create_task(_for_ever(collector.keep))
     except CannotListenError as e:
         raise NotNowError(str(e)) from e
 

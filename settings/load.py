@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from settings.sections import (
+    ArchiveSection,
     CASection,
     CRLSection,
     DatabaseSection,
@@ -51,6 +52,7 @@ class Settings(BaseModel):
     repository: RepositorySection = RepositorySection()
     scheduler: SchedulerSection = SchedulerSection()
     journal: JournalSection = JournalSection()
+    archive: ArchiveSection = ArchiveSection()
     log: LogSection = LogSection()
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """The sections of prefca.toml, as frozen values. An unknown key is an error."""
 
 import re
+import shlex
 from datetime import time
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -43,6 +44,11 @@ def _network(value: object) -> object:
 def _words(value: object) -> object:
     """In the environment a list is written with commas."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _command(value: object) -> object:
+    """A command line as a shell would split it, or its words."""
+    return shlex.split(value) if isinstance(value, str) else value
 
 
 def _time_of_day(value: object) -> object:
@@ -244,6 +250,21 @@ class JournalSection(Section):
     def stream(self, name: str) -> str:
         """The name of the stream of a process."""
         return f"{self.host}.{name}" if self.host else name
+
+
+class ArchiveSection(Section):
+    """What is kept for ten years and longer (R-4-12-2)."""
+
+    time_stamp_authority: OptionalWebAddress = None  # RFC 3161 over HTTP: it stamps the day's root, and media
+    time_stamp_roots: Path | None = None  # PEM, relative to the instance: who must have certified the authority
+    backup_command: Annotated[tuple[str, ...], BeforeValidator(_command)] = ()  # after each day's collection; no shell
+    backup_timeout_min: int = Field(120, ge=1)
+
+    @model_validator(mode="after")
+    def _authority_has_roots(self) -> Self:
+        if self.time_stamp_authority is not None and self.time_stamp_roots is None:
+            raise ValueError("`time_stamp_authority` needs `time_stamp_roots`, or anybody's time stamp would do")
+        return self
 
 
 class LogSection(Section):

@@ -1,25 +1,20 @@
-"""`prefca journal`, `report`: what every process wrote down, proof that it is all there, and what is made from it."""
+"""`prefca journal`: what every process wrote down, collected; how it is proved is in `journal_proof`."""
 
 import asyncio
 import base64
-import json
-from datetime import date, datetime
-from itertools import groupby
+from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from issuer import collection, journal_media, proof
-from issuer.cli.journal_desk import DAY, MONTH, days, desk_of
+from issuer.cli.journal_desk import DAY, days, desk_of
+from issuer.cli.journal_proof import prove_command, stamp_command, verify_command
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
 from issuer.collection import Collected
 from issuer.errors import RefusedError
 from issuer.journal_store import SegmentRow
-from issuer.municipality import PREFECTURES
-from issuer.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
-from journal.reading import TamperedError, read_segment
 from journal.seal import spki
 from settings.load import Settings
 
@@ -108,85 +103,6 @@ def list_command(context: click.Context, begin: datetime | None, end: datetime |
         )
 
 
-@journal.command("verify")
-@click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: all]")
-@click.option("--to", "end", type=DAY, help="Last day, in Japan.")
-@json_option
-@click.pass_context
-def verify_command(context: click.Context, begin: datetime | None, end: datetime | None, as_json: bool) -> None:
-    """Prove that no record was changed, removed, inserted or reordered; name the first bad place of each segment.
-
-    Checked are chains, signatures, archive files, roots, and what waits to be collected. Exit status 3 if anything is
-    wrong. Told without that are a clock that was set back, which may have had to be, and what the auditor deleted.
-    """
-    checked, findings, notes = run(_verify(settings_of(context), *days(begin, end)))
-    if as_json:
-        print_json({"segments": checked, "findings": findings, "notes": notes})
-    else:
-        for said in (*findings, *notes):
-            click.echo(f"prefca: {said}", err=True)
-        click.echo(f"{checked} segments checked: " + (f"{len(findings)} findings" if findings else "nothing is wrong"))
-    if findings:
-        context.exit(REFUSED_STATUS)
-
-
-async def _verify(settings: Settings, begin: datetime | None, end: datetime | None) -> tuple[int, list[str], list[str]]:
-    async with desk_of(settings) as desk:
-        streams = await desk.journals.streams()
-        segments = await desk.journals.segments()
-        findings = await proof.check_roots(desk.journals, streams.get(collection.STREAM))
-        for _, rows in groupby(segments, key=lambda one: one.stream):
-            findings += proof.check_chain(list(rows))
-        wanted = [one for one in segments if _overlaps(one, begin, end)]
-        notes: list[str] = []
-        deletions = await desk.audits.deletions()
-        for one in wanted:
-            deletion = deletions.get((one.stream, one.number))
-            if deletion is not None:
-                notes.append(f"{one.file}: deleted {deletion.deleted_at:%Y-%m-%d} by {deletion.origin}")
-                continue
-            checked = await asyncio.to_thread(proof.check_archived, desk.places.archive, one, streams[one.stream])
-            findings += [checked.finding] if checked.finding else []
-            notes += checked.notes
-        waiting = sorted(desk.places.segments.glob("**/*.jsonl"))
-        findings += [finding for file in waiting if (finding := await asyncio.to_thread(_waiting, file))]
-        return len(wanted) + len(waiting), findings, notes
-
-
-def _overlaps(one: SegmentRow, begin: datetime | None, end: datetime | None) -> bool:
-    return (begin is None or one.sealed_at >= begin) and (end is None or one.began < end)
-
-
-def _waiting(file: Path) -> str | None:
-    """What is wrong with a segment that is not collected yet; its last line may be in the middle of being written."""
-    try:
-        with file.open("rb") as lines:
-            read_segment(line for line in lines if line.endswith(b"\n"))
-    except TamperedError as e:
-        return f"{file}: {e}"
-    return None
-
-
-@journal.command("prove")
-@click.argument("stream")
-@click.argument("segment", type=click.IntRange(1))
-@click.argument("record", type=click.IntRange(1))
-@click.pass_context
-def prove_command(context: click.Context, stream: str, segment: int, record: int) -> None:
-    """Print a proof that the archive holds a RECORD (its number in the SEGMENT of the STREAM).
-
-    Anybody can check it, with nothing but scripts/check-journal-proof and the issuer's journal key.
-    """
-
-    async def work(settings: Settings) -> dict[str, object]:
-        async with desk_of(settings) as desk:
-            if (stream, segment) in await desk.audits.deletions():
-                raise RefusedError(f"segment {segment} of {stream} was deleted here; look for it on exported media")
-            return await proof.prove(desk.journals, desk.places.archive, stream, segment, record)
-
-    click.echo(json.dumps(run(work(settings_of(context))), ensure_ascii=False, indent=1))
-
-
 @journal.command("export")
 @click.argument("directory", type=click.Path(file_okay=False, resolve_path=True, path_type=Path))
 @click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: all]")
@@ -245,50 +161,7 @@ def key_command(context: click.Context) -> None:
     click.echo(base64.b64encode(run(work(settings_of(context)))).decode())
 
 
-@click.group()
-def report() -> None:
-    """Reports that the rule asks for."""
+for command in (verify_command, prove_command, stamp_command):
+    journal.add_command(command)
 
-
-@report.command("provision")
-@click.option("--month", type=MONTH, required=True, help="Year and month in Japan, such as 2026-10.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["csv", "json", "html", "pdf"]),
-    default="csv",
-    show_default=True,
-    help="The form.",
-)
-@click.option("-o", "--output", type=click.File("wb"), default="-", help="A file.")
-@click.pass_context
-def provision_command(context: click.Context, month: datetime, form: str, output: BinaryIO) -> None:
-    """提供状況報告書: how many items each relying party was given in a month, and how (R-4-5-1).
-
-    Counted is what `prefca journal collect` has collected; the report says whether that is all of the month.
-    """
-    made = run(_provision(settings_of(context), month.date()))
-    if form == "pdf":
-        from issuer.provision_pdf import as_pdf  # slow: no other command should pay for it
-
-        output.write(as_pdf(made))
-    else:
-        output.write({"csv": as_csv, "json": as_json, "html": as_html}[form](made).encode())
-    if not made.is_complete:
-        click.echo("prefca: the month is not over, or not all of its journals are collected yet", err=True)
-
-
-async def _provision(settings: Settings, month: date) -> ProvisionReport:
-    async with desk_of(settings) as desk:
-        usage = await desk.journals.usage(month, month_after(month))
-        parties = await desk.parties.relying_parties()
-        return ProvisionReport(
-            prefectures=tuple(PREFECTURES[one.prefecture].name_ja for one in settings.cas),
-            month=month,
-            made_at=now(),
-            complete_until=await desk.journals.complete_until(),
-            provisions=provisions(usage, {party.name: party.description for party in parties}),
-        )
-
-
-COMMANDS = (journal, report)
+COMMANDS = (journal,)

@@ -24,6 +24,7 @@ from pypdf import PdfReader
 from issuer import children, collector, journal_store
 from issuer.alarm import Alarm, Channel
 from issuer.children import FailedError
+from issuer.collector import Collector
 from issuer.errors import NotNowError
 from issuer.journal_store import JournalStore
 from issuer.store import Store
@@ -405,7 +406,7 @@ async def test_the_scheduler_collects_every_day_and_tells_what_is_wrong(
         told.put_nowait([alarm.name for alarm in alarms])
 
     written(instance, "ocsp-0", answered("tester"))
-    collecting = asyncio.create_task(collector.collect_daily(load(instance), lambda: days[-1], [Channel(tell)]))
+    collecting = asyncio.create_task(Collector(load(instance), lambda: days[-1], [Channel(tell)]).keep())
     async with asyncio.timeout(30):
         while list((instance / "journal").iterdir()):  # noqa: ASYNC110 - made by another process
             await asyncio.sleep(0.05)
@@ -449,11 +450,11 @@ async def test_the_scheduler_tries_again_after_a_while(
 
     monkeypatch.setattr(children, "command", command)
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await collector.collect_daily(
+        await Collector(
             Settings(instance=tmp_path),
             lambda: NOW + timedelta(minutes=next(times)),
             [Told(lambda _: asyncio.sleep(0))],
-        )
+        ).keep()
     assert (alarms, len(commands)) == (told, runs)
 
 

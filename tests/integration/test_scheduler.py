@@ -14,6 +14,7 @@ from aiohttp import ClientSession, web
 from issuer import batch, keeper, scheduler
 from issuer.admin import administering
 from issuer.alarm import Channel
+from issuer.collector import Collector
 from issuer.keeper import BatchFailedError, Keeper
 from issuer.schedule import Schedule
 from issuer.store import Store
@@ -299,7 +300,7 @@ async def test_operators_see_how_it_is(ca: FoundedCA) -> None:
     machine.failures = [BatchFailedError("connect the token", 4)] * 1000
     with socket.create_server(("127.0.0.1", 0)) as bound:
         async with (
-            administering(bound, [machine.keeper]),
+            administering(bound, [machine.keeper], Collector(machine.keeper.settings, lambda: NOW, [])),
             ClientSession(f"http://127.0.0.1:{bound.getsockname()[1]}") as http,
         ):
 
@@ -313,7 +314,7 @@ async def test_operators_see_how_it_is(ca: FoundedCA) -> None:
                 assert await get("/readyz") == (200, '{"runner": {"Tokyo-to": true}}')
                 assert await get("/healthz") == (
                     200,
-                    '{"status": "alarm", "alarms": {"Tokyo-to": ["late", "expiring", "expired"]}}',
+                    '{"status": "alarm", "alarms": {"Tokyo-to": ["late", "expiring", "expired"], "journal": []}}',
                 )
                 _, metrics = await get("/metrics")
     samples = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
@@ -339,7 +340,7 @@ async def test_a_fault_of_one_part_does_not_stop_the_others(
         raise ZeroDivisionError
 
     monkeypatch.setattr(scheduler, "AFTER_A_FAULT_S", 0.01)
-    monkeypatch.setattr(scheduler, "collect_daily", fault)
+    monkeypatch.setattr(Collector, "keep", fault)
     section = ca.settings.scheduler.model_copy(update={"admin_listen": None, "look_every_s": 0.01})
     settings = ca.settings.model_copy(update={"scheduler": section})
     await ca.publish(NOW)

@@ -1,0 +1,61 @@
+"""`prefca report`: what is made from the journals for others."""
+
+from datetime import date, datetime
+from typing import BinaryIO
+
+import click
+
+from issuer.cli.journal_desk import MONTH, desk_of
+from issuer.cli.root import now, run, settings_of
+from issuer.municipality import PREFECTURES
+from issuer.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
+from settings.load import Settings
+
+
+@click.group()
+def report() -> None:
+    """Reports that the rule asks for."""
+
+
+@report.command("provision")
+@click.option("--month", type=MONTH, required=True, help="Year and month in Japan, such as 2026-10.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "json", "html", "pdf"]),
+    default="csv",
+    show_default=True,
+    help="The form.",
+)
+@click.option("-o", "--output", type=click.File("wb"), default="-", help="A file.")
+@click.pass_context
+def provision_command(context: click.Context, month: datetime, form: str, output: BinaryIO) -> None:
+    """提供状況報告書: how many items each relying party was given in a month, and how (R-4-5-1).
+
+    Counted is what `prefca journal collect` has collected; the report says whether that is all of the month.
+    """
+    made = run(_provision(settings_of(context), month.date()))
+    if form == "pdf":
+        from issuer.provision_pdf import as_pdf  # slow: no other command should pay for it
+
+        output.write(as_pdf(made))
+    else:
+        output.write({"csv": as_csv, "json": as_json, "html": as_html}[form](made).encode())
+    if not made.is_complete:
+        click.echo("prefca: the month is not over, or not all of its journals are collected yet", err=True)
+
+
+async def _provision(settings: Settings, month: date) -> ProvisionReport:
+    async with desk_of(settings) as desk:
+        usage = await desk.journals.usage(month, month_after(month))
+        parties = await desk.parties.relying_parties()
+        return ProvisionReport(
+            prefectures=tuple(PREFECTURES[one.prefecture].name_ja for one in settings.cas),
+            month=month,
+            made_at=now(),
+            complete_until=await desk.journals.complete_until(),
+            provisions=provisions(usage, {party.name: party.description for party in parties}),
+        )
+
+
+COMMANDS = (report,)

@@ -1,0 +1,180 @@
+"""Whoever may write to the directory of the segments, but has not the keys, is found by `prefca journal verify`."""
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from journal.recovery import StreamPlace
+from journal.writing import Journal
+from tests.support.command import Prefca
+from tests.support.segments import NOW, answered, started, written
+
+pytestmark = pytest.mark.req("R-4-11-5-1", "R-4-12-2-3")
+DAY = timedelta(days=1)
+
+
+def lines(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Path, Path], None]:
+    """Change the lines of the newest segment."""
+
+    def attack(segments: Path, _: Path) -> None:
+        file = newest(segments)
+        file.write_bytes(b"".join(change(file.read_bytes().splitlines(keepends=True))))
+
+    return attack
+
+
+def newest(segments: Path) -> Path:
+    return max(segments.glob("ocsp-0-*.jsonl"))
+
+
+def forged(segments: Path, elsewhere: Path) -> None:
+    """A whole segment, well-formed and signed, by a key of the attacker."""
+    journal = Journal(StreamPlace(elsewhere, elsewhere / "keys", "ocsp-0"), NOW)
+    journal.append(answered("nobody"))
+    journal.close(NOW)
+    made = (elsewhere / "ocsp-0-00000001.jsonl").read_bytes()
+    newest(segments).write_bytes(made.replace(b'{"segment":1', b'{"segment":3', 1))
+
+
+def added(segments: Path, elsewhere: Path) -> None:
+    """One more segment than the process wrote."""
+    shutil.copy(newest(segments), segments / "ocsp-0-00000004.jsonl")
+
+
+def reordered(segments: Path, _: Path) -> None:
+    """The last two days change places."""
+    two, three = segments / "ocsp-0-00000002.jsonl", segments / "ocsp-0-00000003.jsonl"
+    octets = two.read_bytes(), three.read_bytes()
+    two.write_bytes(octets[1])
+    three.write_bytes(octets[0])
+
+
+def of_another_day(segments: Path, _: Path) -> None:
+    shutil.copy(segments / "ocsp-0-00000002.jsonl", newest(segments))
+
+
+def last_removed(segments: Path, _: Path) -> None:
+    newest(segments).unlink()
+
+
+def middle_removed(segments: Path, _: Path) -> None:
+    (segments / "ocsp-0-00000002.jsonl").unlink()
+
+
+ATTACKS = {
+    "record changed": (
+        lines(lambda all_: [one.replace(b"good", b"bad!") for one in all_]),
+        "line 6: what stands before",
+    ),
+    "record removed": (lines(lambda all_: all_[:3] + all_[4:]), "line 5: what stands before the checkpoint is not"),
+    "record inserted": (lines(lambda all_: [*all_[:3], answered("x").line(), *all_[3:]]), "line 7: what stands before"),
+    "records reordered": (lines(lambda all_: [*all_[:2], all_[3], all_[2], *all_[4:]]), "line 6: what stands before"),
+    "truncated": (lines(lambda all_: all_[:4]), "not as its process left it: cut to"),
+    "truncated to nothing": (lines(lambda _: []), "line 1: the segment is empty"),
+    "last segment removed": (last_removed, "00000003.jsonl: not as its process left it: it is gone"),
+    "middle segment removed": (middle_removed, "ocsp-0: segments 2 to 2 are missing"),
+    "day replaced by another day": (of_another_day, "line 1: the head is of another segment than the file's name"),
+    "day replaced by a forged one": (forged, "line 2: what stands before the checkpoint"),
+    "days exchanged": (reordered, "ocsp-0-00000002.jsonl: line 1: the head is of another segment"),
+    "segment added": (added, "ocsp-0-00000004.jsonl: line 1: the head is of another segment"),
+}
+
+
+def three_days(instance: Path, after_the_first: Callable[[], None] = lambda: None) -> Path:
+    """Two segments that are sealed; today's was left by a process that was killed."""
+    place = StreamPlace(instance / "journal", instance / "keys" / "journal", "ocsp-0")
+    journal = Journal(place, NOW)
+    for day in (0, 1, 2):
+        for number in (1, 2, 3):
+            journal.append(answered(f"party-{day}-{number}", at=NOW + day * DAY))
+        assert journal.checkpoint(NOW + day * DAY)
+        if day < 2:
+            journal.checkpoint(NOW + (day + 1) * DAY)
+        if day == 0:
+            after_the_first()
+    journal.sync()
+    journal.abandon()
+    return instance / "journal"
+
+
+@pytest.mark.parametrize(("attack", "told"), ATTACKS.values(), ids=ATTACKS.keys())
+@pytest.mark.parametrize("is_archived", [False, True], ids=["nothing collected", "first day collected"])
+def test_it_is_told_with_its_place(
+    instance: Path,
+    prefca: Prefca,
+    tmp_path: Path,
+    attack: Callable[[Path, Path], None],
+    told: str,
+    is_archived: bool,
+) -> None:
+    """With exit status 3, whether the days before are in the archive or still beside it; untouched, all is well."""
+
+    def collect() -> None:
+        assert prefca("journal", "collect").status == 0
+
+    segments = three_days(instance, *([collect] if is_archived else []))
+    assert (segments / "ocsp-0-00000001.jsonl").exists() != is_archived
+    ended = prefca("journal", "verify")
+    assert (ended.status, ended.stderr) == (0, "")
+    attack(segments, tmp_path / "elsewhere")
+    ended = prefca("journal", "verify")
+    assert ended.status == 3, ended
+    assert told in ended.stderr, ended.stderr
+
+
+def test_a_forged_day_with_the_right_number_is_told_by_its_key(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
+    """Signed well, by a key that is not the stream's."""
+    written(instance, "ocsp-0", answered("tester"))
+    assert prefca("journal", "collect").status == 0
+    started(instance, "ocsp-0", answered("tester")).close(NOW)
+    forging = tmp_path / "forged"
+    for _ in range(2):
+        journal = Journal(StreamPlace(forging, forging / "keys", "ocsp-0"), NOW)
+        journal.append(answered("nobody"))
+        journal.close(NOW)
+    name = "ocsp-0-00000002.jsonl"
+    shutil.copy(forging / name, instance / "journal" / name)
+    for command in ("verify", "collect"):
+        ended = prefca("journal", command)
+        assert (ended.status, f"{name}: line 1: the head names another key" in ended.stderr) == (3, True)
+
+
+def test_removing_the_newest_segment_stays_visible_after_a_restart(instance: Path, prefca: Prefca) -> None:
+    """The next segment contradicts what is there, for ever, also in the archive."""
+    segments = three_days(instance)
+    newest(segments).unlink()
+    started(instance, "ocsp-0", answered("tester"), now=NOW + 3 * DAY).close(NOW + 3 * DAY)
+    assert prefca("journal", "collect").status == 0
+    ended = prefca("journal", "verify")
+    assert (ended.status, "ocsp-0: segments 3 to 3 are missing" in ended.stderr) == (3, True)
+
+
+def test_what_another_host_sent_is_missed_when_later_segments_come(
+    instance: Path, prefca: Prefca, tmp_path: Path
+) -> None:
+    """Its notes are not here, but its segments name each other."""
+    other = tmp_path / "other"
+    three_days(other)
+    started(other, "ocsp-0").close(NOW + 3 * DAY)
+    (instance / "journal").mkdir()
+    for number in (1, 3, 4):
+        shutil.copy(other / "journal" / f"ocsp-0-{number:08}.jsonl", instance / "journal")
+    ended = prefca("journal", "verify")
+    assert (ended.status, "ocsp-0: segments 2 to 2 are missing" in ended.stderr) == (3, True)
+
+
+def test_a_clock_that_was_set_back_between_segments_is_told(instance: Path, prefca: Prefca) -> None:
+    """A process that was started with an earlier clock; it may have had to be, so the status is 0."""
+    written(instance, "ocsp-0", answered("tester"))
+    started(instance, "ocsp-0", answered("tester", at=NOW - DAY), now=NOW - DAY).close(NOW - DAY)
+    for collect in (False, True):
+        if collect:
+            assert prefca("journal", "collect").status == 0
+        ended = prefca("journal", "verify")
+        assert (ended.status, "ocsp-0: segment 2 began before segment 1 was sealed: the clock was set back") == (
+            0,
+            ended.stderr.strip().removeprefix("prefca: "),
+        )
