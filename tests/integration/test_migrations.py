@@ -14,7 +14,14 @@ from settings.database import Role
 from tests.support.database import NOW, Database, fresh_database, installed_server, reachable_directory
 
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[:1]  # 15 with Debian 12, the oldest that is supported
-FILES = ["001_schema.sql", "002_views.sql", "003_roles.sql", "004_journal.sql", "006_generations.sql", "008_time_stamps.sql"]
+FILES = [
+    "001_schema.sql",
+    "002_views.sql",
+    "003_roles.sql",
+    "004_journal.sql",
+    "006_generations.sql",
+    "008_time_stamps.sql",
+]
 SERIAL = 2**62
 
 
