@@ -135,11 +135,11 @@ async def test_a_look_at_delegates_that_takes_too_long_delays_no_list(
 ) -> None:
     """It is for alarms only."""
     await ca.publish(NOW)
-    monkeypatch.setattr(keeper, "DELEGATES_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(keeper, "KEYS_TIMEOUT_S", 0.01)
     monkeypatch.setattr(Store, "delegates", lambda *_: asyncio.sleep(60))
     machine = Machine(ca, now=MIDNIGHT)
     async with at_work(machine.keeper.keep()):
-        await machine.sees(lambda: machine.keeper.publications == 1 and "cannot_look_at_delegates" in caplog.messages)
+        await machine.sees(lambda: machine.keeper.publications == 1 and "cannot_look_at_keys" in caplog.messages)
         machine.now = MIDNIGHT + DAY
         await machine.sees(lambda: machine.keeper.publications == 2)
     assert "cannot_look" not in caplog.messages
