@@ -23,7 +23,7 @@ from issuer.installation import ActiveKey, Installation
 from issuer.key_use import used_key
 from issuer.keys import CA_KEY_BITS, CAKeys, KeyAlgorithm, delegate_label, open_delegate_keys
 from issuer.profile import ocsp_delegate, serial_number
-from issuer.rows import DelegateRow, KeyRow, new_certificate
+from issuer.rows import DelegateRow, Generation, KeyRow, new_certificate
 from pkix.signing import NoSuchKeyError, PublicKey
 from pkix.software import write_secret
 from pkix.validity import whole_second
@@ -147,6 +147,22 @@ def has_keys(settings: Settings, serials: Iterable[int]) -> dict[int, bool]:
         return {serial: (directory / f"{delegate_label(serial)}.pem").exists() for serial in serials}
     with closing(open_delegate_keys(settings)) as keys:
         return {serial: _has_key(keys, serial) for serial in serials}
+
+
+def signing(delegates: Iterable[DelegateRow], generation: Generation | None, now: datetime) -> DelegateRow | None:
+    """Which delegate of a key of the CA signs now: the newest one in its validity."""
+    return max(
+        (
+            one
+            for one in delegates
+            if generation is not None
+            and one.generation == generation.number
+            and one.certificate.revoked is None
+            and one.not_before <= now <= one.certificate.not_after
+        ),
+        key=lambda one: one.not_before,
+        default=None,
+    )
 
 
 def covered_until(key: KeyRow, delegates: Iterable[DelegateRow], now: datetime) -> datetime:

@@ -70,6 +70,7 @@ class Loaded:
 
     delegates: tuple[Delegate, ...]
     refusals: tuple[str, ...]
+    again_at: datetime | None = None  # when the time of one comes whose key is not here yet: look again then
 
 
 class _RefusedError(Exception):
@@ -79,18 +80,22 @@ class _RefusedError(Exception):
 def load(
     certificates: Iterable[DelegateCertificate], generations: Iterable[Generation], keys: Keys, now: datetime
 ) -> Loaded:
-    """Load every delegate whose validity has not ended. Keys take their time: call it in a thread."""
+    """Load every delegate whose validity has not ended, also before it begins. Keys take their time: use a thread."""
     by_id = {generation.generation_id: generation for generation in generations}
     delegates: list[Delegate] = []
     refusals: list[str] = []
+    later: list[datetime] = []
     for recorded in certificates:
         try:
             certificate = _authorized(recorded, by_id)
-            if now <= certificate.not_valid_after_utc:
-                delegates.append(_delegate(recorded, certificate, keys))
+            if now > certificate.not_valid_after_utc:
+                continue
+            if now < certificate.not_valid_before_utc:
+                later.append(certificate.not_valid_before_utc)
+            delegates.append(_delegate(recorded, certificate, keys))
         except (_RefusedError, SigningError) as e:
             refusals.append(str(e))
-    return Loaded(tuple(delegates), tuple(refusals))
+    return Loaded(tuple(delegates), tuple(refusals), min(later, default=None) if refusals else None)
 
 
 def _authorized(recorded: DelegateCertificate, generations: Mapping[int, Generation]) -> x509.Certificate:

@@ -110,8 +110,8 @@ def _samples(report: Mapping[str, Any]) -> Iterable[Sample]:
     yield "prefca_ocsp_sign_seconds_count", {}, sum(report["signed"])
     for name, value in report["gauges"].items():
         yield f"prefca_ocsp_{name}", {}, value
-    for serial, end in report["delegates"].items():
-        yield "prefca_ocsp_delegate_expiry_timestamp_seconds", {"serial": serial}, end
+    for serial, (generation, end) in report["delegates"].items():
+        yield "prefca_ocsp_delegate_expiry_timestamp_seconds", {"serial": serial, "generation": str(generation)}, end
 
 
 def _line(name: str, labels: Mapping[str, str], value: float) -> str:

@@ -118,6 +118,7 @@ class Refresh:
         self.confirmed_at: datetime | None = None  # all changes until then are in it
         self._was_outdated = True  # that was too long ago, when it was last looked at
         self._stale = True  # everything is to be loaded
+        self._again_at: datetime | None = None  # when the keys of delegates are to be looked for once more
         self.refusals: tuple[str, ...] = ()  # of the last load: why which delegates cannot be used
 
     @property
@@ -166,6 +167,8 @@ class Refresh:
         """Keep up with the change feed until cancelled."""
         while True:
             await self._source.wait_for_change()
+            if self._again_at is not None and self._clock() >= self._again_at:
+                self._stale = True
             # A failure is logged by the store; what is known stays, and the next turn tries again.
             with contextlib.suppress(StoreUnavailableError):
                 await self._keep_up()
@@ -241,7 +244,7 @@ class Refresh:
         loaded = await asyncio.to_thread(delegates.load, certificates, generations, self._keys, self._clock())
         for refusal in loaded.refusals:
             _logger.warning("delegate_refused", extra={"reason": refusal})
-        self.refusals = loaded.refusals
+        self.refusals, self._again_at = loaded.refusals, loaded.again_at
         return Issuers(generations, loaded.delegates)
 
     async def _access(self) -> AccessList:

@@ -129,7 +129,9 @@ def _report(means: Means, refresh: Refresh, server: HTTPServer) -> Report:
     delegates, can_sign = {}, False
     if refresh.known is not None:
         issuers = refresh.known.issuers
-        delegates = {f"{one.serial:016X}": one.validity.not_after.timestamp() for one in issuers.delegates}
+        delegates = {
+            f"{one.serial:016X}": (one.generation_id, one.validity.not_after.timestamp()) for one in issuers.delegates
+        }
         can_sign = issuers.has_delegate(now)
     return {"ready": can_sign, "gauges": gauges, "delegates": delegates, **means.metrics.counts()}
 

@@ -56,6 +56,9 @@ municipality_option = click.option(
     "-m", "--municipality", help="Its code or name; `ca` is the ARL, `operations` the CRL of the servers."
 )
 number_option = click.option("--number", type=click.IntRange(1), help="The CRLNumber.")
+key_option = click.option(
+    "--key", type=click.IntRange(1), help="Signed by the CA's key of that number.  [default: the newest]"
+)
 date_option = click.option("--date", type=PERIOD, help="In force at that moment, or at the end of that day in Japan.")
 _from_option = click.option(
     "--from", "since", type=PERIOD, help="Made on that day in Japan, or at that moment, or later."
@@ -84,6 +87,7 @@ class Choice:
     since: Period | None = None
     until: Period | None = None
     is_all: bool = False
+    key: int | None = None
 
 
 def choice_of(which: str, value: str) -> Choice:
@@ -131,8 +135,10 @@ async def _selection(installation: Installation, choice: Choice) -> Selection:
         choice.number,
         since=None if choice.since is None else choice.since.begin,
         until=None if choice.until is None else choice.until.end,
+        generation=choice.key,
     )
-    if choice.is_all or (selection != Selection(selection.label) and choice.date is None):
+    is_dated = selection != Selection(selection.label, generation=choice.key)
+    if choice.is_all or (is_dated and choice.date is None):
         return selection
     moment = now() if choice.date is None else choice.date.end
     publication_id = await installation.lists.publication_at(installation.authority_id, moment)

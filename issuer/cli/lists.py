@@ -17,6 +17,7 @@ from issuer.cli.list_choice import (
     chosen,
     date_option,
     found,
+    key_option,
     name_of,
     number_option,
     period_options,
@@ -58,7 +59,17 @@ def list_command(context: click.Context, /, limit: int, as_json: bool, **choice:
     if as_json:
         print_json(for_scripts(settings, rows))
     else:
-        columns = ["list", "name", "CRLNumber", "entries", "octets", "thisUpdate", "next publication", "nextUpdate"]
+        columns = [
+            "list",
+            "name",
+            "CRLNumber",
+            "entries",
+            "octets",
+            "key",
+            "thisUpdate",
+            "next publication",
+            "nextUpdate",
+        ]
         print_table([*columns, "published"], [[*row.values()][:-1] for its in rows.values() for row in its])
     context.exit(status)
 
@@ -77,6 +88,7 @@ async def _newest(settings: Settings, choice: Choice, limit: int) -> list[KeptLi
 @click.argument("which")
 @number_option
 @date_option
+@key_option
 @click.option("--entries", type=click.IntRange(0), default=10, show_default=True, help="How many of them to show.")
 @json_option
 @click.pass_context
@@ -172,9 +184,10 @@ def _lines(file: Path) -> list[str]:
 
 
 def filename_of(kept: KeptList, *, der: bool) -> str:
-    """131016-0000000042-20260401T030000Z.pem: sorts by list, then by number."""
+    """131016-0000000042-20260401T030000Z.pem: sorts by list, then by number. By a later key of the CA: …Z-key2.pem."""
     made = kept.publication.window.this_update
-    return f"{kept.label}-{kept.crl_number:010}-{made:%Y%m%dT%H%M%SZ}.{'crl' if der else 'pem'}"
+    key = "" if kept.generation == 1 else f"-key{kept.generation}"
+    return f"{kept.label}-{kept.crl_number:010}-{made:%Y%m%dT%H%M%SZ}{key}.{'crl' if der else 'pem'}"
 
 
 @crl.command()
@@ -246,6 +259,7 @@ def _row(kept: KeptList) -> dict[str, object]:
         "crl_number": kept.crl_number,
         "entries": kept.entries,
         "size": kept.size,
+        "generation": kept.generation,
         **dates(kept.publication.window),
         "published_at": kept.published_at,
         "sha256": kept.sha256.hex(),

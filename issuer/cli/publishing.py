@@ -71,7 +71,7 @@ def _print(report: _Report) -> None:
         click.echo(f"{heading.replace('_', ' ')}: " + ", ".join(f"{k} {text(v)}" for k, v in facts.items()))
     for alarm in report.alarms:
         click.echo(f"ALARM {alarm}")
-    columns = ["list", "name", "CRLNumber", "entries", "octets", "thisUpdate", "next publication", "nextUpdate"]
+    columns = ["list", "name", "CRLNumber", "entries", "octets", "key", "thisUpdate", "next publication", "nextUpdate"]
     print_table(columns, [list(row.values()) for row in report.lists])
 
 
@@ -92,7 +92,7 @@ async def _status(settings: Settings) -> _Report:
     async with opened(settings) as installation:
         store, authority_id = installation.store, installation.authority_id
         generation = await store.active_generation(authority_id)
-        delegates = await store.delegates(authority_id)
+        signing = delegate.signing(await store.delegates(authority_id), generation, now())
         issued, revoked, valid = await store.counts(authority_id, now())
         publication = await store.publication_in_force(authority_id)
         lists = await store.published_lists(publication.publication_id) if publication else []
@@ -100,7 +100,7 @@ async def _status(settings: Settings) -> _Report:
         facts: dict[str, dict[str, object]] = {
             "authority": {"name": authority.name.rfc4514_string(), "hierarchy": authority.hierarchy},
             "ca_certificate": _certificate(generation.certificate) if generation else {},
-            "ocsp_delegate": _certificate(delegates[0].certificate.der) if delegates else {},
+            "ocsp_delegate": _certificate(signing.certificate.der) if signing else {},
             "certificates": {"issued": issued, "revoked": revoked, "valid": valid},
             "publication": _publication(publication) if publication else {},
         }
@@ -130,6 +130,7 @@ def list_row(made: PublishedList) -> dict[str, object]:
         "crl_number": made.crl_number,
         "entries": made.entries,
         "size": made.size,
+        "generation": made.generation,
     }
 
 

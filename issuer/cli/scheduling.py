@@ -143,7 +143,7 @@ def _rehearse(context: click.Context, settings: Settings, asked: _Asked) -> None
         print_json(for_scripts(settings, told))
     else:
         for ca, made in rehearsals.items():
-            columns = ["list", "name", "CRLNumber", "entries", "octets"]
+            columns = ["list", "name", "CRLNumber", "entries", "octets", "key"]
             print_table(columns, [list(list_row(one).values()) for one in made.lists])
             click.echo(f"{ca}: nothing was published; received until {text(made.cut_off)}")
     context.exit(status)

@@ -5,7 +5,7 @@ from ocsp.metrics import Metrics, exposition
 
 def report(metrics: Metrics) -> dict[str, object]:
     """What a worker tells its parent."""
-    return {"gauges": {"feed_position": 7}, "delegates": {"4000000000000001": 1e9}, **metrics.counts()}
+    return {"gauges": {"feed_position": 7}, "delegates": {"4000000000000001": (2, 1e9)}, **metrics.counts()}
 
 
 def lines(text: str) -> dict[str, float]:
@@ -27,7 +27,10 @@ def test_every_worker_has_its_counts() -> None:
     assert samples['prefca_ocsp_certificates_total{worker="0",status="revoked"}'] == 2
     assert samples['prefca_ocsp_cache_hits_total{worker="0"}'] == 2
     assert samples['prefca_ocsp_feed_position{worker="0"}'] == 7
-    assert samples['prefca_ocsp_delegate_expiry_timestamp_seconds{worker="0",serial="4000000000000001"}'] == 1e9
+    assert (
+        samples['prefca_ocsp_delegate_expiry_timestamp_seconds{worker="0",serial="4000000000000001",generation="2"}']
+        == 1e9
+    )
     assert samples['prefca_ocsp_worker_up{worker="0"}'] == 1
     assert samples['prefca_ocsp_worker_up{worker="1"}'] == 0
     assert samples['prefca_ocsp_worker_starts_total{worker="1"}'] == 3

@@ -134,6 +134,27 @@ async def test_nothing_is_known_before_the_first_load(store: MemoryStore, tmp_pa
     following.cancel()
 
 
+async def test_a_delegate_takes_over_when_its_time_comes(store: MemoryStore, tmp_path: Path) -> None:
+    """Without a restart, also if its key is put to its place only before: it was certified in advance."""
+    now, begins = NOW, NOW + timedelta(days=300)
+    store.add_ca(CA_2, CA_2.delegate(SERIAL + 1, KEY, (begins, begins + timedelta(days=365))))
+    refresh = Refresh(store, key_store(tmp_path, (SERIAL, KEY)), lambda: now, AnswerCache(2**20, 60))
+    await refresh.load()
+    assert len(refresh.refusals) == 1
+    key_store(tmp_path, (SERIAL + 1, KEY))
+    following = asyncio.create_task(refresh.follow())
+    for moment, speaking in ((begins - timedelta(seconds=1), False), (begins, True)):
+        now = moment
+        store.wake()
+        await eventually(lambda: (_speaker(refresh, CA_2, now) is not None) == speaking)  # noqa: B023
+    following.cancel()
+
+
+def _speaker(refresh: Refresh, ca: CA, now: datetime) -> int | None:
+    delegate = None if refresh.known is None else refresh.known.issuers.delegate(ca.generation, now)
+    return None if delegate is None else delegate.serial
+
+
 async def test_reload_finds_a_key_that_was_put_there(store: MemoryStore, tmp_path: Path) -> None:
     """What SIGHUP does."""
     keys = key_store(tmp_path)
