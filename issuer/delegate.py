@@ -4,24 +4,27 @@ First there is the key, then the certificate, then its record. So a running resp
 the key of a new delegate where it looks for it, and takes the delegate over without a restart.
 """
 
+import base64
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from issuer.act import Act, Facts
 from issuer.alarm import Alarm
 from issuer.authority import Kind
 from issuer.ca_key import require_in_use
 from issuer.certification import certify
 from issuer.errors import RefusedError
 from issuer.generation import State
-from issuer.installation import ActiveKey, Installation
+from issuer.installation import ActiveKey
 from issuer.key_use import used_key
 from issuer.keys import CA_KEY_BITS, CAKeys, KeyAlgorithm, delegate_label, open_delegate_keys
+from issuer.operation import Parameters
 from issuer.profile import ocsp_delegate, serial_number
 from issuer.rows import DelegateRow, Generation, KeyRow, new_certificate
 from pkix.signing import NoSuchKeyError, PublicKey
@@ -33,15 +36,6 @@ RENEW_BEFORE: Final = timedelta(days=30)  # the end: time enough for a ceremony
 OVERLAP: Final = RENEW_BEFORE  # of delegates that were made in advance: time enough to find a key that was lost
 SECOND: Final = timedelta(seconds=1)
 _PASSPHRASE_OCTETS: Final = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A delegate that was certified and recorded."""
-
-    serial: int
-    certificate: bytes  # DER
-    place: str  # where the responder looks for its key
 
 
 def requested_key(octets: bytes) -> PublicKey:
@@ -58,11 +52,7 @@ def requested_key(octets: bytes) -> PublicKey:
         raise RefusedError(f"this is no certification request ({e}); give a PKCS #10 file, as of `openssl req`") from e
     if not request.is_signature_valid:
         raise RefusedError("the request is not signed by the key that it names; make it again, with that key")
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size == CA_KEY_BITS:
-        return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        return key
-    raise RefusedError("the key of the request is neither RSA-2048 nor P-256; make one of these")
+    return _usable(key)
 
 
 def make_passphrase(settings: Settings, random_octets: Callable[[int], bytes]) -> None:
@@ -92,39 +82,70 @@ def certified(key: ActiveKey, public_key: PublicKey, serial: int, now: datetime)
     return certify(key, ocsp_delegate(key.issuer, public_key, serial, whole_second(now)), Kind.OCSP)
 
 
-async def create(
-    installation: Installation,
-    asked: PublicKey | KeyAlgorithm,
-    now: datetime,
-    random_octets: Callable[[int], bytes],
-) -> Created:
+def asked_for(asked: PublicKey | KeyAlgorithm) -> Parameters:
+    """What is signed to certify a delegate: the key to certify, or what kind of key to make."""
+    if isinstance(asked, KeyAlgorithm):
+        return {"server": "ocsp", "algorithm": asked.value, "public_key": None}
+    encoded = asked.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return {"server": "ocsp", "algorithm": None, "public_key": base64.b64encode(encoded).decode()}
+
+
+async def perform(act: Act) -> Facts:
     """Certify a delegate by the key that signs now, and record it.
 
-    Args:
-        installation: of the CA.
-        asked: its key, which is elsewhere; or what kind of key to make, where the responder looks for it.
-        now: aware UTC.
-        random_octets: so many.
+    Its key is elsewhere, or it is made where the responder looks for it. One that was made and not certified, by a
+    process that was killed, is used by nobody.
 
     Raises:
-        RefusedError: the CA has no active key, or its time of use has ended.
+        RefusedError: the CA has no active key, its time of use has ended, or the delegate's key cannot be certified.
         SigningError: a key cannot be made or used now.
         LintError: the certificate breaks its profile.
     """
-    settings, store, serial = installation.settings, installation.store, serial_number(random_octets(8))
-    if isinstance(asked, KeyAlgorithm):
-        make_passphrase(settings, random_octets)
-        asked = new_key(settings, serial, asked)
-    async with used_key(installation, "delegate", lambda: now) as key:
+    installation, now = act.installation, act.clock()
+    settings, store, serial = installation.settings, installation.store, serial_number(act.random_octets(8))
+    public_key = _key_to_certify(act, serial)
+    async with used_key(installation, "delegate", act.clock) as key:
         require_in_use(key.generation, now)
-        certificate = certified(key, asked, serial, now)
+        certificate = certified(key, public_key, serial, now)
         partitions = {one.kind: one.partition_id for one in await store.partitions(installation.authority_id)}
     row = new_certificate(certificate, key.generation.generation_id, partitions["operations"], Kind.OCSP)
+    facts = {"serial": delegate_label(serial), "not_after": row.validity.not_after, "key": place(settings, serial)}
+    if act.parameters["algorithm"] is None:
+        facts["next"] = f"{_how_to_place_key(settings, serial)}; then send SIGHUP to the responder"
     async with store.transaction():
         await store.require_active(key.generation.generation_id)
         await store.add_certificates([row], now)
         await store.record("certificate_issued", now, delegate_label(serial), {"kind": Kind.OCSP})
-    return Created(serial, certificate, place(settings, serial))
+        await act.settle(facts)
+    return facts
+
+
+def _key_to_certify(act: Act, serial: int) -> PublicKey:
+    settings, parameters = act.installation.settings, act.parameters
+    if parameters["server"] != "ocsp":
+        raise RefusedError(f"no certificate can be made for a server of the kind {parameters['server']!r}")
+    if parameters["public_key"] is None:
+        make_passphrase(settings, act.random_octets)
+        return new_key(settings, serial, KeyAlgorithm(str(parameters["algorithm"])))
+    try:
+        return _usable(load_der_public_key(base64.b64decode(str(parameters["public_key"]))))
+    except ValueError as e:
+        raise RefusedError(f"the key to certify is none ({e}); ask anew, with the request") from e
+
+
+def _usable(key: object) -> PublicKey:
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size == CA_KEY_BITS:
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise RefusedError("the key of the request is neither RSA-2048 nor P-256; make one of these")
+
+
+def _how_to_place_key(settings: Settings, serial: int) -> str:
+    if settings.ocsp.pkcs11_module is not None:
+        return f"label its key {delegate_label(serial)} in token {settings.ocsp.pkcs11_token}"
+    passphrase = settings.path(settings.ocsp.passphrase_file)
+    return f"put its key there: openssl pkcs8 -topk8 -in KEY -passout file:{passphrase} -out {place(settings, serial)}"
 
 
 def place(settings: Settings, serial: int) -> str:

@@ -19,6 +19,7 @@ from issuer.keys import CAKeys, open_keys
 from issuer.list_store import ListStore
 from issuer.migrate import is_current
 from issuer.municipality import PREFECTURES
+from issuer.operation_store import OperationStore
 from issuer.party_store import PartyStore
 from issuer.profile import Issuer
 from issuer.rows import Generation
@@ -38,6 +39,7 @@ class Records:
     parties: PartyStore
     lists: ListStore
     generations: GenerationStore
+    operations: OperationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,11 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
         if not await is_current(connection):
             raise RefusedError("the database has no schema of this version; run `prefca init`")
         yield Records(
-            Store(connection, origin()), PartyStore(connection), ListStore(connection), GenerationStore(connection)
+            Store(connection, origin()),
+            PartyStore(connection),
+            ListStore(connection),
+            GenerationStore(connection),
+            OperationStore(connection),
         )
 
 
@@ -142,7 +148,8 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
                 f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
             )
         yield Installation(
-            shared.store, shared.parties, shared.lists, shared.generations, settings, authority, authority_id
+            *(shared.store, shared.parties, shared.lists, shared.generations, shared.operations),
+            *(settings, authority, authority_id),
         )
 
 

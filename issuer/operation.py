@@ -66,3 +66,13 @@ QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
         OperationKind.END_OPERATOR: _CERTIFICATES,
     }
 )
+
+# Of these, one that was begun and has no outcome may be run again: its outcome is recorded in the transaction of the
+# act, or it goes on where it stopped. Of the others a person has to look first what was done.
+REPEATABLE: Final = frozenset(
+    {
+        *(OperationKind.FOUND, OperationKind.ACTIVATE, OperationKind.DEACTIVATE),
+        *(OperationKind.OPERATIONS_CERTIFICATE, OperationKind.REVOKE_CERTIFICATE, OperationKind.CHANGE_POLICY),
+        *(OperationKind.REGISTER_OPERATOR, OperationKind.END_OPERATOR),
+    }
+)

@@ -1,4 +1,4 @@
-"""A private key in an encrypted PKCS#8 file."""
+"""A private key in an encrypted file, PKCS#8 or PKCS#12."""
 
 import os
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
 from pkix.signing import DIGEST, NoSuchKeyError, PublicKey, SigningError
 
@@ -43,17 +44,25 @@ def load(file: Path, passphrase: bytes) -> SoftwareSigner:
         SigningError: a wrong passphrase, or a kind of key that does not sign here (RSA and P-256 do).
     """
     try:
-        key = load_pem_private_key(file.read_bytes(), passphrase)
+        key = _read(file.read_bytes(), passphrase)
     except OSError as e:
         kind = NoSuchKeyError if isinstance(e, FileNotFoundError) else SigningError
         raise kind(f"{file}: {e.strerror}; restore the key file from its backup") from e
     except (TypeError, ValueError) as e:
-        raise SigningError(f"{file}: wrong passphrase or not an encrypted PKCS#8 key; check the passphrase file") from e
+        raise SigningError(
+            f"{file}: wrong passphrase or not an encrypted PKCS#8 key (or PKCS#12 file); check the passphrase file"
+        ) from e
     if isinstance(key, rsa.RSAPrivateKey) or (
         isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
     ):
         return SoftwareSigner(key)
     raise SigningError(f"{file}: neither an RSA nor a P-256 key; use one of these")
+
+
+def _read(octets: bytes, passphrase: bytes) -> object:
+    if octets.lstrip().startswith(b"-----"):
+        return load_pem_private_key(octets, passphrase)
+    return load_key_and_certificates(octets, passphrase)[0]
 
 
 def store(file: Path, key: PrivateKey, passphrase: bytes) -> None:

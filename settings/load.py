@@ -16,6 +16,7 @@ from settings.sections import (
     JournalSection,
     LogSection,
     OCSPSection,
+    OperationsSection,
     RepositorySection,
     SchedulerSection,
     ScheduleSection,
@@ -53,6 +54,7 @@ class Settings(BaseModel):
     scheduler: SchedulerSection = SchedulerSection()
     journal: JournalSection = JournalSection()
     archive: ArchiveSection = ArchiveSection()
+    operations: OperationsSection = OperationsSection()
     log: LogSection = LogSection()
 
     @model_validator(mode="after")

@@ -267,6 +267,12 @@ class ArchiveSection(Section):
         return self
 
 
+class OperationsSection(Section):
+    """Operations on a key of the CA, that several persons agree to (R-5-2-2-1)."""
+
+    valid_h: int = Field(72, ge=1, le=8760)  # what was agreed to may be done for so long, from when it was asked for
+
+
 class LogSection(Section):
     """What a process says on standard error."""
 

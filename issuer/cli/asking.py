@@ -1,28 +1,71 @@
 """Commands that ask for an operation on a key of the CA."""
 
 import secrets
+from collections.abc import Mapping
 
 import click
 
-from issuer.act import Act, Facts
+from issuer import agreement
+from issuer.act import Facts
 from issuer.acts import PERFORMERS
-from issuer.cli.output import print_json
+from issuer.agreement import Means, Order
+from issuer.cli.output import print_json, text
 from issuer.cli.root import now, run, settings_of
+from issuer.consent import Case
 from issuer.installation import opened
 from issuer.operation import OperationKind, Parameters
+from issuer.quorum import text as roles_text
+from issuer.request import words
 from settings.load import Settings
 
 
 def ask(context: click.Context, kind: OperationKind, parameters: Parameters, *, as_json: bool = False) -> None:
-    """Do it, and say what came of it."""
-    facts = run(_perform(settings_of(context), kind, parameters))
+    """Do it, and say what came of it; or, where several persons have to agree to it, say who.
+
+    They have to for every CA but a test CA without operators.
+    """
+    answer = run(_ask(settings_of(context), Order(kind, parameters)))
+    if isinstance(answer, Case):
+        _print_request(answer, as_json=as_json)
+    else:
+        print_facts(answer, as_json=as_json)
+
+
+def means(*typed: str) -> Means:
+    """What operations are done with; what people typed in for it."""
+    return Means(PERFORMERS, now, secrets.token_bytes, typed)
+
+
+def print_facts(facts: Facts, *, as_json: bool) -> None:
+    """What came of an operation."""
     if as_json:
         print_json(facts)
         return
     for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' ')}: {value}")
+        click.echo(f"{name.replace('_', ' ')}: {text(value)}")
 
 
-async def _perform(settings: Settings, kind: OperationKind, parameters: Parameters) -> Facts:
+def told(case: Case) -> dict[str, object]:
+    """An operation as JSON, short."""
+    request = case.request
+    return {"operation": request.number, "kind": request.kind.value, "state": case.state(now()).value}
+
+
+async def _ask(settings: Settings, order: Order) -> Facts | Case:
     async with opened(settings) as installation:
-        return await PERFORMERS[kind](Act(installation, parameters, now, secrets.token_bytes))
+        if await agreement.needs_agreement(installation):
+            return await agreement.request(installation, order, means())
+        return await agreement.perform_at_once(installation, order, means())
+
+
+def _print_request(case: Case, *, as_json: bool) -> None:
+    request, needed = case.request, case.request.needs
+    if as_json:
+        roles: Mapping[str, int] = {role.value: count for role, count in needed.items()}
+        print_json(told(case) | {"needs": roles, "expires_at": request.expires_at})
+        return
+    for line in words(request):
+        click.echo(line)
+    number = request.number
+    click.echo(f"nothing is done yet: {roles_text(needed)} have to agree, each a person of their own")
+    click.echo(f"each of them: prefca operation approve {number} --key FILE; then: prefca operation run {number}")

@@ -17,6 +17,8 @@ _MODULES: Final = {
     "export": "publishing",
     "crl": "lists",
     "ocsp-delegate": "delegates",
+    "operator": "operators",
+    "operation": "operations",
     "relying-party": "credentials",
     "journal": "journal",
     "archive": "archive",

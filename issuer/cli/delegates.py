@@ -1,6 +1,5 @@
 """`prefca ocsp-delegate`: whose keys sign the responder's answers."""
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from issuer.installation import opened
 from issuer.keys import KeyAlgorithm
 from issuer.operation import OperationKind, Parameters
 from issuer.rows import DelegateRow
-from pkix.signing import PublicKey, SigningError
+from pkix.signing import SigningError
 from settings.load import Settings
 
 
@@ -68,25 +67,7 @@ def create(
         ask(context, OperationKind.DELEGATES_AHEAD, parameters, as_json=as_json)
         return
     asked = delegate.requested_key(csr.read_bytes()) if csr else KeyAlgorithm(algorithm or KeyAlgorithm.RSA_2048)
-    settings = settings_of(context)
-    created = run(_create(settings, asked))
-    certificate = x509.load_der_x509_certificate(created.certificate)
-    facts = {"serial": f"{created.serial:016X}", "not_after": certificate.not_valid_after_utc, "key": created.place}
-    if as_json:
-        print_json(facts)
-        return
-    click.echo(f"delegate {facts['serial']} may sign until {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
-    if csr is None:
-        click.echo(f"key: {created.place}; responders that run use it now")
-    else:
-        click.echo(f"{_how_to_place_key(settings, created)}; then send SIGHUP to the responder")
-
-
-def _how_to_place_key(settings: Settings, created: delegate.Created) -> str:
-    if settings.ocsp.pkcs11_module is not None:
-        return f"label its key {created.serial:016X} in token {settings.ocsp.pkcs11_token}"
-    passphrase = settings.path(settings.ocsp.passphrase_file)
-    return f"put its key there: openssl pkcs8 -topk8 -in KEY -passout file:{passphrase} -out {created.place}"
+    ask(context, OperationKind.OPERATIONS_CERTIFICATE, delegate.asked_for(asked), as_json=as_json)
 
 
 async def _ahead(settings: Settings, number: int | None, algorithm: str) -> Parameters:
@@ -98,11 +79,6 @@ async def _ahead(settings: Settings, number: int | None, algorithm: str) -> Para
             until = f"{delegates_ahead.until(key, now()):%Y-%m-%dT%H:%M:%SZ}"
             return {"generation": key.generation.number, "until": until, "algorithm": algorithm}
     raise RefusedError("there is no such key of the CA; `prefca key list` shows all keys")
-
-
-async def _create(settings: Settings, asked: PublicKey | KeyAlgorithm) -> delegate.Created:
-    async with opened(settings) as installation:
-        return await delegate.create(installation, asked, now(), secrets.token_bytes)
 
 
 @ocsp_delegate.command("list")

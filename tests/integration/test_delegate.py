@@ -127,7 +127,7 @@ async def test_a_key_that_is_elsewhere_is_certified_by_its_request(site: Site) -
     request.write_bytes(certification_request())
     (kept,) = (site.instance / "keys" / "ocsp").iterdir()
     async with running(site.instance, site) as (program, url):
-        created = await site.prefca("ocsp-delegate", "create", "--csr", request)
+        created = await site.create("--csr", request)
         await program.event("delegate_refused")
         await program.event("loaded")
         (newest, _) = (await site.prefca("ocsp-delegate", "list", "--json")).json
@@ -135,7 +135,7 @@ async def test_a_key_that_is_elsewhere_is_certified_by_its_request(site: Site) -
 
         kept.unlink()
         (site.instance / "secrets" / "ocsp-key.passphrase").write_text("another passphrase\n")
-        told = created.stdout.partition(": ")[2].partition(";")[0].replace("KEY", str(key))
+        told = created["next"].partition(": ")[2].partition(";")[0].replace("KEY", str(key))
         openssl = await asyncio.create_subprocess_shell(told)
         assert await openssl.wait() == 0
         program.process.send_signal(signal.SIGHUP)

@@ -4,13 +4,14 @@ import asyncio
 import base64
 import os
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuer import delegate
+from issuer.act import Act
 from issuer.clerks import OneClerk
 from issuer.errors import RefusedError
 from issuer.registration import Issued, Outcome, Refused
@@ -85,6 +86,12 @@ async def test_a_broken_line_is_reported_and_stops_nobody_else(ca: FoundedCA) ->
     assert all(outcome.message for outcome in outcomes if isinstance(outcome, Refused))
 
 
+def certify_responder(ca: FoundedCA, now: datetime) -> Act:
+    """To certify a key for a responder."""
+    asked = delegate.asked_for(rsa_key("responder").public_key())
+    return Act(ca.installation, asked, lambda: now, os.urandom)
+
+
 @pytest.mark.req("R-4-13-1", "R-6-3-1-2")
 async def test_a_key_issues_for_five_years_and_publishes_longer(ca: FoundedCA) -> None:
     """Neither residents nor delegates get a certificate afterwards."""
@@ -96,7 +103,7 @@ async def test_a_key_issues_for_five_years_and_publishes_longer(ca: FoundedCA) -
         await ca.register(notice_line(2), now=later)
     assert codes(await ca.register(notice_line(1), now=later)) == ["issued before"]
     with pytest.raises(RefusedError, match="the CA needs a new key"):
-        await delegate.create(ca.installation, rsa_key("responder").public_key(), later, os.urandom)
+        await delegate.perform(certify_responder(ca, later))
     assert (await ca.publish(later)).window.this_update == later
 
 
@@ -114,7 +121,7 @@ async def test_a_delegate_is_not_recorded_for_a_key_that_was_compromised_meanwhi
 
     monkeypatch.setattr(ca.installation.store, "partitions", compromised)
     with pytest.raises(RefusedError, match="the key that signed is no longer active"):
-        await delegate.create(ca.installation, rsa_key("responder").public_key(), NOW, os.urandom)
+        await delegate.perform(certify_responder(ca, NOW))
     assert await ca.query("SELECT count(*) FROM certificate") == before
 
 

@@ -19,6 +19,7 @@ FILES = [
     "002_views.sql",
     "003_roles.sql",
     "004_journal.sql",
+    "005_operations.sql",
     "006_generations.sql",
     "008_time_stamps.sql",
 ]
