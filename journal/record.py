@@ -4,9 +4,12 @@ A line is joined from four fragments, so that a server which writes many like re
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from json.encoder import encode_basestring
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,14 @@ class Record:
 
 def stamp(at: datetime) -> bytes:
     """The first fragment of a line: when."""
-    return b'{"at":"%b",' % at.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+    since = at - _EPOCH
+    return b'%b.%03dZ",' % (_second(since.days, since.seconds), since.microseconds // 1000)
+
+
+@lru_cache(maxsize=16)
+def _second(days: int, seconds: int) -> bytes:
+    """What the stamps of one second have in common: formatting a time takes a microsecond, and a turn may take ten."""
+    return b'{"at":"%b' % (_EPOCH + timedelta(days, seconds)).isoformat()[:19].encode()
 
 
 @lru_cache(maxsize=1024)

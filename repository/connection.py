@@ -234,10 +234,10 @@ class Connection(Protocol):
 
     def _repeat(self, octets: bytes) -> bytes:
         """Answer the messages at the beginning whose answers are ready; what is left of the octets."""
-        reader = self._reader
-        if reader.generation != self._shared.service.directory.generation:
-            reader = self._recognised()
-        find, replies, record_again = reader.find, self._replies, self._shared.turns.record_again
+        generation, find, peer = self._reader
+        if generation != self._shared.service.directory.generation:
+            _, find, peer = self._recognised()
+        replies, turns = self._replies, self._shared.turns
         position = size = number = 0
         end_of_all = len(octets)
         while position < end_of_all and size < SLICE_BYTES:
@@ -252,7 +252,7 @@ class Connection(Protocol):
                 break
             number += 1
             position = end
-            record_again(answer, reader.fragment)
+            turns.record_again(answer, peer)
             if not answer.is_flat:
                 self._put(answer, octets[message_id:operation])
                 break
@@ -261,7 +261,7 @@ class Connection(Protocol):
             size += len(reply)
         if position:
             self._shared.ready_answers += number
-            self._shared.turns.flush_soon(self)
+            turns.flush_soon(self)
         return octets[position:]
 
     def _repeat_one(self, message: bytes) -> bool:

@@ -21,14 +21,14 @@ def outline(octets: bytes, start: int) -> tuple[int, int, int] | None:
             length = int.from_bytes(octets[start + 2 : message_id], "big")
         operation = message_id + 2 + octets[message_id + 1]
         end = message_id + length
+        first = octets[message_id + 2]
         if (
             octets[start] != SEQUENCE
             or octets[message_id] != INTEGER
             or not 3 <= operation - message_id <= 6
-            or octets[message_id + 2] >= _SIGN
-            or end > len(octets)
-            or operation >= end
-            or not any(octets[message_id + 2 : operation])
+            or first >= _SIGN
+            or not operation < end <= len(octets)
+            or not (first or any(octets[message_id + 2 : operation]))
         ):
             return None
     except IndexError:

@@ -60,7 +60,10 @@ class Turns:
             self._journal.discard()  # nobody gets what these records tell of
         for sender in waiting:
             try:
-                (sender.flush if is_recorded else sender.abort)()
+                if is_recorded:
+                    sender.flush()
+                else:
+                    sender.abort()
             except Exception:  # the boundary of errors.py: a bug of ours costs this connection only
                 logger.exception("internal_error")
                 with contextlib.suppress(Exception):
