@@ -71,8 +71,9 @@ class Reader:
     def _contents(self, tag: int) -> tuple[int, int]:
         octets, position = self._octets, self.position
         if position + 1 < self._end and octets[position] == tag and tag & _LONG_TAG != _LONG_TAG:
-            end = position + 2 + octets[position + 1]  # of the usual form, which takes fewer steps than `header` does
-            if end <= self._end and octets[position + 1] < _LONG_LENGTH:
+            length = octets[position + 1]  # in the usual form, which takes fewer steps than `header` does
+            end = position + 2 + length
+            if end <= self._end and length < _LONG_LENGTH:
                 self.position = end
                 return position + 2, end
         if self.peek() != tag:

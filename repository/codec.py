@@ -10,7 +10,6 @@ reads the rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
@@ -81,8 +80,7 @@ _MATCHING_RULE, _TYPE, _MATCH_VALUE, _DN_ATTRIBUTES = (_primitive(number) for nu
 # ---------------------------------------------------------------- requests
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """An LDAPMessage of which only the outside has been read."""
 
     message_id: int

@@ -320,7 +320,7 @@ class Connection(Protocol):
         is_ending = self._has_all or self._is_closing or self._must_encrypt or self._is_upgrading
         is_busy = is_waiting or self._is_paused or bool(self._outbox) or not self._framer.is_empty
         self._is_clear = not (is_ending or is_busy)
-        if self._session is not None:  # somebody may be bound now, or no longer
+        if self._session is not None and self._session.is_bound:  # perhaps since a moment ago
             self._reader = _UNKNOWN
 
     @property

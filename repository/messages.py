@@ -6,6 +6,7 @@ or attribute of ours contains one, so such text simply matches nothing.
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class ResultCode(IntEnum):
@@ -183,8 +184,7 @@ class UnbindRequest:
     """RFC 4511, section 4.3."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
+class SearchRequest(NamedTuple):
     """RFC 4511, section 4.5.1. There are no aliases, so derefAliases changes nothing."""
 
     base_object: str

@@ -40,8 +40,7 @@ class DeliveredList(NamedTuple):
     size: int  # octets
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """All that a search leads to."""
 
     entries: tuple[codec.Operation, ...]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from journal.record import Record
 from repository import codec, controls
@@ -52,8 +52,7 @@ class Service:
     failed_binds: FailedBinds
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Answer a request with these LDAPMessages."""
 
     message_id: int
@@ -173,31 +172,31 @@ class Session:
         except OperationError as e:
             yield from self._refuse(envelope, e.result, now)
 
-    def _operation(self, envelope: Envelope, request: Request, now: datetime) -> Iterator[Action]:
+    def _operation(self, envelope: Envelope, request: Request, now: datetime) -> Iterable[Action]:
         match request:
             case UnbindRequest():
-                yield Close()
+                return [Close()]
             case AbandonRequest(message_id):
-                if not any(control.criticality for control in envelope.controls):  # none goes with this operation
-                    yield Abandon(message_id)
+                is_refused = any(control.criticality for control in envelope.controls)  # none goes with this operation
+                return [] if is_refused else [Abandon(message_id)]
             case _:
                 understood = controls.read(envelope.controls, envelope.kind)
-                yield from self._answered(envelope, request, understood, now)
+                return self._answered(envelope, request, understood, now)
 
     def _answered(
         self, envelope: Envelope, request: AnsweredRequest, understood: Controls, now: datetime
-    ) -> Iterator[Action]:
+    ) -> Iterable[Action]:
         match request:
             case BindRequest():
-                yield from self._bind(envelope, request, now)
+                return self._bind(envelope, request, now)
             case SearchRequest():
-                yield from self._search(envelope, request, understood, now)
+                return self._search(envelope, request, understood, now)
             case CompareRequest():
-                yield _answer(envelope, self._compare(request, understood, now))
+                return [_answer(envelope, self._compare(request, understood, now))]
             case UpdateRequest():
                 raise OperationError(ResultCode.UNWILLING_TO_PERFORM, "this directory is read-only")
             case ExtendedRequest():
-                yield from self._extended(envelope, request, now)
+                return self._extended(envelope, request, now)
 
     # ---------------------------------------------------------------- bind
 
@@ -239,7 +238,7 @@ class Session:
         if understood.paged_results is None and outcome.result.code in _REPEATABLE:
             answers = self._directory.answers(may_read_restricted=may_read)
             answers.add(envelope.operation, Answer.of(operations, records))
-        messages = (codec.message(envelope.message_id, operation) for operation in operations)
+        messages = [codec.message(envelope.message_id, operation) for operation in operations]
         yield Send(envelope.message_id, tuple(messages))
 
     def _compare(self, request: CompareRequest, understood: Controls, now: datetime) -> Result:
