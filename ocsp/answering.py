@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ocsp import reply
 from ocsp.access import AccessList, Caller
@@ -35,13 +35,13 @@ from ocsp.refresh import Snapshot
 from ocsp.reply import Reply
 from ocsp.request import OCSPRequest, path_octets
 from ocsp.responder import Draft, Responder, Subject, authorize
-from ocsp.signing import Signatures
+from ocsp.signing import Outcome, Signatures
 from ocsp.status import IssuedCertificate
 from pkix.revocation import Unknown
 from pkix.validity import whole_second
 
 LOOKED_UP_AT_ONCE: Final = 64
-UNSIGNED_ENOUGH: Final = 16  # to have the time for a look-up
+UNSIGNED_ENOUGH: Final = 4  # to have the time for a look-up
 
 _logger = logging.getLogger(__name__)
 
@@ -91,6 +91,15 @@ class Question:
     access: AccessList | None = None  # from which the caller is recognised
 
 
+class _Found(NamedTuple):
+    """What a look-up has found."""
+
+    issued: Mapping[int, IssuedCertificate]
+    now: datetime  # the moment of `issued`
+    snapshot: Snapshot  # of when it was found
+    ticket: int  # of the cache, before statuses were read
+
+
 class Answering:
     """Makes replies."""
 
@@ -104,8 +113,9 @@ class Answering:
         """Take a question of a caller whom his connection tells."""
         try:
             request = self._read(question)
-            self._count(question.caller.origin)
-            self._begin(question, request)
+            at = self._means.clock()
+            self._count(question.caller.origin, at)
+            self._begin(question, request, self._means.knowledge.snapshot, at)
         except Exception as e:  # noqa: BLE001 - the boundary
             self._refuse(question, e)
 
@@ -114,11 +124,12 @@ class Answering:
         means = self._means
         try:
             request = self._read(question)
-            access, now = means.knowledge.snapshot.access, datetime.fromtimestamp(means.clock(), UTC)
+            access, at = means.knowledge.snapshot.access, means.clock()
             question.access = access
-            self._count(peer.origin)
+            self._count(peer.origin, at)
+            now = datetime.fromtimestamp(at, UTC)
             question.caller = await means.recogniser.caller(peer, authorization, access, now)
-            self._begin(question, request)
+            self._begin(question, request, means.knowledge.snapshot, means.clock())
         except Exception as e:  # noqa: BLE001 - the boundary
             self._refuse(question, e)
 
@@ -138,19 +149,18 @@ class Answering:
         question.request = self._reader.read(octets)
         return question.request
 
-    def _count(self, origin: str) -> None:
+    def _count(self, origin: str, at: float) -> None:
         """Count a request; raises TooManyRequestsError."""
-        if not self._means.limits.admits_address(origin, self._means.clock()):
+        if not self._means.limits.admits_address(origin, at):
             raise TooManyRequestsError("an address sends too many requests")
 
-    def _begin(self, question: Question, request: OCSPRequest) -> None:
+    def _begin(self, question: Question, request: OCSPRequest, snapshot: Snapshot, at: float) -> None:
         """Give a kept answer, or let one be made.
 
         Raises:
             OCSPError: there is none for this caller.
         """
-        means, at = self._means, self._means.clock()
-        snapshot = means.knowledge.snapshot
+        means = self._means
         if question.access is None:
             question.access = snapshot.access
         if request.signature is not None:
@@ -160,7 +170,7 @@ class Answering:
             raise TooManyRequestsError("a relying party sends too many requests")
         kept = means.cache.fresh(question.key, at)
         if kept is not None:
-            self._give_again(question, kept)
+            self._give_again(question, kept, snapshot)
             return
         self._waiting.append((question, means.responder.subject(request, snapshot.issuers)))
         self._woken.set()
@@ -168,11 +178,12 @@ class Answering:
     async def _look_up(self, waiting: Sequence[tuple[Question, Subject]]) -> None:
         """Look up the statuses of several questions, and draft their answers."""
         means = self._means
-        ticket = means.cache.ticket  # of before the statuses are read
+        ticket = means.cache.ticket
         serials = {serial for _, subject in waiting for serial in subject.serials}
         now = whole_second(datetime.fromtimestamp(means.clock(), UTC))
         try:
             issued = await means.statuses.statuses(serials)
+            found = _Found(issued, now, means.knowledge.snapshot, ticket)
         except StoreUnavailableError as e:
             also_waiting, self._waiting = self._waiting, []  # who came meanwhile does not wait for the next try
             for question, _ in (*waiting, *also_waiting):
@@ -183,32 +194,19 @@ class Answering:
         else:
             for question, subject in waiting:
                 try:
-                    draft = self._draft(question, subject, issued, now)
-                    means.signing.sign(
-                        draft.voice.signer,
-                        draft.to_be_signed,
-                        partial(self._signed, question, draft, ticket),
-                        partial(self._not_signed, question),
-                    )
+                    self._draft(question, subject, found)
                 except Exception as e:  # noqa: BLE001 - the boundary
                     self._refuse(question, e)
 
-    def _draft(
-        self, question: Question, subject: Subject, issued: Mapping[int, IssuedCertificate], now: datetime
-    ) -> Draft:
-        """Draft an answer by the delegates of now; raises OCSPError."""
-        issuers = self._means.knowledge.snapshot.issuers
+    def _draft(self, question: Question, subject: Subject, found: _Found) -> None:
+        """Let an answer be signed by a delegate of now; raises OCSPError."""
+        means, issuers = self._means, found.snapshot.issuers
         if issuers is not subject.issuers:
-            subject = self._means.responder.subject(subject.request, issuers)
-        draft = self._means.responder.draft(subject, issued, question.caller, now)
-        self._check_rights(question, public=draft.public)
-        return draft
-
-    def _check_rights(self, question: Question, *, public: bool) -> None:
-        """Let the caller be recognised anew, by asking again, if rights have changed since; raises OCSPError."""
-        authorize(question.caller, public=public)
-        if not public and self._means.knowledge.snapshot.access is not question.access:
-            raise RightsChangedError("access rights have changed meanwhile")
+            subject = means.responder.subject(subject.request, issuers)
+        draft = means.responder.draft(subject, found.issued, question.caller, found.now)
+        _check_rights(question, found.snapshot, public=draft.public)
+        done = partial(self._signed, question, draft, found.ticket)
+        means.signing.sign(draft.voice.signer, draft.to_be_signed, done)
 
     def _do_without(self, question: Question, error: StoreUnavailableError) -> None:
         """Give what was kept and still holds, for no new answer can be made."""
@@ -217,34 +215,29 @@ class Answering:
             kept = self._means.cache.valid(question.key, at)
             if kept is None:
                 raise error
-            self._give_again(question, kept.late(datetime.fromtimestamp(at, UTC)))
+            late = kept.late(datetime.fromtimestamp(at, UTC))
+            self._give_again(question, late, self._means.knowledge.snapshot)
         except OCSPError as e:
             self._refuse(question, e)
 
-    def _give_again(self, question: Question, kept: Reply) -> None:
+    def _give_again(self, question: Question, kept: Reply, snapshot: Snapshot) -> None:
         """Give a kept answer; raises OCSPError."""
-        self._check_rights(question, public=kept.public)
+        _check_rights(question, snapshot, public=kept.public)
         self._means.metrics.cache_hits += 1
         question.deliver(kept, question.caller)
 
-    def _signed(self, question: Question, draft: Draft, ticket: int, signature: bytes) -> None:
-        """Give a new answer."""
-        try:
-            given = reply.told(draft.answer(signature), question.method)
-            if _may_be_kept(draft):
-                self._means.cache.keep(question.key, given, ticket)
-            question.deliver(given, question.caller)
-        except Exception as e:  # noqa: BLE001 - the boundary
-            self._refuse(question, e)
-        self._go_on()
-
-    def _not_signed(self, question: Question, error: Exception) -> None:
-        """Tell that the key cannot be used."""
-        self._refuse(question, error)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Begin the next look-up if few answers are still to be signed."""
+    def _signed(self, question: Question, draft: Draft, ticket: int, outcome: Outcome) -> None:
+        """Give a new answer, or tell that the key cannot be used, and begin the next look-up if little is left."""
+        if isinstance(outcome, Exception):
+            self._refuse(question, outcome)
+        else:
+            try:
+                given = reply.told(draft.answer(outcome), question.method)
+                if _may_be_kept(draft):
+                    self._means.cache.keep(question.key, given, ticket)
+                question.deliver(given, question.caller)
+            except Exception as e:  # noqa: BLE001 - the boundary
+                self._refuse(question, e)
         if self._waiting and len(self._means.signing) < UNSIGNED_ENOUGH:
             self._woken.set()
 
@@ -262,6 +255,13 @@ class Answering:
         if request is None:
             caller = Caller(caller.origin)
         question.deliver(reply.refusal(status, question.method, request), caller)
+
+
+def _check_rights(question: Question, snapshot: Snapshot, *, public: bool) -> None:
+    """Let the caller be recognised anew, by asking again, if rights have changed since; raises OCSPError."""
+    authorize(question.caller, public=public)
+    if not public and snapshot.access is not question.access:
+        raise RightsChangedError("access rights have changed meanwhile")
 
 
 def _may_be_kept(draft: Draft) -> bool:

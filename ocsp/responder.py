@@ -5,7 +5,7 @@ Statuses and signatures come from outside, many at a time. Nothing is remembered
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import repeat
 from typing import NamedTuple
@@ -51,13 +51,8 @@ class Draft(NamedTuple):
 
     def answer(self, signature: bytes) -> Answer:
         """The answer."""
-        return Answer(
-            der=assemble(self.to_be_signed, signature, self.voice),
-            singles=self.singles,
-            interval=self.voice.interval,
-            has_nonce=self.request.nonce is not None,
-            public=self.public,
-        )
+        octets = assemble(self.to_be_signed, signature, self.voice)
+        return Answer(octets, self.singles, self.voice.interval, self.request.nonce is not None, self.public)
 
 
 class Responder:
@@ -66,8 +61,9 @@ class Responder:
     def __init__(self, response_validity: timedelta, form: ResponseForm = USUAL_FORM) -> None:
         self._response_validity = response_validity
         self._form = form
-        self._moment: tuple[datetime, Issuers] | None = None
-        self._voices: dict[tuple[int, tuple[str, ...]], Voice] = {}  # of that moment
+        self._now: datetime | None = None
+        self._issuers: Issuers | None = None
+        self._voices: dict[tuple[int, tuple[str, ...]], Voice] = {}  # of that moment, and of these issuers
         self._speechless: set[int] = set()  # generations without a delegate, of which that is logged
 
     def subject(self, request: OCSPRequest, issuers: Issuers) -> Subject:
@@ -102,9 +98,8 @@ class Responder:
         return Draft(request, singles, public, voice, response_data(singles, voice, request.nonce))
 
     def _voice(self, generation: Generation, issuers: Issuers, now: datetime, preferred: tuple[str, ...]) -> Voice:
-        moment = (now, issuers)
-        if moment != self._moment:
-            self._moment = moment
+        if now != self._now or issuers is not self._issuers:
+            self._now, self._issuers = now, issuers
             self._voices.clear()
         key = (generation.generation_id, preferred)
         voice = self._voices.get(key)
@@ -125,13 +120,15 @@ class Responder:
         raise NoDelegateError(f"no delegate of generation {generation.generation_id} can be used now")
 
 
-def _asked_about(named: Iterable[Generation | None], *, mixes: bool) -> Generation:
+def _asked_about(named: Sequence[Generation | None], *, mixes: bool) -> Generation:
     """The generation of ours among the issuers that a request names; the newest of one CA, if it may `mix` several.
 
     Raises:
         NotOurIssuerError: there is none.
         SeveralIssuersError: there are several, and it may not, or they are of several CAs.
     """
+    if len(named) == 1 and named[0] is not None:  # as nearly always
+        return named[0]
     ours = {generation.generation_id: generation for generation in named if generation is not None}
     if not ours:
         raise NotOurIssuerError("no issuer of ours is named")

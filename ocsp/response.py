@@ -81,6 +81,7 @@ class Voice:
         self.before_responses = responder_id + this_update
         self.times = this_update + der.explicit(0, der.generalized_time(interval.next_update))
         self.archive_cutoff = b"" if form.retention is None else _archive_cutoff(interval.this_update - form.retention)
+        self.good = GOOD + self.times + _single_extensions(Good(), self.archive_cutoff)  # what most answers say
         self.algorithm = algorithm_identifier(delegate.signer.public_key)
         self.certs = der.explicit(0, der.sequence(delegate.certificate))
 
@@ -93,20 +94,23 @@ def response_data(singles: Sequence[SingleResponse], voice: Voice, nonce: bytes 
         voice: who will sign, and when.
         nonce: extnValue of the request's nonce.
     """
-    responses = [
-        der.sequence(
-            single.cert_id.der,
-            _cert_status(single.cert_status),
-            voice.times,
-            _single_extensions(single.cert_status, voice.archive_cutoff),
-        )
-        for single in singles
-    ]
-    return der.sequence(
-        voice.before_responses,
-        der.sequence(*responses),
-        b"" if nonce is None else der.explicit(1, der.sequence(der.extension(NONCE, nonce))),
-    )
+    responses = [der.sequence(single.cert_id.der, _after_cert_id(single.cert_status, voice)) for single in singles]
+    nonce_extension = () if nonce is None else (_before_nonce(len(nonce)), nonce)
+    return der.sequence(voice.before_responses, der.sequence(*responses), *nonce_extension)
+
+
+def _after_cert_id(status: CertStatus, voice: Voice) -> bytes:
+    """What follows certID in a SingleResponse."""
+    if isinstance(status, Good):
+        return voice.good
+    return _cert_status(status) + voice.times + _single_extensions(status, voice.archive_cutoff)
+
+
+@lru_cache(maxsize=256)
+def _before_nonce(octets: int) -> bytes:
+    """What stands in responseExtensions in front of an extnValue of so many octets: the nonce, and nothing else."""
+    extensions = der.explicit(1, der.sequence(der.extension(NONCE, bytes(octets))))
+    return extensions[:-octets]
 
 
 def assemble(tbs_response_data: bytes, signature: bytes, voice: Voice) -> bytes:

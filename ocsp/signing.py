@@ -1,8 +1,10 @@
 """Where signatures are made.
 
-A key in this process signs in the event loop, for a millisecond at a time, and then lets the loop see to connections:
-handing a signature over to a thread and back costs more than P-256 takes, and all cores have a worker already. A key in
-a token signs in threads, for whoever waits for a token does not compute.
+A key in this process signs in the event loop, for some milliseconds at a time, and then lets the loop see to
+connections: handing a signature over to a thread and back costs more than P-256 takes, and all cores have a worker
+already. What is made at a time is handed on together, so that many answers share a turn and what a processor remembers
+of either kind of work serves all of them. A key in a token signs in threads, for whoever waits for a token does not
+compute.
 """
 
 import asyncio
@@ -17,15 +19,16 @@ from ocsp.metrics import Metrics
 from pkix.signing import Signer, sign
 from pkix.software import SoftwareSigner
 
-AT_A_TIME_S: Final = 0.001
+AT_A_TIME_S: Final = 0.003
 TOKEN_THREADS: Final = 4
+
+Outcome = bytes | Exception  # a signature, or why there is none
 
 
 class _Job(NamedTuple):
     signer: Signer
     to_be_signed: bytes
-    done: Callable[[bytes], None]
-    failed: Callable[[Exception], None]
+    done: Callable[[Outcome], None]
     begun: float
 
 
@@ -45,15 +48,9 @@ class Signatures:
         """How many are not made yet."""
         return len(self._jobs) + self._in_token
 
-    def sign(
-        self,
-        signer: Signer,
-        to_be_signed: bytes,
-        done: Callable[[bytes], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        """Let `done` have the signature over `to_be_signed`, or `failed` the reason why there is none."""
-        job = _Job(signer, to_be_signed, done, failed, time.perf_counter())
+    def sign(self, signer: Signer, to_be_signed: bytes, done: Callable[[Outcome], None]) -> None:
+        """Let `done` have the signature over `to_be_signed`, or the reason why there is none."""
+        job = _Job(signer, to_be_signed, done, time.perf_counter())
         if not isinstance(signer, SoftwareSigner):
             self._in_token += 1
             signature = self._loop.run_in_executor(self._threads, sign, signer, to_be_signed)
@@ -68,27 +65,28 @@ class Signatures:
         self._threads.shutdown()
 
     def _work(self) -> None:
+        made: list[tuple[_Job, Outcome]] = []
         until = time.perf_counter() + AT_A_TIME_S
         now = 0.0
         while self._jobs and now < until:
             job = self._jobs.popleft()
-            _finish(job, partial(sign, job.signer, job.to_be_signed))
+            made.append((job, _outcome(partial(sign, job.signer, job.to_be_signed))))
             now = time.perf_counter()
             self._metrics.signature(now - job.begun)
         if self._jobs:
             self._loop.call_soon(self._work)
+        for job, outcome in made:
+            job.done(outcome)
         self._after_some()
 
     def _signed_by_token(self, job: _Job, signature: "asyncio.Future[bytes]") -> None:
         self._in_token -= 1
         self._metrics.signature(time.perf_counter() - job.begun)
-        _finish(job, signature.result)
+        job.done(_outcome(signature.result))
 
 
-def _finish(job: _Job, signature: Callable[[], bytes]) -> None:
+def _outcome(signature: Callable[[], bytes]) -> Outcome:
     try:
-        made = signature()
+        return signature()
     except Exception as e:  # noqa: BLE001 - whoever waits for it must hear of it
-        job.failed(e)
-    else:
-        job.done(made)
+        return e
