@@ -12,6 +12,8 @@ from journal.recovery import StreamPlace
 from journal.writing import Journal
 
 CHECKPOINT_S: Final = 1.0
+LOOK_S: Final = 0.05
+PORTION_OCTETS: Final = 1 << 20
 
 _logger = logging.getLogger(__name__)
 
@@ -40,16 +42,24 @@ def opened(place: StreamPlace, kind: str, clock: Callable[[], datetime], sync_s:
 
 
 async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -> None:
-    """Sign what was written, and see that it reaches the disk, until this is cancelled."""
+    """Sign what was written, and see that it reaches the disk, until this is cancelled.
+
+    Where much is written it goes to the disk more often than each second, in smaller portions: the kernel takes a large
+    one for tens of milliseconds, in which nobody on that core is answered.
+    """
     loop = asyncio.get_running_loop()
-    synced_at, is_unsynced = loop.time(), False
+    signed_at = synced_at = loop.time()
+    is_unsynced = False
     while True:
-        await asyncio.sleep(CHECKPOINT_S)
+        await asyncio.sleep(LOOK_S)
         try:
-            has_grown = journal.checkpoint(clock())
-            is_unsynced = is_unsynced or has_grown
-            if is_unsynced and loop.time() - synced_at >= sync_s:
+            if loop.time() - signed_at >= CHECKPOINT_S:
+                signed_at = loop.time()
+                is_unsynced = journal.checkpoint(clock()) or is_unsynced
+            is_due = is_unsynced and loop.time() - synced_at >= sync_s
+            if is_due or journal.unsynced_octets >= PORTION_OCTETS:
                 await asyncio.to_thread(journal.sync)
                 synced_at, is_unsynced = loop.time(), False
         except OSError as e:
             _logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+            await asyncio.sleep(CHECKPOINT_S)

@@ -72,6 +72,11 @@ class Journal:
         """The segment that is being written."""
         return self._segment.path
 
+    @property
+    def unsynced_octets(self) -> int:
+        """How much of it is perhaps not on the disk yet."""
+        return self._segment.octets - self._segment.synced_octets
+
     def append(self, record: Record) -> None:
         """Add a record to the batch; it is safe only after `flush`."""
         self._batch.append(record.line())
@@ -174,8 +179,9 @@ class Journal:
 
     def _note(self, segment: "_Segment") -> None:
         """Note where the last signature stands, when all until there is on the disk."""
-        signed = segment.signed
+        signed, octets = segment.signed, segment.octets
         os.fdatasync(segment.file)
+        segment.synced_octets = octets
         if signed != self._noted:
             self._place.write_note(signed)
             self._noted = signed
@@ -189,7 +195,7 @@ class _Segment:
         self.number = number
         self.began = now
         self.sealed_at: datetime | None = None
-        self.records = self.octets = 0
+        self.records = self.octets = self.synced_octets = 0
         self.digest = hashlib.sha256()  # of so many octets
         self.signed = Note(number, 0, self.digest.digest(), is_sealed=False)  # where the last signature ends
         self._syncs_always = syncs_always
