@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from cryptography.x509 import ocsp
 from ocsp_certificate import answers_recorded, certificate_shown
 from responder import SERVER_CORE, Load, Row, Site, free_ports, listens, path, run_program, show, site, weighed, wrk
 
+CASES = ("repeated", "TLS", "signed", "revocations")
 PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light", "cfssl": "golang-cfssl", "openssl": "openssl", "cc": "gcc libssl-dev"}
 REPEATED = 1000  # different certificates that are asked about again and again
 WARM_UP_S = 2
@@ -48,6 +49,7 @@ FULL = Times(seconds=5, rounds=3, certificates=300_000, revocations=300)
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench/ocsp")
     parser.add_argument("--quick", action="store_true", help="one round of 3 s each")
+    parser.add_argument("--only", action="append", choices=CASES, help="these cases; may come several times")
     parser.add_argument("--json", type=Path, help="write the table to this file too")
     given = parser.parse_args()
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
@@ -55,25 +57,22 @@ async def main() -> None:
         sys.exit(f"missing: apt-get install --no-install-recommends {' '.join(missing)}")
     if (os.cpu_count() or 1) < 2:
         sys.exit("one core for the server and one for the load are needed; this machine has one core")
-    show(await measure(QUICK if given.quick else FULL), given.json)
+    show(await measure(QUICK if given.quick else FULL, given.only or CASES), given.json)
 
 
-async def measure(times: Times) -> list[Row]:
+async def measure(times: Times, cases: Collection[str]) -> list[Row]:
     rows: list[Row] = []
     async with site(times.certificates) as ca:
         async with ca.running(1) as process:
-            rows += await repeated(ca, process.pid, times)
-            rows += await over_tls(ca, times)
-            rsa, more = await signed(ca, process.pid, times, "RSA-2048")
-            rows += more
-        await ca.add_p256_delegate()
-        async with ca.running(1) as process:
-            p256, more = await signed(ca, process.pid, times, "P-256")
-            rows += more
-        for name, one, other in zip(("first touch", "nonce"), p256, rsa, strict=True):
-            rows.append(Row(f"{name}, P-256 beside RSA-2048", one, other, "prefca, RSA-2048", "/s", one / other, "6"))
-        async with ca.running(2, core=None):
-            rows.append(await revocations(ca, times))
+            if "repeated" in cases:
+                rows += await repeated(ca, process.pid, times)
+            if "TLS" in cases:
+                rows += await over_tls(ca, times)
+        if "signed" in cases:
+            rows += await signed_by_both(ca, times)
+        if "revocations" in cases:
+            async with ca.running(2, core=None):
+                rows.append(await revocations(ca, times))
     return rows
 
 
@@ -222,6 +221,19 @@ async def over_tls(ca: Site, times: Times) -> list[Row]:
 
 
 # ---------------------------------------------------------------- signatures
+
+
+async def signed_by_both(ca: Site, times: Times) -> list[Row]:
+    """First RSA-2048, then P-256."""
+    async with ca.running(1) as process:
+        rsa, rows = await signed(ca, process.pid, times, "RSA-2048")
+    await ca.add_p256_delegate()
+    async with ca.running(1) as process:
+        p256, more = await signed(ca, process.pid, times, "P-256")
+    rows += more
+    for name, one, other in zip(("first touch", "nonce"), p256, rsa, strict=True):
+        rows.append(Row(f"{name}, P-256 beside RSA-2048", one, other, "prefca, RSA-2048", "/s", one / other, "6"))
+    return rows
 
 
 async def signed(ca: Site, parent: int, times: Times, algorithm: str) -> tuple[tuple[float, float], list[Row]]:
