@@ -283,7 +283,7 @@ def _makers(key: ActiveKey, make: Callable[[ActiveKey, ListOrder, ListRecord], b
 
 async def _record(plan: _Plan, reader: Store, partition: PartitionRow, entries: Entries) -> ListRecord:
     serials = [] if entries.last is None else [entries.last]
-    found = await reader.certificates(plan.installation.authority_id, serials)
+    found = await reader.certificates(plan.installation.authority_id, serials) if serials else {}
     return ListRecord(
         entries.count,
         found[serials[0]].der if found else None,

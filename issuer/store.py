@@ -447,6 +447,8 @@ class Store:
             if row is None or row["position"] is None:
                 return
             yield row
+            if row["read"] < BLOCK_ENTRIES:
+                return
             position = row["position"]
 
     async def add_publication(self, authority_id: int, cut_off: datetime, window: UpdateWindow, now: datetime) -> int:
@@ -502,8 +504,10 @@ class Store:
 # into the database after it was made, by a long transaction or another machine's clock.
 LATE_REVOCATION: Final = timedelta(hours=1)
 
-_BLOCK_OF_ENTRIES: Final = """
-    SELECT max(serial) AS position,
+BLOCK_ENTRIES: Final = 100_000
+_BLOCK_OF_ENTRIES: Final = f"""
+    SELECT count(*) AS read,
+           max(serial) AS position,
            string_agg(entry, ''::bytea ORDER BY serial) FILTER (WHERE stays) AS entries,
            count(*) FILTER (WHERE stays) AS count,
            max(serial) FILTER (WHERE stays) AS last,
@@ -511,7 +515,7 @@ _BLOCK_OF_ENTRIES: Final = """
            max(received_at) FILTER (WHERE received AND NOT stays) AS left_out_received
     FROM (SELECT serial, entry, not_after, received_at, received_at <= $3 AS received,
                  received_at <= $3 AND ($4::timestamptz IS NULL OR not_after >= $4 OR received_at > $5) AS stays
-          FROM revocation WHERE partition_id = $1 AND serial > $2 ORDER BY serial LIMIT 100000) block"""
+          FROM revocation WHERE partition_id = $1 AND serial > $2 ORDER BY serial LIMIT {BLOCK_ENTRIES}) block"""  # noqa: S608 - a constant
 
 _CERTIFICATE = "SELECT c.serial, c.partition_id, c.kind, c.not_after, c.der, r.revoked_at, r.reason, r.invalidity_date"
 

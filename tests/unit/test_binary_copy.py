@@ -29,3 +29,8 @@ def test_a_large_field_comes_in_pieces(extra: int) -> None:
     pieces = list(row(field))
     assert max(map(len, pieces)) == PIECE_OCTETS
     assert b"".join(pieces).endswith(len(field).to_bytes(4, "big") + field + b"\xff\xff")
+
+
+def test_small_fields_leave_together() -> None:
+    """Each piece is a message to the server: a row of small values is one."""
+    assert len(list(row(b"number", None, bytes(2000)))) == 1
