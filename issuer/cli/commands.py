@@ -27,11 +27,12 @@ _MODULES: Final = {
     "usage": "usage",
     "sample": "running",
     "up": "running",
+    "simulate": "simulation.command",  # stands above the three programs: no module of theirs knows it
 }
 
 
 class Commands(click.Group):
-    """A group whose commands are in modules beside this one, each in its COMMANDS."""
+    """A group whose commands are in modules beside this one, or at a path of their own, each in its COMMANDS."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         """All names, in the order of a first round."""
@@ -42,5 +43,6 @@ class Commands(click.Group):
         module = _MODULES.get(cmd_name)
         if module is None:
             return None
-        commands: tuple[click.Command, ...] = importlib.import_module(f"issuer.cli.{module}").COMMANDS
+        path = module if "." in module else f"issuer.cli.{module}"
+        commands: tuple[click.Command, ...] = importlib.import_module(path).COMMANDS
         return next(command for command in commands if command.name == cmd_name)
