@@ -4,17 +4,23 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.cert.CRL;
 import java.security.cert.CertPath;
+import java.security.cert.CertPathBuilder;
+import java.security.cert.CertPathBuilderException;
 import java.security.cert.CertPathValidator;
 import java.security.cert.CertPathValidatorException;
 import java.security.cert.CertPathValidatorException.BasicReason;
 import java.security.cert.CertStore;
+import java.security.cert.Certificate;
 import java.security.cert.CertificateFactory;
 import java.security.cert.CertificateRevokedException;
 import java.security.cert.CollectionCertStoreParameters;
 import java.security.cert.LDAPCertStoreParameters;
+import java.security.cert.PKIXBuilderParameters;
 import java.security.cert.PKIXParameters;
 import java.security.cert.PKIXRevocationChecker;
+import java.security.cert.PKIXRevocationChecker.Option;
 import java.security.cert.TrustAnchor;
+import java.security.cert.X509CertSelector;
 import java.security.cert.X509Certificate;
 import java.util.ArrayList;
 import java.util.EnumSet;
@@ -22,19 +28,26 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * Validates a certificate under a CA as RFC 5280, section 6, with what the JDK brings, and prints one line:
- * "valid", "REVOKED reason date", or another BasicReason with its message.
+ * Validates a path under a CA as RFC 5280, section 6, with what the JDK brings, and prints one line: "valid",
+ * "REVOKED reason date", or another BasicReason with its message. A path is a file with one certificate or more, each
+ * of them signed by the next.
  *
  * <pre>
- * java ValidatePath ca.pem certificate.pem crl  list.pem...   lists from files
- * java ValidatePath ca.pem certificate.pem ldap host port     lists that Java finds in a directory by itself
- * java ValidatePath ca.pem certificate.pem ocsp uri           no list, a responder
+ * java ValidatePath ca.pem path.pem crl   list.pem...   lists from files
+ * java ValidatePath ca.pem path.pem ldap  host port     lists that Java finds in a directory by itself
+ * java ValidatePath ca.pem path.pem ocsp  uri           no list, a responder, about the first certificate
+ * java ValidatePath ca.pem path.pem build others.pem    no revocation: does it find a path of the first through others?
  * </pre>
  */
 final class ValidatePath {
     public static void main(String[] args) throws Exception {
-        X509Certificate ca = certificate(args[0]);
-        CertPath path = x509().generateCertPath(List.of(certificate(args[1])));
+        X509Certificate ca = certificates(args[0]).get(0);
+        List<X509Certificate> certificates = certificates(args[1]);
+        if (args[2].equals("build")) {
+            System.out.println(found(ca, certificates.get(0), certificates(args[3])));
+            return;
+        }
+        CertPath path = x509().generateCertPath(certificates);
         CertPathValidator validator = CertPathValidator.getInstance("PKIX");
         PKIXParameters parameters = new PKIXParameters(Set.of(new TrustAnchor(ca, null)));
         // Real certificates have a critical policy with a CPS qualifier; a Java application must say it can take that.
@@ -65,7 +78,7 @@ final class ValidatePath {
         List<CRL> lists = new ArrayList<>();
         for (String name : names) {
             try (InputStream in = Files.newInputStream(Path.of(name))) {
-                lists.add(x509().generateCRL(in));
+                lists.addAll(x509().generateCRLs(in));
             }
         }
         return CertStore.getInstance("Collection", new CollectionCertStoreParameters(lists));
@@ -78,14 +91,37 @@ final class ValidatePath {
     private static PKIXRevocationChecker responder(CertPathValidator validator, URI uri) throws Exception {
         PKIXRevocationChecker checker = (PKIXRevocationChecker) validator.getRevocationChecker();
         checker.setOcspResponder(uri);
-        checker.setOptions(EnumSet.of(PKIXRevocationChecker.Option.NO_FALLBACK));
+        checker.setOptions(EnumSet.of(Option.NO_FALLBACK, Option.ONLY_END_ENTITY));
         return checker;
     }
 
-    private static X509Certificate certificate(String file) throws Exception {
-        try (InputStream in = Files.newInputStream(Path.of(file))) {
-            return (X509Certificate) x509().generateCertificate(in);
+    /** Whether Java finds a path by itself, through certificates that it has from elsewhere. */
+    private static String found(X509Certificate ca, X509Certificate certificate, List<X509Certificate> others)
+            throws Exception {
+        X509CertSelector target = new X509CertSelector();
+        target.setCertificate(certificate);
+        PKIXBuilderParameters parameters = new PKIXBuilderParameters(Set.of(new TrustAnchor(ca, null)), target);
+        parameters.setPolicyQualifiersRejected(false);
+        parameters.setRevocationEnabled(false);
+        List<X509Certificate> known = new ArrayList<>(others);
+        known.add(certificate);
+        parameters.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(known)));
+        try {
+            CertPathBuilder.getInstance("PKIX").build(parameters);
+            return "valid";
+        } catch (CertPathBuilderException e) {
+            return "no path";
         }
+    }
+
+    private static List<X509Certificate> certificates(String file) throws Exception {
+        List<X509Certificate> found = new ArrayList<>();
+        try (InputStream in = Files.newInputStream(Path.of(file))) {
+            for (Certificate certificate : x509().generateCertificates(in)) {
+                found.add((X509Certificate) certificate);
+            }
+        }
+        return found;
     }
 
     private static CertificateFactory x509() throws Exception {
