@@ -128,7 +128,17 @@ def test_status_shows_number_dates_entries_and_size_of_each_list(shared_instance
     lists = prefca("status", "--json").json["lists"]
     assert len(lists) == TOKYO_LISTS
     (chiyoda,) = [one for one in lists if one["list"] == "131016"]
-    columns = ["list", "name", "crl_number", "entries", "size", "this_update", "next_publish", "next_update"]
+    columns = [
+        "list",
+        "name",
+        "crl_number",
+        "entries",
+        "size",
+        "generation",
+        "this_update",
+        "next_publish",
+        "next_update",
+    ]
     assert list(chiyoda) == columns
     (row,) = [line for line in prefca("status").stdout.splitlines() if line.startswith("131016")]
     assert row.split() == [str(chiyoda[column]) for column in columns]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.interop.clients import CA_ENTRY, ldapsearch, list_entry
@@ -17,6 +18,7 @@ Generation = Literal["old", "new"]
 Identifier = Literal["full", "key"]  # `ca.authority_key_identifier`
 
 
+GENERATIONS: Final[tuple[Generation, ...]] = ("old", "new")
 Link = Literal["old-with-new", "new-with-old"]
 LINKS: Final[tuple[Link, ...]] = ("old-with-new", "new-with-old")
 
@@ -28,7 +30,7 @@ class Renewed:
     ca: RunningCA
     up: Up
     directory: Path
-    residents: dict[tuple[Generation, str], Resident]  # good and revoked, of each
+    residents: dict[tuple[Generation, str], Resident]  # good, revoked, and one that a test may revoke, of each
 
     def anchor(self, generation: Generation) -> Path:
         """The self-signed certificate of a generation."""
@@ -96,7 +98,7 @@ def renew(ca: RunningCA) -> None:
 def _issued(
     ca: RunningCA, directory: Path, generation: Generation
 ) -> Iterator[tuple[tuple[Generation, str], Resident]]:
-    for status in ("good", "revoked"):
+    for status in ("good", "revoked", "later"):
         place = directory / f"{generation}-{status}"
         place.mkdir()
         resident = ca.issue(place)
@@ -108,7 +110,7 @@ def _issued(
 def _fetch(renewed: Renewed) -> None:
     """What a verifier fetches from the directory."""
     values = eventually(lambda: _four(renewed.ca), "four values of cACertificate")
-    anchors = {name: _loaded(renewed.anchor(name)) for name in ("old", "new")}  # type: ignore[arg-type]
+    anchors = {name: _loaded(renewed.anchor(name)) for name in GENERATIONS}
     with renewed.directory_values().open("wb") as bundle:
         for certificate in values:
             bundle.write(certificate.public_bytes(Encoding.PEM))
@@ -122,8 +124,8 @@ def _fetch(renewed: Renewed) -> None:
     for attribute, entry, files in (municipal, ("authorityRevocationList", CA_ENTRY, renewed.authority_lists())):
         for crl in eventually(partial(_two, renewed.ca, entry, attribute), "a list signed by both keys"):
             key = anchors["new"].public_key()
-            name: Generation = "new" if crl.is_signature_valid(key) else "old"  # type: ignore[arg-type]
-            files[name].write_bytes(crl.public_bytes(Encoding.PEM))
+            assert isinstance(key, rsa.RSAPublicKey)
+            files["new" if crl.is_signature_valid(key) else "old"].write_bytes(crl.public_bytes(Encoding.PEM))
 
 
 def _two(ca: RunningCA, entry: str, attribute: str) -> list[x509.CertificateRevocationList]:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from tests.interop.clients import ocsp, run
-from tests.interop.generations import Generation, Identifier, Renewed, renewed_ca
+from tests.interop.clients import ldapsearch, list_entry, run
+from tests.interop.generations import GENERATIONS, LINKS, Generation, Identifier, Renewed, renewed_ca
 from tests.interop.test_java import QUICK_START, SOURCE
 from tests.support.running import eventually
 
+CRL = "certificateRevocationList"
 POLICY = "1.2.392.200149.8.5.1.0.10"
 ISSUER_NOT_FOUND = "error 20 at 0 depth lookup: unable to get local issuer certificate"
 NO_LIST = "error 3 at 0 depth lookup: unable to get certificate CRL"
@@ -147,8 +149,8 @@ def test_openssl_asks_the_responder_about_both_generations(
 ) -> None:
     """Each is answered by a delegate of its own key; under the other anchor the answer verifies as the certificate."""
     file = renewed.residents[certificate, status].certificate
-    for anchor in ("old", "new"):
-        trusted = ("-CAfile", renewed.anchor("old" if anchor == "old" else "new"), "-verify_other", renewed.both_links)
+    for anchor in GENERATIONS:
+        trusted = ("-CAfile", renewed.anchor(anchor), "-verify_other", renewed.both_links)
         done = run(
             *("openssl", "ocsp", "-issuer", renewed.anchor(certificate), *trusted),
             *("-url", renewed.ca.ocsp_url, "-cert", file),
@@ -187,23 +189,42 @@ def test_java_validates_a_path_with_a_link(
 @pytest.mark.parametrize("identifier", ["full", "key"])
 def test_java_does_not_look_for_a_path_through_a_link(renewed: Renewed, classes: Path) -> None:
     """CertPathBuilder joins no two self-issued certificates, link and anchor: an application gives the path itself."""
-    for certificate, anchor in (("old", "new"), ("new", "old")):
-        path = renewed.residents[certificate, "good"].certificate  # type: ignore[index]
-        assert validate(classes, renewed, path, anchor, "build", renewed.both_links) == "no path"  # type: ignore[arg-type]
+    for certificate, anchor in zip(GENERATIONS, reversed(GENERATIONS), strict=True):
+        path = renewed.residents[certificate, "good"].certificate
+        assert validate(classes, renewed, path, anchor, "build", renewed.both_links) == "no path"
 
 
-@pytest.mark.req("R-4-4-4-2-2", "R-4-4-3-1")
-def test_what_is_revoked_after_the_switch_is_seen_at_once(full: Renewed, tmp_path: Path) -> None:
-    """A certificate of the old key, by OCSP, while the servers run on."""
-    resident = full.residents["old", "good"]
-    assert "certificate.pem: good" in ocsp(full.ca, "-cert", resident.certificate, "-issuer", full.anchor("old"))
-    new = full.ca.issue(tmp_path)
-    full.ca.prefca("revoke", new.serial, "--reason", "superseded")
+@pytest.mark.req("R-4-4-4-2-2", "R-4-4-3-1", "R-4-4-4-4-1")
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_what_is_revoked_after_the_switch_is_seen(full: Renewed, generation: Generation) -> None:
+    """Of either key: at once by OCSP, and with the next lists in the directory, while the servers run on."""
+    resident, anchor = full.residents[generation, "later"], full.anchor(generation)
 
     def answer() -> str:
-        asked = ("-issuer", full.anchor("new"), "-CAfile", full.anchor("new"), "-cert", new.certificate)
+        asked = ("-issuer", anchor, "-CAfile", anchor, "-cert", resident.certificate)
         done = run("openssl", "ocsp", *asked, "-url", full.ca.ocsp_url)
         return done.stderr + done.stdout
 
+    def listed() -> set[int]:
+        (entry,) = ldapsearch(full.ca, list_entry("Minato-ku"), CRL, access="starttls").values()
+        lists = [x509.load_der_x509_crl(value) for value in entry[f"{CRL};binary"]]
+        return set.intersection(*({revoked.serial_number for revoked in each} for each in lists))
+
+    assert "certificate.pem: good" in answer()
+    full.ca.prefca("revoke", resident.serial, "--reason", "superseded")
     eventually(lambda: "certificate.pem: revoked" in answer(), "OCSP says revoked")
     assert "Response verify OK" in answer()
+    full.ca.prefca("batch", "--now")
+    eventually(lambda: int(resident.serial, 16) in listed(), "it is on the list, by both keys")
+
+
+@pytest.mark.req("R-2-6-1-2", "R-2-6-3-1")
+def test_the_directory_has_four_certificates_of_the_ca(full: Renewed) -> None:
+    """OldWithOld, NewWithNew, OldWithNew and NewWithOld, for everybody; the key that signs comes first."""
+    values = x509.load_pem_x509_certificates(full.directory_values().read_bytes())
+    old, new = (x509.load_pem_x509_certificate(full.anchor(name).read_bytes()) for name in GENERATIONS)
+    old_with_new, new_with_old = (x509.load_pem_x509_certificate(full.link(name).read_bytes()) for name in LINKS)
+    assert values[:2] == [new, old]
+    assert {*values[2:]} == {old_with_new, new_with_old}
+    old_with_new.verify_directly_issued_by(new)
+    new_with_old.verify_directly_issued_by(old)
