@@ -11,8 +11,9 @@ import pytest
 from cryptography import x509
 
 from tests.interop.clients import ldapsearch, list_entry, run
-from tests.interop.generations import GENERATIONS, LINKS, Generation, Identifier, Renewed, renewed_ca
+from tests.interop.generations import GENERATIONS, LINKS, Generation, Identifier, Link, Renewed, renewed_ca
 from tests.interop.test_java import QUICK_START, SOURCE
+from tests.interop.test_pkilint import ACCEPTED, findings
 from tests.support.running import eventually
 
 CRL = "certificateRevocationList"
@@ -228,3 +229,11 @@ def test_the_directory_has_four_certificates_of_the_ca(full: Renewed) -> None:
     assert {*values[2:]} == {old_with_new, new_with_old}
     old_with_new.verify_directly_issued_by(new)
     new_with_old.verify_directly_issued_by(old)
+
+
+@pytest.mark.parametrize("identifier", ["full", "key"])
+@pytest.mark.parametrize("link", LINKS)
+def test_pkilint_accepts_link_certificates(renewed: Renewed, link: Link) -> None:
+    """But for what is accepted in the CA's self-signed certificate."""
+    accepted = {finding["code"] for finding in ACCEPTED if "CA certificate" in finding["objects"]}
+    assert findings("lint_pkix_cert", renewed.link(link)) - accepted == set()

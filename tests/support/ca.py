@@ -77,11 +77,14 @@ def notice(number: int = 1, **changes: object) -> Notice:
 
 
 def software_ca(
-    prefecture: PrefectureName = "Tokyo-to", hierarchy: Hierarchy = "test", founded: datetime = NOW
+    prefecture: PrefectureName = "Tokyo-to",
+    hierarchy: Hierarchy = "test",
+    founded: datetime = NOW,
+    key: str = "ca",
 ) -> ActiveKey:
     """A CA in memory."""
     authority = Authority(PREFECTURES[prefecture], hierarchy)
-    signer = SoftwareSigner(rsa_key("ca"))
+    signer = SoftwareSigner(rsa_key(key))
     der = certify_self(signer, self_signed(authority, signer.public_key, MIN_SERIAL, founded))
     certificate = x509.load_der_x509_certificate(der)
     generation = Generation(1, 1, 1, "in-memory", der, certificate.not_valid_after_utc)

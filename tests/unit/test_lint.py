@@ -12,19 +12,30 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from issuer.authority import Kind
 from issuer.certification import certify, certify_self
 from issuer.crl import NEXT_CRL_PUBLISH, ListOrder, certificate_list
-from issuer.lint import Covered, LintError, ListRecord, check_certificate, check_list, check_order, check_signature
+from issuer.lint import (
+    Covered,
+    LintError,
+    ListRecord,
+    check_certificate,
+    check_link,
+    check_list,
+    check_order,
+    check_signature,
+)
 from issuer.municipality import municipality
-from issuer.profile import MAX_SERIAL, MIN_SERIAL, Issuer, ocsp_delegate, resident, self_signed
+from issuer.profile import MAX_SERIAL, MIN_SERIAL, Issuer, link, ocsp_delegate, resident, self_signed
 from pkix import der
 from pkix.distribution import Scope, issuing_distribution_point
 from pkix.names import name
 from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.signing import signed, tbs_certificate
 from pkix.software import SoftwareSigner
-from pkix.validity import UpdateWindow
+from pkix.validity import UpdateWindow, Validity
 from tests.support.ca import NOW, notice, rsa_key, software_ca
 
 CA = software_ca()
+END = CA.issuer.certificate.not_valid_after_utc
+NEXT = software_ca(founded=NOW + timedelta(days=1000), key="next")
 OTHER_NAME = name(("C", "JP"), ("O", "Somebody else"))
 DAY = timedelta(days=1)
 Builder = x509.CertificateBuilder
@@ -37,6 +48,8 @@ def builder_of(kind: Kind, issuer: Issuer = CA.issuer) -> Builder:
             return resident(issuer, notice(), MIN_SERIAL, 1, NOW)
         case Kind.OCSP:
             return ocsp_delegate(issuer, rsa_key("ocsp").public_key(), MIN_SERIAL, NOW)
+        case Kind.LINK:
+            return link(issuer, NEXT.issuer.certificate, MIN_SERIAL, Validity(NOW, END))
         case _:
             return self_signed(issuer.authority, CA.signer.public_key, MIN_SERIAL, NOW)
 
@@ -71,7 +84,7 @@ def with_one_more_extension(builder: Builder) -> Builder:
     return builder.add_extension(x509.PrecertPoison(), critical=True)
 
 
-LINTED = [Kind.RESIDENT, Kind.OCSP, Kind.SELF_SIGNED]
+LINTED = [Kind.RESIDENT, Kind.OCSP, Kind.LINK, Kind.SELF_SIGNED]
 
 
 @pytest.mark.req("R-7-1-1", "R-7-1-3")
@@ -129,6 +142,48 @@ def test_a_certificate_may_not_outlive_its_issuer(kind: Kind, founded: datetime)
     issuer = software_ca(founded=founded).issuer
     with pytest.raises(LintError, match="outlives"):
         check(builder_of(kind, issuer), kind, issuer)
+
+
+NEXT_CERTIFICATE = NEXT.issuer.certificate
+
+
+@pytest.mark.req("R-7-1-4", "R-4-13-2")
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (lambda b: b, None),
+        (lambda b: changed(b, public_key=rsa_key("another").public_key()), "another key"),
+        (lambda b: changed(b, subject_name=OTHER_NAME), "another name"),
+        (lambda b: changed(b, not_valid_after=END.replace(tzinfo=None) - DAY), "ends on another day"),
+        (lambda b: changed(b, not_valid_after=END.replace(tzinfo=None) + DAY), "ends on another day"),
+        (
+            lambda b: changed(
+                b,
+                extensions=[
+                    *b._extensions[:-1],
+                    x509.Extension(x509.ExtensionOID.SUBJECT_KEY_IDENTIFIER, False, x509.SubjectKeyIdentifier(b"x")),
+                ],
+            ),
+            "another SubjectKeyIdentifier",
+        ),
+    ],
+    ids=["as it should be", "another key", "another name", "too short", "too long", "another identifier"],
+)
+def test_a_link_certificate_joins_two_keys_of_the_ca(change: Callable[[Builder], Builder], finding: str | None) -> None:
+    """It has the key and the name of one of them, and ends with the older one."""
+    octets = signed(tbs_certificate(change(builder_of(Kind.LINK))), CA.signer.public_key, b"\x00")
+    if finding is None:
+        check_link(octets, NEXT_CERTIFICATE, CA.issuer.certificate)
+        return
+    with pytest.raises(LintError, match=finding):
+        check_link(octets, NEXT_CERTIFICATE, CA.issuer.certificate)
+
+
+@pytest.mark.req("R-7-1-4")
+def test_only_a_link_certificate_may_begin_before_its_issuer() -> None:
+    """OldWithNew does: the old key was made before the new one."""
+    old_with_new = link(NEXT.issuer, CA.issuer.certificate, MIN_SERIAL, Validity(NOW, END))
+    check(old_with_new, Kind.LINK, NEXT.issuer)
 
 
 def test_nothing_that_breaks_its_profile_reaches_the_key() -> None:

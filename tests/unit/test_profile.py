@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,8 @@ from issuer.municipality import municipality
 from issuer.profile import (
     MAX_SERIAL,
     MIN_SERIAL,
+    Issuer,
+    link,
     ocsp_delegate,
     resident,
     resident_subject,
@@ -22,6 +25,7 @@ from issuer.profile import (
 from pkix import der
 from pkix.certid import subject_public_key
 from pkix.distribution import Scope, issuing_distribution_point
+from pkix.validity import Validity
 from tests.support.ca import NOW, notice, public_key, rsa_key, software_ca
 
 SERIAL = 0x5A00000000000001
@@ -275,3 +279,35 @@ def test_serial_numbers_are_always_eight_octets(octets: bytes) -> None:
     assert MIN_SERIAL <= number <= MAX_SERIAL
     assert len(der.contents(der.integer(number))) == 8
     assert number & (MIN_SERIAL - 1) == int.from_bytes(octets, "big") & (MIN_SERIAL - 1)
+
+
+@pytest.mark.req("R-7-1-4", "R-4-13-2")
+def test_a_link_certificate_says_of_a_key_what_its_own_certificate_says() -> None:
+    """The extensions of the self-signed one, with the issuer's identifier and a policy that lets every policy pass."""
+    old, new = software_ca(), software_ca(key="next")
+    validity = Validity(NOW, old.issuer.certificate.not_valid_after_utc)
+    der = certify(old, link(old.issuer, new.issuer.certificate, SERIAL, validity), Kind.LINK)
+    certificate = x509.load_der_x509_certificate(der)
+    assert layout(certificate) == [
+        ("keyUsage", True),
+        ("subjectAltName", False),
+        ("certificatePolicies", False),
+        ("basicConstraints", True),
+        ("cRLDistributionPoints", False),
+        ("authorityKeyIdentifier", False),
+        ("subjectKeyIdentifier", False),
+    ]
+    for own in new.issuer.certificate.extensions:
+        assert certificate.extensions.get_extension_for_oid(own.oid).value == own.value
+    policies = certificate.extensions.get_extension_for_class(x509.CertificatePolicies).value
+    assert [policy.policy_identifier.dotted_string for policy in policies] == ["2.5.29.32.0"]
+
+
+@pytest.mark.req("R-4-13-2")
+def test_an_issuer_may_be_identified_by_its_key_alone() -> None:
+    """Then the identifier is that of its self-signed and of its link certificate."""
+    ca = software_ca()
+    authority = replace(ca.issuer.authority, identifies_key_alone=True)
+    identifier = Issuer(authority, ca.issuer.certificate).authority_key_identifier
+    assert identifier.key_identifier == ca.issuer.authority_key_identifier.key_identifier
+    assert (identifier.authority_cert_issuer, identifier.authority_cert_serial_number) == (None, None)
