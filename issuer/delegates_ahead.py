@@ -87,7 +87,9 @@ async def perform(act: Act) -> Facts:
         detail = {"kind": Kind.OCSP}
         labels = [delegate_label(one.serial) for one in planned]
         await installation.store.record_many("certificate_issued", now, [(label, detail) for label in labels])
-    return {"delegates": len(made), **{_name(one): _told(one, new) for one, new in zip(planned, made, strict=True)}}
+        told = {_name(one): _told(one, new) for one, new in zip(planned, made, strict=True)}
+        await act.settle(facts := {"delegates": len(made), **told})
+    return facts
 
 
 def _asked(act: Act) -> KeyAlgorithm:

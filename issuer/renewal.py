@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from issuer import batch
 from issuer.act import Act, Facts
@@ -51,35 +52,31 @@ async def prepare(act: Act) -> Facts:
         SigningError: a key cannot be made or used now.
         LintError: a certificate breaks its profile.
     """
-    installation = act.installation
-    sight = await key_sight(installation)
-    if not _is_planned(act, sight):
-        await _prepare(act, sight)
-        sight = await key_sight(installation)
-    if sight.planned is None:
-        raise RefusedError("the key that was prepared is in use already; `prefca key list` shows all keys")
-    return _facts(sight.planned)
+    sight = await key_sight(act.installation)
+    if sight.planned is not None and _is_planned(act, sight.planned.generation):
+        return _facts(sight.planned.generation, State.PLANNED)
+    number = sight.keys[-1].generation.number + 1
+    if _asked(act) != (number, key_label(act.installation.authority, number)):
+        raise RefusedError(f"the next key of this CA is number {number}; run `prefca key prepare` again")
+    return await _prepare(act, sight)
 
 
-def _is_planned(act: Act, sight: KeySight) -> bool:
+def _asked(act: Act) -> tuple[object, object]:
+    return act.parameters["generation"], act.parameters["key"]
+
+
+def _is_planned(act: Act, planned: Generation) -> bool:
     """Whether it is prepared already.
 
     Raises:
-        RefusedError: what is asked for is not the next key.
+        RefusedError: another one is.
     """
-    asked = (act.parameters["generation"], act.parameters["key"])
-    if sight.planned is not None:
-        generation = sight.planned.generation
-        if asked == (generation.number, generation.key_reference):
-            return True
-        raise RefusedError(f"key {generation.number} is prepared already; `prefca key switch` makes it the CA's key")
-    number = sight.keys[-1].generation.number + 1
-    if asked != (number, key_label(act.installation.authority, number)):
-        raise RefusedError(f"the next key of this CA is number {number}; run `prefca key prepare` again")
-    return False
+    if _asked(act) != (planned.number, planned.key_reference):
+        raise RefusedError(f"key {planned.number} is prepared already; `prefca key switch` makes it the CA's key")
+    return True
 
 
-async def _prepare(act: Act, sight: KeySight) -> None:
+async def _prepare(act: Act, sight: KeySight) -> Facts:
     installation, now = act.installation, whole_second(act.clock())
     label = str(act.parameters["key"])
     with opened_keys(installation.settings) as keys:
@@ -103,6 +100,8 @@ async def _prepare(act: Act, sight: KeySight) -> None:
         await installation.store.add_certificates(rows, now)
         await installation.store.record("key_prepared", now, label, {"generation": number})
         await installation.store.record_many("certificate_issued", now, [_issued(row) for row in rows])
+        await act.settle(facts := _facts(generation, State.PLANNED))
+    return facts
 
 
 async def _made(installation: Installation, keys: CAKeys, label: str, now: datetime) -> tuple[Signer, datetime]:
@@ -143,13 +142,15 @@ def _issued(row: NewCertificate) -> tuple[str, dict[str, object]]:
     return f"{row.serial:016X}", {"kind": row.kind}
 
 
-def _facts(key: KeyRow) -> Facts:
+def _facts(generation: Generation, state: State) -> Facts:
+    certificate = x509.load_der_x509_certificate(generation.certificate)
     return {
-        "generation": key.generation.number,
-        "key": key.generation.key_reference,
-        "state": key.state.value,
-        "signs_until": _text(key.generation.signs_until),
-        "not_after": _text(key.not_after),
+        "generation": generation.number,
+        "key": generation.key_reference,
+        "state": state.value,
+        "signs_until": _text(generation.signs_until),
+        "not_after": _text(certificate.not_valid_after_utc),
+        "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
     }
 
 
@@ -181,7 +182,8 @@ async def switch(act: Act) -> Facts:
             await installation.generations.move(new.generation.generation_id, State.ACTIVE)
             # Only now: nobody issues under the old key any more, and what was issued meanwhile counts.
             await _require_ready(act, sight, now)
-    return {**_facts(new), "state": State.ACTIVE.value}
+            await act.settle(facts := _facts(new.generation, State.ACTIVE))
+    return facts
 
 
 def obstacles(

@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 
 from issuer.authority import Kind
 from issuer.certification import certify, certify_self
@@ -161,7 +162,7 @@ NEXT_CERTIFICATE = NEXT.issuer.certificate
                 b,
                 extensions=[
                     *b._extensions[:-1],
-                    x509.Extension(x509.ExtensionOID.SUBJECT_KEY_IDENTIFIER, False, x509.SubjectKeyIdentifier(b"x")),
+                    x509.Extension(ExtensionOID.SUBJECT_KEY_IDENTIFIER, False, x509.SubjectKeyIdentifier(b"x")),
                 ],
             ),
             "another SubjectKeyIdentifier",
