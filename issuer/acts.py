@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from issuer import delegate, delegates_ahead, operators, renewal
+from issuer import activation, delegate, delegates_ahead, operators, renewal
 from issuer.act import Performer
 from issuer.operation import OperationKind
 
@@ -14,6 +14,8 @@ PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType(
         OperationKind.SWITCH_KEY: renewal.switch,
         OperationKind.DELEGATES_AHEAD: delegates_ahead.perform,
         OperationKind.OPERATIONS_CERTIFICATE: delegate.perform,
+        OperationKind.ACTIVATE: activation.activate,
+        OperationKind.DEACTIVATE: activation.deactivate,
         OperationKind.REGISTER_OPERATOR: operators.register,
         OperationKind.END_OPERATOR: operators.end,
     }

@@ -12,6 +12,7 @@ NAMES: Final = (
     *("database_away", "clock_behind", "late", "expiring", "expired"),
     *("ocsp_delegate_ending", "ocsp_delegate_gap", "no_ocsp_delegate"),  # issuer.delegate
     *("ca_key_ending", "ca_key_switch_due", "ca_key_ended", "ca_key_unpublished", "ca_certificate_ending"),  # ca_key
+    *("key_not_activated", "activation_ending", "pin_in_file"),  # issuer.activation
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

@@ -126,7 +126,7 @@ async def _certified(act: Act, planned: Sequence[Planned], public_keys: Sequence
     installation, made = act.installation, []
     partitions = await installation.store.partitions(installation.authority_id)
     (operations,) = (one.partition_id for one in partitions if one.kind == "operations")
-    with opened_keys(installation.settings) as keys:
+    async with opened_keys(installation) as keys:
         for one, public_key in zip(planned, public_keys, strict=True):
             key = key_of(installation, one.key.generation, keys)
             async with recorded(installation, key, "delegate", act.clock) as used:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import pwd
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +12,11 @@ import asyncpg
 from cryptography import x509
 
 from issuer import embedded
+from issuer.activation_store import ActivationStore
 from issuer.authority import Authority
 from issuer.errors import NotNowError, RefusedError
 from issuer.generation_store import GenerationStore
-from issuer.keys import CAKeys, open_keys
+from issuer.keys import CAKeys, open_keys, secret_of
 from issuer.list_store import ListStore
 from issuer.migrate import is_current
 from issuer.municipality import PREFECTURES
@@ -40,6 +41,7 @@ class Records:
     lists: ListStore
     generations: GenerationStore
     operations: OperationStore
+    activations: ActivationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
             ListStore(connection),
             GenerationStore(connection),
             OperationStore(connection),
+            ActivationStore(connection),
         )
 
 
@@ -148,14 +151,14 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
                 f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
             )
         yield Installation(
-            *(shared.store, shared.parties, shared.lists, shared.generations, shared.operations),
+            *(shared.store, shared.parties, shared.lists, shared.generations, shared.operations, shared.activations),
             *(settings, authority, authority_id),
         )
 
 
 @contextlib.asynccontextmanager
 async def active_key(installation: Installation, secret: str | None = None) -> AsyncIterator[ActiveKey]:
-    """The key that signs now; `secret` opens it (`issuer.keys.secret_of`).
+    """The key that signs now; `secret` opens it (`secret_for`).
 
     Raises:
         SigningError: token or key cannot be used.
@@ -164,7 +167,7 @@ async def active_key(installation: Installation, secret: str | None = None) -> A
     generation = await installation.store.active_generation(installation.authority_id)
     if generation is None:
         raise RefusedError("no key of this CA is active; run `prefca init`")
-    with opened_keys(installation.settings, secret) as keys:
+    async with opened_keys(installation, secret) as keys:
         yield key_of(installation, generation, keys)
 
 
@@ -210,14 +213,29 @@ def account() -> str:
         return str(os.getuid())
 
 
-@contextlib.contextmanager
-def opened_keys(settings: Settings, secret: str | None = None) -> Iterator[CAKeys]:
-    """The keys of the CA; `secret` opens them (`issuer.keys.secret_of`).
+async def secret_for(installation: Installation) -> str:
+    """What opens the keys of the CA now: where several persons activate them, only while they are.
 
     Raises:
+        NotNowError: the keys are not activated.
+        SigningError: a file cannot be used.
+        ConfigurationError: no place to take it from.
+    """
+    file = installation.settings.signer.activation_file
+    if file is not None and not await installation.activations.is_active(installation.authority_id):
+        raise NotNowError("the CA's key is not activated; `prefca activation start` asks the key managers")
+    return secret_of(installation.settings)
+
+
+@contextlib.asynccontextmanager
+async def opened_keys(installation: Installation, secret: str | None = None) -> AsyncIterator[CAKeys]:
+    """The keys of the CA; `secret` opens them, without it that of `secret_for`.
+
+    Raises:
+        NotNowError: the keys are not activated.
         SigningError: token or passphrase cannot be used.
     """
-    keys = open_keys(settings, secret)
+    keys = open_keys(installation.settings, await secret_for(installation) if secret is None else secret)
     try:
         yield keys
     finally:

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from issuer import ca_key, delegate
+from issuer import activation, ca_key, delegate
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
 from issuer.ca_key import KeySight
 from issuer.errors import IssuerError
@@ -59,7 +59,7 @@ class SharedSigner:
     def __init__(self, settings: Settings) -> None:
         """Make one; the settings are those of any of its CAs."""
         signer = settings.signer
-        files = (Path(FILE_NAME), signer.pin_file, signer.passphrase_file)
+        files = (Path(FILE_NAME), signer.pin_file, signer.passphrase_file, signer.activation_file)
         self._files = [settings.path(file) for file in files if file is not None]
         self._is_in_use = False
         self._broken: list[int | None] | None = None  # ages of the files that a person has to change first
@@ -151,6 +151,7 @@ class Keeper:
         self._signer = signer or SharedSigner(settings)
         self._delegates: list[DelegateRow] | None = None  # as last seen
         self._keys: KeySight | None = None  # likewise
+        self._of_activation: list[Alarm] = []  # alarms, likewise
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
 
     @property
@@ -162,6 +163,7 @@ class Keeper:
         """Those that stand now, those of the lists first."""
         now = self._clock()
         of_lists, of_keys = alarms(self.schedule, self.sight, now), ca_key.alarms(self._keys, now)
+        of_keys += self._of_activation
         if self._keys is None or self._delegates is None:
             return [*of_lists, *of_keys]
         return [*of_lists, *delegate.alarms(self._keys.keys, self._delegates, now), *of_keys]
@@ -214,6 +216,8 @@ class Keeper:
             async with asyncio.timeout(KEYS_TIMEOUT_S):
                 self._keys = await key_sight(installation)
                 self._delegates = await installation.store.delegates(installation.authority_id)
+                newest = await activation.tidy(installation)
+                self._of_activation = activation.alarms(self.settings, newest, self._clock())
         except TimeoutError:
             log.warning("cannot_look_at_keys", extra={"ca": self.name, "timeout_s": KEYS_TIMEOUT_S})
 

@@ -52,7 +52,7 @@ async def used_key(
         installation: of the CA.
         purpose: one word; with the key's reference it is the object of the records.
         clock: aware UTC.
-        secret: that opens the key (`issuer.keys.secret_of`).
+        secret: that opens the key (`issuer.installation.secret_for`).
 
     Raises:
         SigningError: token or key cannot be used.
@@ -79,7 +79,7 @@ async def used_list_key(
             yield used
         return
     async with contextlib.AsyncExitStack() as stack:
-        keys = stack.enter_context(opened_keys(installation.settings))
+        keys = await stack.enter_async_context(opened_keys(installation))
         active, *retired = [
             await stack.enter_async_context(recorded(installation, key_of(installation, one, keys), purpose, clock))
             for one in (generation, *also)

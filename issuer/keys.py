@@ -92,11 +92,15 @@ class TokenKeys:
 def secret_of(settings: Settings) -> str:
     """PIN or passphrase of the CA's keys, from its file, else asked on the terminal.
 
+    Where several persons activate the key, ask `issuer.installation.secret_for`: it knows whether they have.
+
     Raises:
         SigningError: the file cannot be used.
         ConfigurationError: no place to take it from.
     """
     signer = settings.signer
+    if signer.activation_file is not None:
+        return _secret_in(settings.path(signer.activation_file), "signer.activation_file")
     if signer.kind == "software":
         return _secret(settings, signer.passphrase_file, "Passphrase of the CA key", "signer.passphrase_file")
     return _secret(settings, signer.pin_file, f"PIN of token {signer.token}", "signer.pin_file")
@@ -118,6 +122,34 @@ def open_keys(settings: Settings, secret: str | None = None) -> CAKeys:
         raise ConfigurationError('signer.kind = "pkcs11" needs `signer.module` and `signer.token`')
     try:
         return TokenKeys(pkcs11.open_token(signer.module, signer.token, secret))
+    except cryptoki.PinRefusedError as e:
+        raise RefusedPinError(str(e)) from e
+
+
+def check_secret(settings: Settings, secret: str) -> None:
+    """See that a PIN opens the token. Of files nothing is known before there is a key.
+
+    Raises:
+        SigningError: the token cannot be used now.
+        RefusedPinError: it refused the PIN.
+    """
+    open_keys(settings, secret).close()
+
+
+def change_pin(settings: Settings, old: str, new: str) -> None:
+    """Set another PIN of the CA's token.
+
+    Raises:
+        SigningError: the token cannot be used, or takes no such PIN.
+        RefusedPinError: it refused the old one.
+        ConfigurationError: keys are in files.
+    """
+    signer = settings.signer
+    if signer.module is None or signer.token is None:
+        raise ConfigurationError("only a token has a PIN that can be changed")
+    try:
+        with pkcs11.open_token(signer.module, signer.token, old) as token:
+            token.change_pin(new)
     except cryptoki.PinRefusedError as e:
         raise RefusedPinError(str(e)) from e
 

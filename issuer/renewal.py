@@ -79,7 +79,7 @@ def _is_planned(act: Act, planned: Generation) -> bool:
 async def _prepare(act: Act, sight: KeySight) -> Facts:
     installation, now = act.installation, whole_second(act.clock())
     label = str(act.parameters["key"])
-    with opened_keys(installation.settings) as keys:
+    async with opened_keys(installation) as keys:
         signer, made_at = await _made(installation, keys, label, now)
         serials = [serial_number(act.random_octets(8)) for _ in range(3)]
         certificate = certify_self(signer, self_signed(installation.authority, signer.public_key, serials[0], now))
@@ -172,7 +172,7 @@ async def switch(act: Act) -> Facts:
     async with batch.alone(installation):
         sight = await key_sight(installation)
         old, new = _asked_for(act, sight)
-        with opened_keys(installation.settings) as keys:
+        async with opened_keys(installation) as keys:
             key_of(installation, new.generation, keys)
         async with installation.store.transaction():
             now = whole_second(act.clock())

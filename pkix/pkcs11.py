@@ -88,6 +88,16 @@ class Token:
             session.generate_p256(label)
         return self.signer(label)
 
+    def change_pin(self, new: str) -> None:
+        """Set another PIN of the normal user.
+
+        Raises:
+            SigningError: the token takes no such PIN, or is gone.
+        """
+        with self.session() as session:
+            session.change_pin(self._pin or "", new)
+        self._pin = new
+
     @contextmanager
     def session(self) -> "Iterator[_Session]":
         """A session for one thread, logged in; anew if the last life ended.
@@ -232,6 +242,14 @@ class _Session:
         with self._writable(label) as session:
             curve = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: P256}, local=True)
             curve.generate_keypair(**_key_pair(label))
+
+    def change_pin(self, old: str, new: str) -> None:
+        """Set another PIN (C_SetPIN, which needs a read/write session)."""
+        writable = self._session.token.open(rw=True)
+        try:
+            writable.set_pin(old, new)
+        finally:
+            writable.close()
 
     @contextmanager
     def _writable(self, label: str) -> Iterator[Session]:

@@ -93,6 +93,7 @@ class SignerSection(Section):
     module: Path | None = None  # pkcs11: the library of the token
     token: str | None = None  # pkcs11: its label
     pin_file: Path | None = None  # pkcs11: relative to the instance; none asks on the terminal
+    activation_file: Path | None = None  # holds it while several persons have the key active; on a tmpfs, as in /run
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -102,6 +103,8 @@ class SignerSection(Section):
             raise ValueError('`module`, `token` and `pin_file` go with kind = "pkcs11"')
         if self.kind == "pkcs11" and self.passphrase_file:
             raise ValueError('`passphrase_file` goes with kind = "software"')
+        if self.activation_file and (self.pin_file or self.passphrase_file):
+            raise ValueError("with `activation_file` there is neither `pin_file` nor `passphrase_file`; leave them out")
         return self
 
 

@@ -1,7 +1,8 @@
 """Commands that ask for an operation on a key of the CA."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 
@@ -11,7 +12,9 @@ from issuer.acts import PERFORMERS
 from issuer.agreement import Means, Order
 from issuer.cli.output import print_json, text
 from issuer.cli.root import now, run, settings_of
+from issuer.cli.secret_input import entered_shares
 from issuer.consent import Case
+from issuer.errors import RefusedError
 from issuer.installation import opened
 from issuer.operation import OperationKind, Parameters
 from issuer.quorum import text as roles_text
@@ -19,12 +22,19 @@ from issuer.request import words
 from settings.load import Settings
 
 
-def ask(context: click.Context, kind: OperationKind, parameters: Parameters, *, as_json: bool = False) -> None:
+def ask(
+    context: click.Context,
+    kind: OperationKind,
+    parameters: Parameters,
+    *,
+    as_json: bool = False,
+    share_files: Sequence[Path] = (),
+) -> None:
     """Do it, and say what came of it; or, where several persons have to agree to it, say who.
 
     They have to for every CA but a test CA without operators.
     """
-    answer = run(_ask(settings_of(context), Order(kind, parameters)))
+    answer = run(_ask(settings_of(context), Order(kind, parameters), share_files))
     if isinstance(answer, Case):
         _print_request(answer, as_json=as_json)
     else:
@@ -51,11 +61,26 @@ def told(case: Case) -> dict[str, object]:
     return {"operation": request.number, "kind": request.kind.value, "state": case.state(now()).value}
 
 
-async def _ask(settings: Settings, order: Order) -> Facts | Case:
+async def _ask(settings: Settings, order: Order, share_files: Sequence[Path]) -> Facts | Case:
     async with opened(settings) as installation:
         if await agreement.needs_agreement(installation):
+            if share_files:
+                raise RefusedError("shares are entered when the operation is run; leave --share out")
             return await agreement.request(installation, order, means())
-        return await agreement.perform_at_once(installation, order, means())
+        return await agreement.perform_at_once(installation, order, means_for(order.kind, share_files))
+
+
+def means_for(kind: OperationKind, share_files: Sequence[Path]) -> Means:
+    """What an operation of a kind is done with; whoever activates the key enters a share.
+
+    Raises:
+        RefusedError: there are shares, and the operation takes none; or a share is none.
+    """
+    if kind is OperationKind.ACTIVATE:
+        return means(*entered_shares(share_files))
+    if share_files:
+        raise RefusedError(f"{kind} takes no shares; leave --share out")
+    return means()
 
 
 def _print_request(case: Case, *, as_json: bool) -> None:

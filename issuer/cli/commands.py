@@ -19,6 +19,7 @@ _MODULES: Final = {
     "ocsp-delegate": "delegates",
     "operator": "operators",
     "operation": "operations",
+    "activation": "activations",
     "relying-party": "credentials",
     "journal": "journal",
     "archive": "archive",

@@ -16,9 +16,8 @@ from issuer.cli.output import json_option, print_json
 from issuer.cli.pace import Pace
 from issuer.cli.results import Done, Results, open_results
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
-from issuer.installation import ActiveKey, Installation, opened
+from issuer.installation import ActiveKey, Installation, opened, secret_for
 from issuer.key_use import UsedKey, used_key
-from issuer.keys import secret_of
 from issuer.notice import MAX_LINE_BYTES
 from issuer.registration import Issued, Refused, open_desk, register
 from settings.load import Settings
@@ -70,7 +69,7 @@ def _beside(notices: Path) -> Path:
 
 async def _issue(settings: Settings, notices: BinaryIO, file: Path, processes: int) -> Done:
     async with opened(settings) as installation:
-        secret = secret_of(settings)
+        secret = await secret_for(installation)
         async with used_key(installation, "certificates", now, secret) as key:
             # Only now: a run that cannot begin leaves what the last one wrote.
             with open_results(file, notices, key.generation.certificate) as results:

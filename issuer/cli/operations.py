@@ -1,5 +1,6 @@
 """`prefca operation`: what several persons agree to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import click
 
 from issuer import agreement, consent
 from issuer.act import Facts
-from issuer.cli.asking import means, print_facts, told
+from issuer.cli.asking import means_for, print_facts, told
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import agreed, secret
@@ -155,11 +156,14 @@ def _print_approval(case: Case, who: Operator, *, as_json: bool) -> None:
 
 @operation.command("run")
 @click.argument("number", type=click.IntRange(1))
+@click.option(
+    "--share", "share_files", type=_FILE, multiple=True, help="To activate the key: shares; else you are asked."
+)
 @json_option
 @click.pass_context
-def run_command(context: click.Context, number: int, as_json: bool) -> None:
+def run_command(context: click.Context, number: int, share_files: tuple[Path, ...], as_json: bool) -> None:
     """Do what was agreed to, once. Everything is looked at again before."""
-    print_facts(run(_run(settings_of(context), number)), as_json=as_json)
+    print_facts(run(_run(settings_of(context), number, share_files)), as_json=as_json)
 
 
 @operation.command()
@@ -269,9 +273,11 @@ async def _approve(settings: Settings, number: int, octets: bytes, by: tuple[Ope
         return await agreement.approve(installation, number, octets, by, now())
 
 
-async def _run(settings: Settings, number: int) -> Facts:
+async def _run(settings: Settings, number: int, share_files: Sequence[Path]) -> Facts:
     async with opened(settings) as installation:
-        return await agreement.run(installation, number, means())
+        case = await agreement.find(installation, number)
+        consent.require_agreed(case, now())  # before anybody enters a share
+        return await agreement.run(installation, number, means_for(case.request.kind, share_files))
 
 
 async def _withdraw(settings: Settings, number: int, reason: str) -> None:

@@ -9,7 +9,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer import ca_key, delegate
+from issuer import activation, ca_key, delegate
 from issuer.alarm import Alarm, Sight, alarms
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
@@ -85,7 +85,10 @@ async def _standing(installation: Installation, in_force: Publication | None) ->
     store, authority_id, moment = installation.store, installation.authority_id, now()
     of_lists = alarms(Schedule.of(installation.settings), Sight(moment, in_force=in_force), moment)
     sight, delegates = await key_sight(installation), await store.delegates(authority_id)
-    return [*of_lists, *delegate.alarms(sight.keys, delegates, moment), *ca_key.alarms(sight, moment)]
+    newest = await installation.activations.newest(authority_id)
+    of_activation = activation.alarms(installation.settings, newest, moment)
+    of_keys = [*delegate.alarms(sight.keys, delegates, moment), *ca_key.alarms(sight, moment)]
+    return [*of_lists, *of_keys, *of_activation]
 
 
 async def _status(settings: Settings) -> _Report:

@@ -2,11 +2,13 @@
 
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from issuer.errors import RefusedError
+from issuer.shares import parse
 
 
 def secret(file: Path | None, prompt: str, option: str) -> str:
@@ -23,6 +25,21 @@ def secret(file: Path | None, prompt: str, option: str) -> str:
     if not sys.stdin.isatty():
         raise RefusedError(f"{prompt}: give it in a file with {option}, or run this on a terminal to be asked")
     return getpass.getpass(f"{prompt}: ")
+
+
+def entered_shares(files: Sequence[Path]) -> tuple[str, ...]:
+    """Shares of a PIN: from files, else asked for one after the other until somebody enters nothing.
+
+    Raises:
+        RefusedError: a file cannot be used, or there is no terminal.
+    """
+    if files:
+        return tuple(secret(file, "Share", "--share") for file in files)
+    found: list[str] = []
+    while typed := secret(None, f"Share {len(found) + 1} (nothing: that was the last)", "--share"):
+        parse(typed)  # so that whoever mistyped it is still here
+        found.append(typed)
+    return tuple(found)
 
 
 def agreed(question: str, *, is_given: bool) -> bool:

@@ -1,0 +1,180 @@
+"""The CA's key is activated by several persons, for a time, and used by unattended programs meanwhile (R-6-2-1-7).
+
+    split: PIN -> sealed (database), shares (people)
+    activate: shares -> PIN -> activation file            until its time, or deactivate
+    every use: is it active? (database) -> activation file
+
+The file is to be where it does not outlive the machine: on a tmpfs such as /run. The scheduler removes it at the end.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from issuer import shares
+from issuer.act import Act, Facts
+from issuer.activation_store import Activation, SealedData
+from issuer.agreement import Means
+from issuer.alarm import Alarm
+from issuer.errors import RefusedError
+from issuer.installation import Installation
+from issuer.keys import check_secret
+from issuer.operation import Parameters
+from issuer.shares import Share
+from pkix.validity import whole_second
+from settings.load import Settings
+
+TELL_BEFORE: Final = timedelta(hours=48)  # two regular lists: time to gather four persons
+MAX_DAYS: Final = 366
+_PIN_OCTETS: Final = 16
+_MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def new_pin(octets: bytes) -> str:
+    """A PIN that nobody will ever type: hexadecimal digits, which every token takes."""
+    return octets[:_PIN_OCTETS].hex()
+
+
+async def split(installation: Installation, secret: str, counts: tuple[int, int], means: Means) -> list[Share]:
+    """Split the secret that opens the CA's keys; shares of a split before open nothing from then on.
+
+    It is no operation: whoever knows the secret has the key anyway, and whoever has the shares knows it.
+
+    Args:
+        installation: of the CA.
+        secret: PIN or passphrase.
+        counts: how many shares are needed, of how many.
+        means: clock and random octets.
+
+    Raises:
+        RefusedError: that is no way to share.
+    """
+    now = whole_second(means.clock())
+    sealed, made = shares.split(secret, *counts, means.random_octets)
+    async with installation.store.transaction():
+        new = SealedData(counts[0], counts[1], sealed, now)
+        await installation.activations.add_data(installation.authority_id, new)
+        told = {"needed": counts[0], "shares": counts[1]}
+        await installation.store.record("activation_data_split", now, shares.name(sealed).hex(), told)
+    return made
+
+
+async def joined(installation: Installation, entered: Sequence[str]) -> str:
+    """The secret, of the shares that people entered.
+
+    Raises:
+        RefusedError: nothing was split; or as of `issuer.shares`.
+    """
+    data = await installation.activations.data(installation.authority_id)
+    if data is None:
+        raise RefusedError("no PIN of this CA was split; run `prefca activation split` first")
+    return shares.joined(data.sealed, [shares.parse(one) for one in entered])
+
+
+# ---------------------------------------------------------------- operations
+
+
+def beginning(settings: Settings, until: datetime) -> Parameters:
+    """What is signed to activate the key.
+
+    Raises:
+        RefusedError: there is no place for the PIN.
+    """
+    _file(settings)
+    return {"until": f"{until:{_MOMENT}}"}
+
+
+async def activate(act: Act) -> Facts:
+    """Perform ACTIVATE: its secrets are the shares.
+
+    Raises:
+        RefusedError: the time is over or too long; the shares do not open the secret; or there is no place for it.
+        SigningError: the secret does not open the keys: somebody has changed it since.
+    """
+    installation, now = act.installation, whole_second(act.clock())
+    until = datetime.strptime(str(act.parameters["until"]), _MOMENT).replace(tzinfo=UTC)
+    if not now < until <= now + timedelta(days=MAX_DAYS):
+        raise RefusedError(f"the key can be activated until a time to come, {MAX_DAYS} days from now at most")
+    secret, file = await joined(installation, act.secrets), _file(installation.settings)
+    check_secret(installation.settings, secret)
+    _replace(file, secret)
+    facts = {"active_until": act.parameters["until"], "shares": len(act.secrets)}
+    async with installation.store.transaction():
+        await installation.activations.begin(installation.authority_id, now, until)
+        await installation.store.record(
+            "key_activated", now, str(act.parameters["until"]), {"shares": len(act.secrets)}
+        )
+        await act.settle(facts)
+    return facts
+
+
+async def deactivate(act: Act) -> Facts:
+    """Perform DEACTIVATE; that the key is not active is no failure.
+
+    Raises:
+        RefusedError: keys of this CA are not activated at all.
+    """
+    installation, now = act.installation, whole_second(act.clock())
+    file = _file(installation.settings)
+    newest = await installation.activations.newest(installation.authority_id)
+    facts = {"active_until": f"{now:{_MOMENT}}"}
+    async with installation.store.transaction():
+        if newest is not None:
+            await installation.activations.end(newest.activation_id, now)
+        await installation.store.record("key_deactivated", now, file.name)
+        await act.settle(facts)
+    file.unlink(missing_ok=True)
+    return facts
+
+
+# ---------------------------------------------------------------- supervision
+
+
+async def tidy(installation: Installation) -> Activation | None:
+    """Remove the file when the time is over; the last activation."""
+    if installation.settings.signer.activation_file is None:
+        return None
+    if not await installation.activations.is_active(installation.authority_id):
+        with contextlib.suppress(OSError):
+            _file(installation.settings).unlink(missing_ok=True)
+    return await installation.activations.newest(installation.authority_id)
+
+
+def alarms(settings: Settings, newest: Activation | None, now: datetime) -> list[Alarm]:
+    """What has to be done about the activation of the CA's key."""
+    signer = settings.signer
+    if signer.activation_file is None:
+        if settings.ca.hierarchy == "production" and signer.pin_file is not None:
+            text = "the PIN lies in `signer.pin_file`, for one person to use; split it (`prefca activation split`)"
+            return [Alarm("pin_in_file", text)]
+        return []
+    if newest is None or newest.ended_at is not None or newest.ends_at <= now:
+        return [Alarm("key_not_activated", "nothing can be signed; `prefca activation start` asks the key managers")]
+    if newest.ends_at - now < TELL_BEFORE:
+        text = f"the CA's key is activated until {newest.ends_at:{_MOMENT}}; run `prefca activation start` before"
+        return [Alarm("activation_ending", text)]
+    if not _file(settings).exists():
+        return [
+            Alarm("key_not_activated", "the activation file is gone, as after a restart; `prefca activation start`")
+        ]
+    return []
+
+
+def _file(settings: Settings) -> Path:
+    if settings.signer.activation_file is None:
+        raise RefusedError("set `signer.activation_file`, where the PIN lies while the key is active, first")
+    return settings.path(settings.signer.activation_file)
+
+
+def _replace(file: Path, secret: str) -> None:
+    """Write it anew, for its owner alone."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(f"{secret}\n")
+    unfinished.replace(file)
