@@ -71,7 +71,8 @@ QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
 # act, or it goes on where it stopped. Of the others a person has to look first what was done.
 REPEATABLE: Final = frozenset(
     {
-        *(OperationKind.FOUND, OperationKind.ACTIVATE, OperationKind.DEACTIVATE),
+        *(OperationKind.FOUND, OperationKind.PREPARE_KEY, OperationKind.SWITCH_KEY, OperationKind.DELEGATES_AHEAD),
+        *(OperationKind.ACTIVATE, OperationKind.DEACTIVATE),
         *(OperationKind.OPERATIONS_CERTIFICATE, OperationKind.REVOKE_CERTIFICATE, OperationKind.CHANGE_POLICY),
         *(OperationKind.REGISTER_OPERATOR, OperationKind.END_OPERATOR),
     }
