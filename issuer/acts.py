@@ -4,18 +4,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from issuer import activation, delegate, delegates_ahead, operators, renewal
+from issuer import activation, delegate, delegates_ahead, first_key, operators, renewal, server_revocation
 from issuer.act import Performer
 from issuer.operation import OperationKind
 
 PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType(
     {
+        OperationKind.FOUND: first_key.perform,
         OperationKind.PREPARE_KEY: renewal.prepare,
         OperationKind.SWITCH_KEY: renewal.switch,
         OperationKind.DELEGATES_AHEAD: delegates_ahead.perform,
         OperationKind.OPERATIONS_CERTIFICATE: delegate.perform,
         OperationKind.ACTIVATE: activation.activate,
         OperationKind.DEACTIVATE: activation.deactivate,
+        OperationKind.REVOKE_CERTIFICATE: server_revocation.perform,
         OperationKind.REGISTER_OPERATOR: operators.register,
         OperationKind.END_OPERATOR: operators.end,
     }

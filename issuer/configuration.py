@@ -72,6 +72,7 @@ class Choices:
     token: str | None = None
     pin_file: Path | None = None
     dsn: str | None = None
+    activation_file: Path | None = None
 
 
 def write_configuration(file: Path, choices: Choices) -> None:
@@ -117,7 +118,7 @@ def add_ca(instance: Path, choices: Choices) -> None:
 def _ca_table(choices: Choices) -> str:
     lines = ["[[ca]]", f"prefecture = {_quoted(choices.prefecture)}"]
     lines.append(f"hierarchy = {_quoted(choices.hierarchy or 'test')}")
-    if choices.signer or choices.module or choices.token or choices.pin_file:
+    if choices.signer or choices.module or choices.token or choices.pin_file or choices.activation_file:
         lines += ["[ca.signer]", _signer(choices, f"secrets/{choices.prefecture}-key.passphrase".lower())]
     return "\n".join(lines)
 
@@ -156,6 +157,7 @@ def check_choices(choices: Choices, settings: Settings) -> None:
         signer.token,
         settings.path(signer.pin_file) if signer.pin_file else None,
         settings.database.dsn,
+        settings.path(signer.activation_file) if signer.activation_file else None,
     )
     for field in fields(Choices):
         chosen, found = getattr(choices, field.name), getattr(configured, field.name)
@@ -168,14 +170,16 @@ def check_choices(choices: Choices, settings: Settings) -> None:
 
 def _signer(choices: Choices, passphrase_file: str) -> str:
     if (choices.signer or "software") == "software":
-        if choices.module or choices.token or choices.pin_file:
-            raise RefusedError("--module, --token and --pin-file go with --signer pkcs11")
+        if choices.module or choices.token or choices.pin_file or choices.activation_file:
+            raise RefusedError("--module, --token, --pin-file and --activation-file go with --signer pkcs11")
         return f'kind = "software"\npassphrase_file = {_quoted(passphrase_file)}'
     if choices.module is None or choices.token is None:
         raise RefusedError("--signer pkcs11 needs --module (the library of the token) and --token (its label)")
     lines = ['kind = "pkcs11"', f"module = {_quoted(choices.module.absolute())}", f"token = {_quoted(choices.token)}"]
     if choices.pin_file is not None:
         lines.append(f"pin_file = {_quoted(choices.pin_file.absolute())}")
+    if choices.activation_file is not None:
+        lines.append(f"activation_file = {_quoted(choices.activation_file.absolute())}")
     return "\n".join(lines)
 
 

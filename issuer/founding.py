@@ -43,7 +43,8 @@ async def found(founding: Founding, keys: CAKeys) -> None:
     With them goes a first OCSP delegate, unless its key is to be in a token: that is made by `prefca ocsp-delegate`.
     """
     authority, store = founding.authority, founding.store
-    if await store.authority_id(authority) is not None:
+    known = await store.authority_id(authority)
+    if known is not None and await store.has_key(known):
         return
     now = whole_second(founding.now)
     label = key_label(authority, 1)
@@ -52,7 +53,7 @@ async def found(founding: Founding, keys: CAKeys) -> None:
     certificate = certify_self(signer, self_signed(authority, signer.public_key, serial, now))
     issuer = Issuer(authority, x509.load_der_x509_certificate(certificate))
     async with store.transaction():
-        authority_id = await store.add_authority(authority, now)
+        authority_id = known or await store.add_authority(authority, now)
         signs = counting_first_day(now, CA_SIGNING_YEARS)
         generation_id = await store.add_generation(authority_id, label, certificate, signs)
         generation = Generation(generation_id, authority_id, 1, label, certificate, signs.not_after)

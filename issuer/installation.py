@@ -166,7 +166,7 @@ async def active_key(installation: Installation, secret: str | None = None) -> A
     """
     generation = await installation.store.active_generation(installation.authority_id)
     if generation is None:
-        raise RefusedError("no key of this CA is active; run `prefca init`")
+        raise RefusedError("no key of this CA is active; `prefca init` or `prefca found` makes the first one")
     async with opened_keys(installation, secret) as keys:
         yield key_of(installation, generation, keys)
 

@@ -123,6 +123,13 @@ class Store:
         )
         return generation_id
 
+    async def has_key(self, authority_id: int) -> bool:
+        """Whether the authority has or ever had a key."""
+        found: bool = await self._connection.fetchval(
+            "SELECT EXISTS (SELECT FROM ca_generation WHERE authority_id = $1)", authority_id
+        )
+        return found
+
     async def active_generation(self, authority_id: int) -> Generation | None:
         """The key that signs now."""
         row = await self._connection.fetchrow(

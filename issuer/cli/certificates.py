@@ -1,17 +1,22 @@
 """`prefca revoke`, `list`: certificates of residents."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import click
 from cryptography import x509
 
+from issuer import agreement
+from issuer.agreement import Order
 from issuer.authority import Kind
+from issuer.cli.asking import means
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
-from issuer.installation import opened
+from issuer.installation import Installation, opened
+from issuer.operation import OperationKind
 from issuer.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
 from issuer.rows import CertificateRow
+from issuer.server_revocation import not_residents, revocation_of
 from issuer.which_ca import issuing_ca
 from settings.load import Settings
 
@@ -50,29 +55,60 @@ def revoke_command(
     for outcome in outcomes:
         if isinstance(outcome, NotRevoked):
             click.echo(f"prefca: {outcome.serial:016X} {outcome.message}", err=True)
-        elif not as_json:
+        elif as_json:
+            continue
+        elif isinstance(outcome, Asked):
+            click.echo(f"{outcome.serial:016X} is no resident's: operation {outcome.operation} has to be agreed to")
+        else:
             click.echo(f"{outcome.serial:016X} revoked: {outcome.status.reason.label}")
     is_refused = any(isinstance(outcome, NotRevoked) for outcome in outcomes)
     context.exit(max(status, REFUSED_STATUS if is_refused else 0))
 
 
-async def _revoke(settings: Settings, order: RevocationOrder) -> tuple[list[RevokedNow | NotRevoked], int]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """It is no resident's: several persons have to agree."""
+
+    serial: int
+    operation: int
+
+
+Outcome = RevokedNow | NotRevoked | Asked
+
+
+async def _revoke(settings: Settings, order: RevocationOrder) -> tuple[list[Outcome], int]:
     """The outcomes, and the exit status of what could not even be tried."""
     cas = await issuing_ca(settings, order.serials)
 
-    async def work(one: Settings) -> list[RevokedNow | NotRevoked]:
+    async def work(one: Settings) -> list[Outcome]:
         its = [serial for serial in order.serials if cas[serial] == one.ca.prefecture]
         if not its:
             return []
         async with opened(one) as installation:
-            return await revoke(installation, replace(order, serials=its), now())
+            asked = await _asked(installation, replace(order, serials=its))
+            rest = [serial for serial in its if serial not in {one.serial for one in asked}]
+            return [*(await revoke(installation, replace(order, serials=rest), now()) if rest else []), *asked]
 
     done, status = await each(settings, work)
     return [outcome for outcomes in done.values() for outcome in outcomes], status
 
 
-def _revocation_as_dict(outcome: RevokedNow | NotRevoked) -> dict[str, object]:
+async def _asked(installation: Installation, order: RevocationOrder) -> list[Asked]:
+    """Ask for the revocation of those that are no residents', where persons have to agree to it."""
+    if not await agreement.needs_agreement(installation):
+        return []
+    serials = sorted(await not_residents(installation, order.serials))
+    if not serials:
+        return []
+    whole = Order(OperationKind.REVOKE_CERTIFICATE, revocation_of(replace(order, serials=serials)))
+    case = await agreement.request(installation, whole, means())
+    return [Asked(serial, case.request.number) for serial in serials]
+
+
+def _revocation_as_dict(outcome: Outcome) -> dict[str, object]:
     serial = f"{outcome.serial:016X}"
+    if isinstance(outcome, Asked):
+        return {"serial": serial, "result": "asked", "operation": outcome.operation}
     if isinstance(outcome, NotRevoked):
         return {"serial": serial, "result": "refused", "message": outcome.message}
     status = outcome.status

@@ -7,6 +7,7 @@ import click
 
 _MODULES: Final = {
     "init": "setting_up",
+    "found": "setting_up",
     "issue": "issuing",
     "revoke": "certificates",
     "list": "certificates",

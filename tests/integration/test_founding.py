@@ -16,6 +16,7 @@ from settings.load import INSTANCE_VARIABLE
 from tests.support.ca import notice_line
 from tests.support.command import DSN_VARIABLE, Prefca, finished, start
 from tests.support.database import Database
+from tests.support.operators import agree, found_by_operators, write_staff
 from tests.support.softhsm import SoftHSM
 
 ROWS = {
@@ -136,6 +137,8 @@ def test_a_ca_with_its_key_in_a_token_works(
     """From init through issue and revoke to a publication; no CA key is in any file."""
     ended = prefca("init", "--hierarchy", hierarchy, *with_token(hsm, pin_file))
     assert (ended.status, ended.stderr) == (0, "")
+    if hierarchy == "production":
+        found_by_operators(prefca, tmp_path / "staff")
     assert not (new / "keys" / "ca").exists()
     notices, results = tmp_path / "notices.jsonl", tmp_path / "results.jsonl"
     notices.write_bytes(notice_line(1) + notice_line(2))
@@ -148,6 +151,44 @@ def test_a_ca_with_its_key_in_a_token_works(
     crl = x509.load_pem_x509_crl(prefca("export", "crl", "132217").stdout.encode())
     certificate.verify_directly_issued_by(ca)
     assert crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+
+
+@pytest.mark.req("R-6-1-1-1", "R-5-2-2-1")
+def test_a_production_ca_is_founded_by_several_persons(
+    new: Path, hsm: SoftHSM, pin_file: Path, prefca: Prefca, tmp_path: Path
+) -> None:
+    """Before they agree it has no key; and the token's PIN is theirs, split among the key managers."""
+    token = with_token(hsm, pin_file)[:-2]
+    init = ("init", "--hierarchy", "production", *token, "--activation-file", str(tmp_path / "run" / "pin"))
+    assert "it has no key yet" in prefca(*init).stdout
+    assert "it has no key yet" in prefca(*init).stdout
+    refused = prefca("batch", "--now")
+    assert (refused.status, "no key of this CA is active" in refused.complaint) == (3, True)
+    staff, shares = tmp_path / "staff", tmp_path / "shares"
+    assert prefca("operator", "first", write_staff(staff)).status == 0
+    split = ("--needed", "2", "--shares", "3", "--new-pin", "--pin-file", pin_file, "--out", shares)
+    assert prefca("activation", "split", *split).status == 0
+    four = ("keys1", "keys2", "senior1", "senior2")
+    number = prefca("activation", "start", "--json").json["operation"]
+    for name in four:
+        key = ("--key", staff / f"{name}.pem", "--passphrase-file", staff / "passphrase", "--yes", "--json")
+        assert prefca("operation", "approve", str(number), *key).status == 0
+    given = ("--share", shares / "share-1.txt", "--share", shares / "share-3.txt")
+    assert prefca("operation", "run", str(number), *given).status == 0
+    agree(prefca, staff, prefca("found", "--json").json["operation"], *four)
+    assert prefca("batch", "--now").status == 0
+    assert prefca("found").status == 3
+    assert "it has no key yet" not in prefca(*init).stdout
+    assert prefca("operation", "verify", "--all").status == 0
+
+
+@pytest.mark.req("R-5-2-2-1")
+def test_a_test_ca_may_be_founded_by_several_persons(new: Path, prefca: Prefca, tmp_path: Path) -> None:
+    """As a rehearsal; init alone then makes no key."""
+    assert "it has no key yet" in prefca("init", "--without-key").stdout
+    assert "it has no key yet" in prefca("init").stdout
+    found_by_operators(prefca, tmp_path / "staff")
+    assert prefca("status", "--check").status == 0
 
 
 @pytest.mark.parametrize(

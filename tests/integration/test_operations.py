@@ -27,7 +27,7 @@ from issuer.operators import ending, registration
 from pkix.signing import SigningError
 from tests.support.ca import FoundedCA
 from tests.support.command import Prefca, select
-from tests.support.operators import STAFF, Desk, person_key, write_key, write_staff
+from tests.support.operators import STAFF, Desk, agree, person_key, write_key, write_staff
 from tests.support.softhsm import SoftHSM
 
 CERTIFY = OperationKind.OPERATIONS_CERTIFICATE
@@ -438,6 +438,21 @@ async def test_not_even_the_issuer_changes_what_was_agreed_to(desk: Desk) -> Non
         async with desk.ca.database.connect("owner") as owner:
             with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="its rows are final"):
                 await owner.execute(f"DELETE FROM {table}")
+
+
+@pytest.mark.req("R-5-2-1-1")
+def test_a_servers_certificate_is_revoked_by_two_persons(prefca: Prefca, staff: Path) -> None:
+    """A resident's is revoked at once, as ever; who is asked about both does both."""
+    (delegate,) = prefca("ocsp-delegate", "list", "--json").json
+    asked = prefca("revoke", delegate["serial"], "--reason", "superseded", "--json").json
+    assert asked[0]["result"] == "asked"
+    assert prefca("ocsp-delegate", "list", "--json").json[0]["revoked_at"] is None
+    agree(prefca, staff, asked[0]["operation"], "senior1", "senior2")
+    assert prefca("ocsp-delegate", "list", "--json").json[0]["revoked_at"] is not None
+    again = prefca("revoke", delegate["serial"], "--reason", "superseded", "--json").json[0]["operation"]
+    for name in ("senior1", "senior2"):
+        approve(prefca, staff, again, name)
+    assert "stays so; a revocation is final" in prefca("operation", "run", str(again)).complaint
 
 
 # ---------------------------------------------------------------- persons

@@ -12,6 +12,7 @@ from settings.load import CA_VARIABLE, INSTANCE_VARIABLE
 from tests.support.ca import notice_line
 from tests.support.command import DSN_VARIABLE, Prefca, copied, select, set_up
 from tests.support.database import Database
+from tests.support.operators import found_by_operators
 from tests.support.softhsm import SoftHSM
 
 TOYAMA_RESIDENT = {"municipality": "162019", "address": "富山県富山市テスト町１－２－３"}
@@ -241,6 +242,8 @@ def test_a_ca_in_a_token_stands_beside_another(
         chosen = [value for word in options for value in (token if word == "TOKEN" else [word])]
         ended = prefca("init", "--prefecture", prefecture, *chosen)
         assert (ended.status, ended.stderr) == (0, "")
+        if "production" in chosen:
+            found_by_operators(prefca, tmp_path / f"staff-{prefecture}", "--ca", prefecture)
     assert prefca("batch", "--now").status == 0
     shown = prefca("status", "--json").json
     for prefecture, options in ("Tokyo-to", tokyo), ("Toyama-ken", toyama):

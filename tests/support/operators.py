@@ -25,6 +25,7 @@ from issuer.operators import registration
 from pkix.signing import sign
 from pkix.software import PrivateKey, SoftwareSigner
 from tests.support.ca import NOW, FoundedCA
+from tests.support.command import Prefca
 
 PASSPHRASE = "a passphrase of one person"
 # Enough for every quorum, and more senior operators than are needed.
@@ -129,3 +130,20 @@ class Desk:
         for name in names:
             await self.approve(number, name)
         return number
+
+
+def agree(prefca: Prefca, directory: Path, number: int, *names: str, ca: Sequence[str] = ()) -> None:
+    """These persons agree to an operation, with the files of `write_staff`, and the last one runs it."""
+    for name in names:
+        key = ("--key", directory / f"{name}.pem", "--passphrase-file", directory / "passphrase", "--yes", "--json")
+        agreed = prefca(*ca, "operation", "approve", str(number), *key)
+        assert agreed.status == 0, agreed
+    done = prefca(*ca, "operation", "run", str(number))
+    assert done.status == 0, done
+
+
+def found_by_operators(prefca: Prefca, directory: Path, *ca: str) -> None:
+    """A CA that `prefca init` has registered gets operators and, agreed to by four of them, its key."""
+    assert prefca(*ca, "operator", "first", write_staff(directory)).status == 0
+    number = prefca(*ca, "found", "--json").json["operation"]
+    agree(prefca, directory, number, "keys1", "keys2", "senior1", "senior2", ca=ca)
