@@ -24,11 +24,13 @@ from issuer.key_sight import key_sight
 from issuer.key_use import used_list_key
 from issuer.list_audit import open_audit
 from issuer.list_store import Selection
+from issuer.operation import OperationKind
 from issuer.rows import Generation
 from pkix.signing import SigningError
 from pkix.validity import JST
 from tests.support.ca import NOW, FoundedCA, notice_line, open_ca, settings_for
 from tests.support.database import Database, fresh_database
+from tests.support.operators import Clock, Desk
 
 DAY, YEAR = timedelta(days=1), timedelta(days=365)
 PREPARED = NOW + 4 * YEAR
@@ -282,6 +284,40 @@ async def test_the_list_after_a_switch_has_the_entries_of_both_keys(ca: FoundedC
         found = (await new.lists())["132217"]
         assert {each.serial_number for each in found} == {before.serial, after.serial}
         assert found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 2
+
+
+@pytest.mark.req("R-7-2-1", "R-2-8-3-1", "R-2-6-1-2")
+async def test_a_link_that_was_revoked_is_on_the_arl_and_not_in_the_directory(ca: FoundedCA) -> None:
+    """The other three certificates stay."""
+    await perform(ca, renewal.prepare, NEXT, PREPARED)
+    link, other = await certificates(ca, "link")
+    await ca.revoke(link.serial_number, now=PREPARED)
+    await ca.publish(PREPARED)
+    assert {each.serial_number for each in (await ca.lists())["ca"]} == {link.serial_number}
+    assert {*await shown(ca)} == {*await certificates(ca, "self-signed"), other}
+    await perform(ca, delegates_ahead.perform, AHEAD, PREPARED)
+    with pytest.raises(RefusedError, match="not in the directory"):
+        await perform(ca, renewal.switch, TURN, SWITCHED)
+
+
+@pytest.mark.req("R-5-2-2-1", "R-6-1-1-1", "R-6-2-1-2")
+async def test_a_renewal_is_agreed_to_by_several_persons(ca: FoundedCA) -> None:
+    """Key managers and senior operators; what was agreed to is done once, and recorded with the act."""
+    desk = Desk(ca, Clock(PREPARED))
+    await desk.register_first()
+    persons = ("keys1", "keys2", "senior1", "senior2")
+    with pytest.raises(RefusedError, match="key-manager"):
+        await desk.run(await desk.agreed(OperationKind.PREPARE_KEY, NEXT, "senior1", "senior2"))
+    assert (await sight(ca)).planned is None
+    done = await desk.run(await desk.agreed(OperationKind.PREPARE_KEY, NEXT, *persons))
+    assert done["state"] == "planned"
+    await ca.publish(PREPARED)
+    await desk.run(await desk.agreed(OperationKind.DELEGATES_AHEAD, AHEAD, "senior1", "senior2"))
+    desk.clock.now = SWITCHED
+    number = await desk.agreed(OperationKind.SWITCH_KEY, TURN, *persons)
+    assert (await desk.run(number))["state"] == "active"
+    with pytest.raises(RefusedError, match="done already"):
+        await desk.run(number)
 
 
 @pytest.mark.req("R-4-4-4-4-1")

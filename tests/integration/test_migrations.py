@@ -108,6 +108,19 @@ async def last_change(connection: asyncpg.Connection) -> int:
 # ---------------------------------------------------------------- migrate
 
 
+@pytest.mark.req("R-4-13-1")
+async def test_lists_of_before_are_signed_by_the_first_key(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database with publications is brought up to date, and what it has says by whom."""
+    known = module._migrations()
+    async with empty.connect("owner") as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_migrations", lambda: [one for one in known if one.number < 6])
+            await migrate(connection, NOW)
+        await found(connection)
+        assert "006_generations.sql" in await migrate(connection, NOW)
+        assert await connection.fetchval("SELECT array_agg(generation) FROM published_object") == [1]
+
+
 async def test_migrations_are_applied_once_and_recorded(empty: Database) -> None:
     """The first run applies all in order, the second none."""
     async with empty.connect("owner") as connection:
