@@ -24,7 +24,7 @@ from issuer.key_sight import key_sight
 from issuer.key_use import used_list_key
 from issuer.list_audit import open_audit
 from issuer.list_store import Selection
-from issuer.operation import OperationKind
+from issuer.operation import OperationKind, Parameters
 from issuer.rows import Generation
 from pkix.signing import SigningError
 from pkix.validity import JST
@@ -35,9 +35,9 @@ from tests.support.operators import Clock, Desk
 DAY, YEAR = timedelta(days=1), timedelta(days=365)
 PREPARED = NOW + 4 * YEAR
 SWITCHED = PREPARED + 8 * DAY
-NEXT = {"generation": 2, "key": "test-tokyo-to-2"}
-TURN = {"from": 1, "to": 2, "without_delegates": 0}
-AHEAD = {"generation": 1, "until": "2034-03-31T14:59:59Z", "algorithm": "p256"}
+NEXT: Parameters = {"generation": 2, "key": "test-tokyo-to-2"}
+TURN: Parameters = {"from": 1, "to": 2, "without_delegates": 0}
+AHEAD: Parameters = {"generation": 1, "until": "2034-03-31T14:59:59Z", "algorithm": "p256"}
 
 pytestmark = pytest.mark.req("R-4-13-1")
 
@@ -249,7 +249,7 @@ async def test_a_key_that_can_make_no_delegates_any_more_is_replaced_all_the_sam
     await ca.publish(late)
     with pytest.raises(RefusedError, match="OCSP delegates of key 1 are missing"):
         await perform(ca, renewal.switch, TURN, late + 8 * DAY)
-    await perform(ca, renewal.switch, TURN | {"without_delegates": 1}, late + 8 * DAY)
+    await perform(ca, renewal.switch, {**TURN, "without_delegates": 1}, late + 8 * DAY)
     assert [key.state for key in (await sight(ca)).keys] == [State.RETIRED, State.ACTIVE]
 
 
