@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from issuer import activation, delegate, delegates_ahead, first_key, operators, renewal, server_revocation
+from issuer import (
+    activation,
+    cross_operation,
+    delegates_ahead,
+    first_key,
+    operations_certificate,
+    operators,
+    renewal,
+    server_revocation,
+)
 from issuer.act import Performer
 from issuer.operation import OperationKind
 
@@ -14,7 +23,10 @@ PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType(
         OperationKind.PREPARE_KEY: renewal.prepare,
         OperationKind.SWITCH_KEY: renewal.switch,
         OperationKind.DELEGATES_AHEAD: delegates_ahead.perform,
-        OperationKind.OPERATIONS_CERTIFICATE: delegate.perform,
+        OperationKind.OPERATIONS_CERTIFICATE: operations_certificate.perform,
+        OperationKind.CROSS_REQUEST: cross_operation.perform_request,
+        OperationKind.CROSS_CERTIFICATE: cross_operation.perform_issue,
+        OperationKind.CROSS_REVOCATION: cross_operation.perform_revoke,
         OperationKind.ACTIVATE: activation.activate,
         OperationKind.DEACTIVATE: activation.deactivate,
         OperationKind.REVOKE_CERTIFICATE: server_revocation.perform,

@@ -13,6 +13,8 @@ NAMES: Final = (
     *("ocsp_delegate_ending", "ocsp_delegate_gap", "no_ocsp_delegate"),  # issuer.delegate
     *("ca_key_ending", "ca_key_switch_due", "ca_key_ended", "ca_key_unpublished", "ca_certificate_ending"),  # ca_key
     *("key_not_activated", "activation_ending", "pin_in_file"),  # issuer.activation
+    *("cross_certificate_ending", "cross_certificate_changed", "cross_certificate_superseded"),  # issuer.cross_renewal
+    "cvs_certificate_ending",  # issuer.operations_certificate
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

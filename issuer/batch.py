@@ -19,8 +19,8 @@ from issuer.errors import NotNowError, RefusedError
 from issuer.installation import ActiveKey, Installation, connected, origin
 from issuer.lint import Covered, LintError, ListRecord, check_list, check_order, check_signature
 from issuer.rows import Entries, NewObject, PartitionRow, Publication, PublishedList
+from issuer.shown import certificates_shown
 from issuer.store import Store
-from pkix.names import text
 from pkix.signing import PublicKey
 from pkix.validity import UpdateWindow, whole_second
 
@@ -168,18 +168,14 @@ def _z(moment: datetime) -> str:
 
 
 async def _publish(plan: _Plan, key: ActiveKey, made_lists: AsyncIterator["_Made"]) -> Published:
-    store, authority = plan.installation.store, plan.installation.authority
+    store = plan.installation.store
     lists: list[PublishedList] = []
     position = count()
     async with store.transaction():
         publication_id = await store.add_publication(
             plan.installation.authority_id, plan.cut_off, plan.window, plan.now
         )
-        # Of the keys before and after, too, so that verifiers have a path from whichever they trust (RFC 4210, 4.4).
-        for one in await plan.installation.generations.self_issued(plan.installation.authority_id, plan.now):
-            certificate = NewObject(
-                text(authority.name), "cACertificate", one.certificate, public=True, generation=one.generation
-            )
+        for certificate in await certificates_shown(plan.installation, plan.now):
             await store.add_object(publication_id, next(position), certificate)
         async for made in made_lists:
             lists.append(made.summary)

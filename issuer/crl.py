@@ -49,13 +49,12 @@ def certificate_list(issuer: Issuer, order: ListOrder, signer: Signer) -> bytes:
 
 def _around_entries(issuer: Issuer, order: ListOrder) -> tuple[bytes, bytes]:
     """What stands before revokedCertificates, and the extensions behind it."""
-    authority_key_identifier = x509.AuthorityKeyIdentifier(issuer.authority_key_identifier.key_identifier, None, None)
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
         .last_update(order.window.this_update)
         .next_update(order.window.next_update)
-        .add_extension(authority_key_identifier, critical=False)
+        .add_extension(issuer.key_alone, critical=False)
         .add_extension(x509.CRLNumber(order.crl_number), critical=False)
         .add_extension(x509.UnrecognizedExtension(ObjectIdentifier("2.5.29.28"), order.idp), critical=True)
         .add_extension(

@@ -10,7 +10,6 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -19,6 +18,7 @@ from issuer.alarm import Alarm
 from issuer.authority import Kind
 from issuer.ca_key import require_in_use
 from issuer.certification import certify
+from issuer.certification_request import load_request
 from issuer.errors import RefusedError
 from issuer.generation import State
 from issuer.installation import ActiveKey
@@ -44,15 +44,7 @@ def requested_key(octets: bytes) -> PublicKey:
     Raises:
         RefusedError: it is none, its signature is wrong, or its key is neither RSA-2048 nor P-256.
     """
-    load = x509.load_pem_x509_csr if octets.lstrip().startswith(b"-----") else x509.load_der_x509_csr
-    try:
-        request = load(octets)
-        key = request.public_key()
-    except ValueError as e:
-        raise RefusedError(f"this is no certification request ({e}); give a PKCS #10 file, as of `openssl req`") from e
-    if not request.is_signature_valid:
-        raise RefusedError("the request is not signed by the key that it names; make it again, with that key")
-    return _usable(key)
+    return _usable(load_request(octets).public_key())
 
 
 def make_passphrase(settings: Settings, random_octets: Callable[[int], bytes]) -> None:
@@ -127,8 +119,17 @@ def _key_to_certify(act: Act, serial: int) -> PublicKey:
     if parameters["public_key"] is None:
         make_passphrase(settings, act.random_octets)
         return new_key(settings, serial, KeyAlgorithm(str(parameters["algorithm"])))
+    return given_key(str(parameters["public_key"]))
+
+
+def given_key(encoded: str) -> PublicKey:
+    """The key that `asked_for` encoded.
+
+    Raises:
+        RefusedError: it is none, or neither RSA-2048 nor P-256.
+    """
     try:
-        return _usable(load_der_public_key(base64.b64decode(str(parameters["public_key"]))))
+        return _usable(load_der_public_key(base64.b64decode(encoded)))
     except ValueError as e:
         raise RefusedError(f"the key to certify is none ({e}); ask anew, with the request") from e
 

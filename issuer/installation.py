@@ -14,6 +14,7 @@ from cryptography import x509
 from issuer import embedded
 from issuer.activation_store import ActivationStore
 from issuer.authority import Authority
+from issuer.cross_store import CrossStore
 from issuer.errors import NotNowError, RefusedError
 from issuer.generation_store import GenerationStore
 from issuer.keys import CAKeys, open_keys, secret_of
@@ -42,6 +43,7 @@ class Records:
     generations: GenerationStore
     operations: OperationStore
     activations: ActivationStore
+    cross: CrossStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
             GenerationStore(connection),
             OperationStore(connection),
             ActivationStore(connection),
+            CrossStore(connection),
         )
 
 
@@ -152,6 +155,7 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
             )
         yield Installation(
             *(shared.store, shared.parties, shared.lists, shared.generations, shared.operations, shared.activations),
+            shared.cross,
             *(settings, authority, authority_id),
         )
 

@@ -23,8 +23,9 @@ from typing import Any, Final, NoReturn
 from issuer import activation, ca_key, delegate
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
 from issuer.ca_key import KeySight
+from issuer.certificate_sight import CertificateSight, certificate_sight
 from issuer.errors import IssuerError
-from issuer.installation import Installation, opened
+from issuer.installation import Installation, configured_authority, opened
 from issuer.key_sight import key_sight
 from issuer.rows import DelegateRow, Publication
 from issuer.schedule import Schedule, is_of_the_future
@@ -152,6 +153,7 @@ class Keeper:
         self._delegates: list[DelegateRow] | None = None  # as last seen
         self._keys: KeySight | None = None  # likewise
         self._of_activation: list[Alarm] = []  # alarms, likewise
+        self._certificates: CertificateSight | None = None  # likewise
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
 
     @property
@@ -164,9 +166,11 @@ class Keeper:
         now = self._clock()
         of_lists, of_keys = alarms(self.schedule, self.sight, now), ca_key.alarms(self._keys, now)
         of_keys += self._of_activation
-        if self._keys is None or self._delegates is None:
+        if self._keys is None or self._delegates is None or self._certificates is None:
             return [*of_lists, *of_keys]
-        return [*of_lists, *delegate.alarms(self._keys.keys, self._delegates, now), *of_keys]
+        active = None if self._keys.active is None else self._keys.active.generation
+        of_certificates = self._certificates.alarms(configured_authority(self.settings), active, now)
+        return [*of_lists, *delegate.alarms(self._keys.keys, self._delegates, now), *of_keys, *of_certificates]
 
     async def keep(self) -> NoReturn:
         """Publish whenever lists are due; a database that is away is waited for."""
@@ -211,13 +215,14 @@ class Keeper:
                 await asyncio.sleep(self._pause_s())
 
     async def _look_at_keys(self, installation: Installation) -> None:
-        """See whether keys and delegates will end. If that cannot be seen in time, what was seen last stands."""
+        """See whether keys and certificates will end. If that cannot be seen in time, what was seen last stands."""
         try:
             async with asyncio.timeout(KEYS_TIMEOUT_S):
                 self._keys = await key_sight(installation)
                 self._delegates = await installation.store.delegates(installation.authority_id)
                 newest = await activation.tidy(installation)
                 self._of_activation = activation.alarms(self.settings, newest, self._clock())
+                self._certificates = await certificate_sight(installation)
         except TimeoutError:
             log.warning("cannot_look_at_keys", extra={"ca": self.name, "timeout_s": KEYS_TIMEOUT_S})
 

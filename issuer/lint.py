@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtensionOID
 
 from issuer.authority import Kind
 from issuer.crl import NEXT_CRL_PUBLISH, ListOrder
-from issuer.profile import MAX_SERIAL, MIN_SERIAL, Issuer
+from issuer.profile import MAX_SERIAL, MIN_SERIAL, Issuer, key_usage
 from issuer.scan import ScanError, scan, take_apart
 from pkix import der
 from pkix.signing import PublicKey, verify
@@ -45,6 +45,23 @@ _EXTENSIONS: Final = {
         (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
         (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
     ],
+    Kind.CVS: [
+        (ExtensionOID.KEY_USAGE, True),
+        (ExtensionOID.EXTENDED_KEY_USAGE, False),
+        (ExtensionOID.CERTIFICATE_POLICIES, True),
+        (ExtensionOID.CRL_DISTRIBUTION_POINTS, False),
+        (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
+        (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
+    ],
+    Kind.CROSS: [
+        (ExtensionOID.KEY_USAGE, True),
+        (ExtensionOID.BASIC_CONSTRAINTS, True),
+        (ExtensionOID.CERTIFICATE_POLICIES, True),
+        (ExtensionOID.POLICY_MAPPINGS, False),
+        (ExtensionOID.CRL_DISTRIBUTION_POINTS, False),
+        (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
+        (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
+    ],
     Kind.SELF_SIGNED: [
         (ExtensionOID.KEY_USAGE, True),
         (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, False),
@@ -53,6 +70,7 @@ _EXTENSIONS: Final = {
         (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
     ],
 }
+_MAY_BE_ABSENT: Final = {Kind.CROSS: (ExtensionOID.POLICY_MAPPINGS, False)}  # the other CA may use our policy
 _LIST_EXTENSIONS: Final = [
     (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
     (ExtensionOID.CRL_NUMBER, False),
@@ -97,7 +115,8 @@ def check_certificate(octets: bytes, kind: Kind, issuer: Issuer | None) -> None:
     _require(MIN_SERIAL <= certificate.serial_number <= MAX_SERIAL, "the serial number is not of 8 octets")
     _require(certificate.not_valid_before_utc < certificate.not_valid_after_utc, "it ends before it begins")
     found = [(extension.oid, extension.critical) for extension in certificate.extensions]
-    _require(found == _EXTENSIONS[kind], f"its extensions are not those of a {kind} certificate, in their order")
+    expected = [each for each in _EXTENSIONS[kind] if each in found or each != _MAY_BE_ABSENT.get(kind)]
+    _require(found == expected, f"its extensions are not those of a {kind} certificate, in their order")
     if issuer is None:
         _require(certificate.issuer == certificate.subject, "a self-signed certificate names another issuer")
         return
@@ -108,6 +127,21 @@ def check_certificate(octets: bytes, kind: Kind, issuer: Issuer | None) -> None:
         begins_later and certificate.not_valid_after_utc <= issuer.certificate.not_valid_after_utc,
         "it outlives its issuer's certificate; renew the key of the CA first",
     )
+    if kind is Kind.CROSS:
+        _check_cross(certificate, issuer)
+
+
+def _check_cross(certificate: x509.Certificate, issuer: Issuer) -> None:
+    """What a path through a cross certificate needs (RFC 5280, sections 3.2 and 6.1.4)."""
+    _require(certificate.issuer != certificate.subject, "a cross certificate names its issuer as its subject")
+    _require(certificate.public_key() != issuer.certificate.public_key(), "a cross certificate has its issuer's key")
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    _require(constraints == x509.BasicConstraints(ca=True, path_length=None), "a cross certificate is not for any CA")
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    _require(usage == key_usage(key_cert_sign=True, crl_sign=True), "a cross certificate is for other uses of its key")
+    policies = certificate.extensions.get_extension_for_class(x509.CertificatePolicies).value
+    asserted = [policy.policy_identifier.dotted_string for policy in policies]
+    _require(asserted == [issuer.authority.policy(Kind.CROSS)], "a cross certificate is of another policy")
 
 
 def check_link(octets: bytes, subject: x509.Certificate, old: x509.Certificate) -> None:

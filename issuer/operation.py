@@ -35,7 +35,9 @@ class OperationKind(StrEnum):
     DESTROY_KEY = "destroy-key"
     COMPROMISE = "compromise"
     OPERATIONS_CERTIFICATE = "operations-certificate"  # of the OCSP responder or the certificate validation server
+    CROSS_REQUEST = "cross-request"  # for our own certificate from the bridge
     CROSS_CERTIFICATE = "cross-certificate"
+    CROSS_REVOCATION = "cross-revocation"
     REVOKE_CERTIFICATE = "revoke-certificate"  # of the CA or its servers
     CHANGE_POLICY = "change-policy"
     REGISTER_OPERATOR = "register-operator"
@@ -59,7 +61,9 @@ QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
         OperationKind.DESTROY_KEY: _KEY_CONTROL,
         OperationKind.COMPROMISE: {Role.MANAGER: 1, Role.SENIOR_OPERATOR: 2},
         OperationKind.OPERATIONS_CERTIFICATE: _CERTIFICATES,
+        OperationKind.CROSS_REQUEST: _CERTIFICATES,
         OperationKind.CROSS_CERTIFICATE: _CHAIN,
+        OperationKind.CROSS_REVOCATION: _CHAIN,  # its application is received, examined and approved, too (5-2-1-1)
         OperationKind.REVOKE_CERTIFICATE: _CERTIFICATES,
         OperationKind.CHANGE_POLICY: _CERTIFICATES,
         OperationKind.REGISTER_OPERATOR: _CERTIFICATES,
@@ -73,6 +77,7 @@ REPEATABLE: Final = frozenset(
     {
         *(OperationKind.FOUND, OperationKind.PREPARE_KEY, OperationKind.SWITCH_KEY, OperationKind.DELEGATES_AHEAD),
         *(OperationKind.ACTIVATE, OperationKind.DEACTIVATE),
+        *(OperationKind.CROSS_REQUEST, OperationKind.CROSS_CERTIFICATE, OperationKind.CROSS_REVOCATION),
         *(OperationKind.OPERATIONS_CERTIFICATE, OperationKind.REVOKE_CERTIFICATE, OperationKind.CHANGE_POLICY),
         *(OperationKind.REGISTER_OPERATOR, OperationKind.END_OPERATOR),
     }

@@ -20,12 +20,16 @@ from issuer.notice import Notice
 from pkix.certid import key_identifier
 from pkix.distribution import crl_distribution_points
 from pkix.names import directory_name, name
+from pkix.policy import policy_mappings
+from pkix.signing import PublicKey
 from pkix.validity import JST, Validity, counting_first_day
 
 CA_YEARS: Final = 10  # R-6-3-1-2
 CA_SIGNING_YEARS: Final = 5  # R-4-13-1
 RESIDENT_YEARS: Final = 3  # R-1-3-2-1
+CROSS_YEARS: Final = 5  # R-1-3-2-2, R-7-1-2
 OPERATIONS_YEARS: Final = 1  # R-1-3-2-3, R-1-3-2-4
+SCVP_SERVER: Final = ObjectIdentifier("1.3.6.1.5.5.7.3.15")  # id-kp-scvpServer (RFC 5055)
 
 MIN_SERIAL: Final = 1 << 62
 MAX_SERIAL: Final = (1 << 63) - 1  # so every serial number is 8 octets of DER
@@ -52,6 +56,21 @@ class Issuer:
         return x509.AuthorityKeyIdentifier(
             key_id, [directory_name(self.certificate.issuer)], self.certificate.serial_number
         )
+
+    @property
+    def key_alone(self) -> x509.AuthorityKeyIdentifier:
+        """The key only: true also by a link or cross certificate of it, which has another serial number."""
+        return x509.AuthorityKeyIdentifier(self.authority_key_identifier.key_identifier, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossSubject:
+    """The other CA of a cross certificate, as its certification request names it."""
+
+    name: x509.Name
+    key: PublicKey
+    key_identifier: bytes  # which it puts into what it signs
+    policy: str | None  # its policy that is equivalent to ours; None: it uses ours
 
 
 def serial_number(octets: bytes) -> int:
@@ -119,6 +138,54 @@ def ocsp_delegate(
         .add_extension(_policies(issuer.authority.policy(Kind.OCSP)), critical=True)
         .add_extension(issuer.authority_key_identifier, critical=False)
         .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+    )
+
+
+def certificate_validation_server(
+    issuer: Issuer, key: CertificatePublicKeyTypes, serial: int, now: datetime
+) -> x509.CertificateBuilder:
+    """A certificate of the 官職証明書検証サーバ, which signs its answers (R-1-3-2-3).
+
+    Its list is that of operations certificates, at the CA's entry. Its policy has no qualifier, as in `cross`: here no
+    real certificate is known that others expect it of.
+    """
+    authority = issuer.authority
+    policy = x509.PolicyInformation(ObjectIdentifier(authority.policy(Kind.CVS)), None)
+    subject = authority.server_name("Certificate Validation Server")
+    return (
+        _builder(issuer.certificate.subject, subject, key, serial, counting_first_day(now, OPERATIONS_YEARS))
+        .add_extension(key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([SCVP_SERVER]), critical=False)
+        .add_extension(x509.CertificatePolicies([policy]), critical=True)
+        .add_extension(crl_distribution_points(authority.name), critical=False)
+        .add_extension(issuer.key_alone, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+    )
+
+
+def cross(issuer: Issuer, subject: CrossSubject, serial: int, not_before: datetime) -> x509.CertificateBuilder:
+    """A certificate for another CA, the bridge (R-7-1-2, R-1-3-2-2; RFC 5280, section 3.2).
+
+    It has no pathLenConstraint and no name constraints, for paths go on from the bridge to CAs that it knows. Its
+    policy has no qualifier: software may refuse those in a critical extension (RFC 5280, section 4.2.1.4).
+    Which policies are equivalent is told by PolicyMappings, not critical: section 4.2.1.5 recommends the contrary, but
+    GnuTLS and others refuse what they do not know, and whoever demands a policy knows them.
+    """
+    authority = issuer.authority
+    policy = ObjectIdentifier(authority.policy(Kind.CROSS))
+    validity = counting_first_day(not_before, CROSS_YEARS)
+    builder = (
+        _builder(issuer.certificate.subject, subject.name, subject.key, serial, validity)
+        .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.CertificatePolicies([x509.PolicyInformation(policy, None)]), critical=True)
+    )
+    if subject.policy is not None:
+        builder = builder.add_extension(policy_mappings((policy.dotted_string, subject.policy)), critical=False)
+    return (
+        builder.add_extension(crl_distribution_points(authority.name), critical=False)
+        .add_extension(issuer.key_alone, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier(subject.key_identifier), critical=False)
     )
 
 

@@ -1,22 +1,17 @@
 """The 提供状況報告書 as PDF: the content of `issuer.provision_report.as_html`, on paper of size A4."""
 
-import html
-import io
 from collections.abc import Sequence
 from typing import Any, Final
 
 from reportlab.graphics.shapes import Drawing, Rect
-from reportlab.lib.colors import Color, HexColor
-from reportlab.lib.pagesizes import A4
+from reportlab.lib.colors import HexColor
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
-from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table
+from reportlab.platypus import Flowable, Paragraph, Spacer, Table
 
+from issuer.paper import FONT, cell, document, style
 from issuer.provision_report import COLORS, HEADINGS, NOT_COMPLETE, Provision, ProvisionReport, made, title
 
-FONT: Final = "HeiseiKakuGo-W5"  # of Adobe's Japanese fonts that every reader of PDF has: nothing is embedded
 BAR_WIDTH: Final = 70 * mm
 BAR_HEIGHT: Final = 4 * mm
 _COLUMNS: Final = (80 * mm, 30 * mm, 30 * mm, 30 * mm)
@@ -25,24 +20,21 @@ _BAR_COLUMNS: Final = (70 * mm, BAR_WIDTH + 5 * mm, 25 * mm)
 
 def as_pdf(report: ProvisionReport) -> bytes:
     """For publication. The octets are the same each time, for one report and `made_at`."""
-    pdfmetrics.registerFont(UnicodeCIDFont(FONT))
-    heading, text, warning = _style(16, leading=24), _style(10), _style(10, HexColor("#aa0000"))
-    parts = [Paragraph(title(report), heading), Paragraph(html.escape("・".join(report.prefectures)), text)]
+    heading, text, warning = style(16, leading=24), style(10), style(10, HexColor("#aa0000"))
+    parts: list[Flowable] = [Paragraph(title(report), heading), cell("・".join(report.prefectures), text)]
     if not report.is_complete:
         parts.append(Paragraph(NOT_COMPLETE, warning))
     parts += [Spacer(0, 5 * mm), _table(report, text), Spacer(0, 8 * mm)]
     if report.provisions:
         parts += [_chart(report.provisions, text), Spacer(0, 5 * mm)]
     parts.append(Paragraph(made(report), text))
-    octets = io.BytesIO()
-    SimpleDocTemplate(octets, pagesize=A4, title=title(report), invariant=1).build(parts)
-    return octets.getvalue()
+    return document(title(report), parts)
 
 
 def _table(report: ProvisionReport, text: ParagraphStyle) -> Table:
     month = f"{report.month:%Y年%-m月}"
     rows: list[list[Any]] = [list(HEADINGS)]
-    rows += [[_cell(one.name, text), month, f"{one.items:,}", one.method] for one in report.provisions]
+    rows += [[cell(one.name, text), month, f"{one.items:,}", one.method] for one in report.provisions]
     rows += [["合計", "", f"{items:,}", method] for method, items in report.totals().items()]
     return Table(
         rows,
@@ -62,23 +54,14 @@ def _chart(provisions: Sequence[Provision], text: ParagraphStyle) -> Table:
     """Bars of items; a table, so that it goes on on the next page."""
     most = max(one.items for one in provisions)
     rows = [
-        [_cell(f"{one.name} {one.method}", text), _bar(one.items / most, COLORS[one.method]), f"{one.items:,}"]
+        [cell(f"{one.name} {one.method}", text), _bar(one.items / most, COLORS[one.method]), f"{one.items:,}"]
         for one in provisions
     ]
-    style = [("FONT", (0, 0), (-1, -1), FONT, 10), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")]
-    return Table(rows, _BAR_COLUMNS, style=style)
+    look = [("FONT", (0, 0), (-1, -1), FONT, 10), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")]
+    return Table(rows, _BAR_COLUMNS, style=look)
 
 
 def _bar(part: float, color: str) -> Drawing:
     drawing = Drawing(BAR_WIDTH, BAR_HEIGHT)
     drawing.add(Rect(0, 0, max(1.0, part * BAR_WIDTH), BAR_HEIGHT, fillColor=HexColor(color), strokeColor=None))
     return drawing
-
-
-def _cell(content: str, style: ParagraphStyle) -> Paragraph:
-    return Paragraph(html.escape(content), style)
-
-
-def _style(size: int, color: Color | None = None, leading: int = 15) -> ParagraphStyle:
-    more = {} if color is None else {"textColor": color}
-    return ParagraphStyle("plain", fontName=FONT, fontSize=size, leading=leading, wordWrap="CJK", **more)

@@ -124,11 +124,16 @@ def _revocation_as_dict(outcome: Outcome) -> dict[str, object]:
 @click.pass_context
 def list_command(context: click.Context, kind: str, limit: int, as_json: bool) -> None:
     """List the newest certificates of each CA with their status."""
+    print_certificates(context, Kind(kind), limit, as_json=as_json)
+
+
+def print_certificates(context: click.Context, kind: Kind, limit: int, *, as_json: bool) -> None:
+    """What `prefca list` prints of a kind; the context ends with the exit status."""
     settings = settings_of(context)
 
     async def newest(one: Settings) -> list[dict[str, object]]:
         async with opened(one) as installation:
-            found = await installation.store.newest_certificates(installation.authority_id, Kind(kind), limit)
+            found = await installation.store.newest_certificates(installation.authority_id, kind, limit)
         return [_row(certificate) for certificate in found]
 
     rows, status = run(each(settings, newest))

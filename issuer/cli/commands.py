@@ -21,6 +21,8 @@ _MODULES: Final = {
     "operator": "operators",
     "operation": "operations",
     "activation": "activations",
+    "operations-certificate": "operations_certificates",
+    "cross": "cross",
     "relying-party": "credentials",
     "journal": "journal",
     "archive": "archive",

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 
 from issuer import activation, ca_key, delegate
 from issuer.alarm import Alarm, Sight, alarms
+from issuer.certificate_sight import certificate_sight
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
@@ -86,9 +87,14 @@ async def _standing(installation: Installation, in_force: Publication | None) ->
     of_lists = alarms(Schedule.of(installation.settings), Sight(moment, in_force=in_force), moment)
     sight, delegates = await key_sight(installation), await store.delegates(authority_id)
     newest = await installation.activations.newest(authority_id)
-    of_activation = activation.alarms(installation.settings, newest, moment)
-    of_keys = [*delegate.alarms(sight.keys, delegates, moment), *ca_key.alarms(sight, moment)]
-    return [*of_lists, *of_keys, *of_activation]
+    certificates, key = await certificate_sight(installation), sight.active
+    return [
+        *of_lists,
+        *delegate.alarms(sight.keys, delegates, moment),
+        *ca_key.alarms(sight, moment),
+        *activation.alarms(installation.settings, newest, moment),
+        *certificates.alarms(installation.authority, key.generation if key else None, moment),
+    ]
 
 
 async def _status(settings: Settings) -> _Report:

@@ -21,6 +21,7 @@ FILES = [
     "004_journal.sql",
     "005_operations.sql",
     "006_generations.sql",
+    "007_cross.sql",
     "008_time_stamps.sql",
 ]
 SERIAL = 2**62

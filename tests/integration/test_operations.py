@@ -391,8 +391,8 @@ async def test_what_was_begun_and_certainly_not_done_may_be_run_again(desk: Desk
 
 async def test_of_what_may_have_been_done_a_person_looks_first(desk: Desk) -> None:
     """It is not run again, but withdrawn, and asked for anew."""
-    kind = OperationKind.CROSS_CERTIFICATE
-    number = await desk.agreed(kind, {}, "reception", "examiner", "approver", "senior1", "senior2")
+    kind = OperationKind.DESTROY_KEY
+    number = await desk.agreed(kind, {}, "keys1", "keys2", "senior1", "senior2")
     with pytest.raises(KilledError):
         await agreement.run(desk.ca.installation, number, Means(killed(kind), desk.clock, os.urandom))
     with pytest.raises(RefusedError, match="its end is not known"):

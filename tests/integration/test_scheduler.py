@@ -130,7 +130,7 @@ async def test_after_days_without_anybody_lists_come_at_once(ca: FoundedCA) -> N
 
 
 @pytest.mark.req("R-4-4-10")
-async def test_a_look_at_delegates_that_takes_too_long_delays_no_list(
+async def test_a_look_at_certificates_that_takes_too_long_delays_no_list(
     ca: FoundedCA, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is for alarms only."""

@@ -24,7 +24,19 @@ from issuer.lint import (
     check_signature,
 )
 from issuer.municipality import municipality
-from issuer.profile import MAX_SERIAL, MIN_SERIAL, Issuer, link, ocsp_delegate, resident, self_signed
+from issuer.profile import (
+    MAX_SERIAL,
+    MIN_SERIAL,
+    CrossSubject,
+    Issuer,
+    certificate_validation_server,
+    cross,
+    key_usage,
+    link,
+    ocsp_delegate,
+    resident,
+    self_signed,
+)
 from pkix import der
 from pkix.distribution import Scope, issuing_distribution_point
 from pkix.names import name
@@ -32,6 +44,7 @@ from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.signing import signed, tbs_certificate
 from pkix.software import SoftwareSigner
 from pkix.validity import UpdateWindow, Validity
+from tests.support.bridge import BRIDGE_NAME
 from tests.support.ca import NOW, notice, rsa_key, software_ca
 
 CA = software_ca()
@@ -43,6 +56,15 @@ Builder = x509.CertificateBuilder
 Extension = tuple[x509.ExtensionType, bool]  # its value, whether it is critical
 
 
+def cross_subject(**changes: object) -> CrossSubject:
+    """The bridge, or another one."""
+    key = rsa_key("bridge").public_key()
+    return CrossSubject(**{"name": BRIDGE_NAME, "key": key, "key_identifier": b"k" * 20, "policy": "1.2.3"} | changes)  # type: ignore[arg-type] # its fields
+
+
+CROSS_SUBJECT = cross_subject()
+
+
 def builder_of(kind: Kind, issuer: Issuer = CA.issuer) -> Builder:
     match kind:
         case Kind.RESIDENT:
@@ -51,6 +73,10 @@ def builder_of(kind: Kind, issuer: Issuer = CA.issuer) -> Builder:
             return ocsp_delegate(issuer, rsa_key("ocsp").public_key(), MIN_SERIAL, NOW)
         case Kind.LINK:
             return link(issuer, NEXT.issuer.certificate, MIN_SERIAL, Validity(NOW, END))
+        case Kind.CVS:
+            return certificate_validation_server(issuer, rsa_key("ocsp").public_key(), MIN_SERIAL, NOW)
+        case Kind.CROSS:
+            return cross(issuer, CROSS_SUBJECT, MIN_SERIAL, NOW)
         case _:
             return self_signed(issuer.authority, CA.signer.public_key, MIN_SERIAL, NOW)
 
@@ -85,7 +111,7 @@ def with_one_more_extension(builder: Builder) -> Builder:
     return builder.add_extension(x509.PrecertPoison(), critical=True)
 
 
-LINTED = [Kind.RESIDENT, Kind.OCSP, Kind.LINK, Kind.SELF_SIGNED]
+LINTED = [Kind.RESIDENT, Kind.OCSP, Kind.LINK, Kind.SELF_SIGNED, Kind.CVS, Kind.CROSS]
 
 
 @pytest.mark.req("R-7-1-1", "R-7-1-3")
@@ -132,7 +158,7 @@ def test_a_certificate_that_breaks_its_profile_is_refused(
         check(change(builder_of(kind)), kind)
 
 
-@pytest.mark.parametrize("kind", [Kind.RESIDENT, Kind.OCSP])
+@pytest.mark.parametrize("kind", [Kind.RESIDENT, Kind.OCSP, Kind.CVS, Kind.CROSS])
 @pytest.mark.parametrize(
     "founded",
     [NOW.replace(year=2017) - DAY, NOW + timedelta(seconds=1)],
@@ -185,6 +211,45 @@ def test_only_a_link_certificate_may_begin_before_its_issuer() -> None:
     """OldWithNew does: the old key was made before the new one."""
     old_with_new = link(NEXT.issuer, CA.issuer.certificate, MIN_SERIAL, Validity(NOW, END))
     check(old_with_new, Kind.LINK, NEXT.issuer)
+
+
+def with_value(builder: Builder, value: x509.ExtensionType) -> Builder:
+    """Another value of an extension that the profile has."""
+    kept = [x509.Extension(e.oid, e.critical, value if e.oid == value.oid else e.value) for e in builder._extensions]
+    return changed(builder, extensions=kept)
+
+
+@pytest.mark.req("R-7-1-2", "R-1-2-1")
+@pytest.mark.parametrize(
+    ("builder", "finding"),
+    [
+        (cross(CA.issuer, cross_subject(name=CA.issuer.certificate.subject), MIN_SERIAL, NOW), "names its issuer"),
+        (cross(CA.issuer, cross_subject(key=CA.signer.public_key), MIN_SERIAL, NOW), "its issuer's key"),
+        (with_value(builder_of(Kind.CROSS), x509.BasicConstraints(ca=False, path_length=None)), "not for any CA"),
+        (with_value(builder_of(Kind.CROSS), x509.BasicConstraints(ca=True, path_length=0)), "not for any CA"),
+        (with_value(builder_of(Kind.CROSS), key_usage(key_cert_sign=True)), "other uses"),
+        (
+            with_value(
+                builder_of(Kind.CROSS),
+                x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3"), None)]),
+            ),
+            "another policy",
+        ),
+    ],
+    ids=["our name", "our key", "no CA", "a path length", "no lists", "another policy"],
+)
+def test_a_cross_certificate_that_breaks_paths_is_refused(builder: Builder, finding: str) -> None:
+    """It is for another CA, without limits that a bridge cannot keep, under our policy."""
+    with pytest.raises(LintError, match=finding):
+        check(builder, Kind.CROSS)
+
+
+@pytest.mark.req("R-7-1-2")
+def test_a_bridge_may_use_our_policy() -> None:
+    """Then nothing is mapped."""
+    builder = cross(CA.issuer, cross_subject(policy=None), MIN_SERIAL, NOW)
+    check(builder, Kind.CROSS)
+    assert ExtensionOID.POLICY_MAPPINGS not in [each.oid for each in builder._extensions]
 
 
 def test_nothing_that_breaks_its_profile_reaches_the_key() -> None:

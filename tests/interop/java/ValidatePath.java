@@ -37,14 +37,17 @@ import java.util.Set;
  * java ValidatePath ca.pem path.pem ldap  host port     lists that Java finds in a directory by itself
  * java ValidatePath ca.pem path.pem ocsp  uri           no list, a responder, about the first certificate
  * java ValidatePath ca.pem path.pem build others.pem    no revocation: does it find a path of the first through others?
+ * java ValidatePath ca.pem path.pem build others.pem host port list.pem...   and through those of a directory, with lists
  * </pre>
+ *
+ * With -Dpolicy=OID that policy is demanded.
  */
 final class ValidatePath {
     public static void main(String[] args) throws Exception {
         X509Certificate ca = certificates(args[0]).get(0);
         List<X509Certificate> certificates = certificates(args[1]);
         if (args[2].equals("build")) {
-            System.out.println(found(ca, certificates.get(0), certificates(args[3])));
+            System.out.println(found(ca, certificates.get(0), args));
             return;
         }
         CertPath path = x509().generateCertPath(certificates);
@@ -52,6 +55,7 @@ final class ValidatePath {
         PKIXParameters parameters = new PKIXParameters(Set.of(new TrustAnchor(ca, null)));
         // Real certificates have a critical policy with a CPS qualifier; a Java application must say it can take that.
         parameters.setPolicyQualifiersRejected(false);
+        demandPolicy(parameters);
         switch (args[2]) {
             case "crl" -> parameters.addCertStore(files(List.of(args).subList(3, args.length)));
             case "ldap" -> parameters.addCertStore(directory(args[3], Integer.parseInt(args[4])));
@@ -96,14 +100,18 @@ final class ValidatePath {
     }
 
     /** Whether Java finds a path by itself, through certificates that it has from elsewhere. */
-    private static String found(X509Certificate ca, X509Certificate certificate, List<X509Certificate> others)
-            throws Exception {
+    private static String found(X509Certificate ca, X509Certificate certificate, String[] args) throws Exception {
         X509CertSelector target = new X509CertSelector();
         target.setCertificate(certificate);
         PKIXBuilderParameters parameters = new PKIXBuilderParameters(Set.of(new TrustAnchor(ca, null)), target);
         parameters.setPolicyQualifiersRejected(false);
-        parameters.setRevocationEnabled(false);
-        List<X509Certificate> known = new ArrayList<>(others);
+        demandPolicy(parameters);
+        parameters.setRevocationEnabled(args.length > 4);
+        if (args.length > 4) {
+            parameters.addCertStore(directory(args[4], Integer.parseInt(args[5])));
+            parameters.addCertStore(files(List.of(args).subList(6, args.length)));
+        }
+        List<X509Certificate> known = certificates(args[3]);
         known.add(certificate);
         parameters.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(known)));
         try {
@@ -111,6 +119,14 @@ final class ValidatePath {
             return "valid";
         } catch (CertPathBuilderException e) {
             return "no path";
+        }
+    }
+
+    private static void demandPolicy(PKIXParameters parameters) {
+        String policy = System.getProperty("policy");
+        if (policy != null) {
+            parameters.setInitialPolicies(Set.of(policy));
+            parameters.setExplicitPolicyRequired(true);
         }
     }
 
