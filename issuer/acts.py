@@ -6,9 +6,11 @@ from typing import Final
 
 from issuer import (
     activation,
+    compromise,
     cross_operation,
     delegates_ahead,
     first_key,
+    key_end,
     operations_certificate,
     operators,
     renewal,
@@ -20,6 +22,9 @@ from issuer.operation import OperationKind
 PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType(
     {
         OperationKind.FOUND: first_key.perform,
+        OperationKind.BACK_UP_KEY: key_end.back_up,
+        OperationKind.COMPROMISE: compromise.perform,
+        OperationKind.DESTROY_KEY: key_end.destroy,
         OperationKind.PREPARE_KEY: renewal.prepare,
         OperationKind.SWITCH_KEY: renewal.switch,
         OperationKind.DELEGATES_AHEAD: delegates_ahead.perform,

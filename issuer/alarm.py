@@ -15,6 +15,8 @@ NAMES: Final = (
     *("key_not_activated", "activation_ending", "pin_in_file"),  # issuer.activation
     *("cross_certificate_ending", "cross_certificate_changed", "cross_certificate_superseded"),  # issuer.cross_renewal
     "cvs_certificate_ending",  # issuer.operations_certificate
+    *("ca_key_compromised", "compromise_unfinished"),  # issuer.compromise
+    "ca_key_away",  # issuer.key_probe
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

@@ -181,7 +181,8 @@ async def _publish(plan: _Plan, key: ActiveKey, made_lists: AsyncIterator["_Made
             lists.append(made.summary)
             await store.add_object(publication_id, next(position), made.object)
         # What another key has signed meanwhile replaced this one's lists: none of them may come after.
-        await store.require_active(key.generation.generation_id)
+        authority_id = plan.installation.authority_id
+        await plan.installation.recovery.require_list_signer(authority_id, key.generation.generation_id)
         entries, size = sum(each.entries for each in lists), sum(each.size for each in lists)
         await store.record("published", plan.now, str(publication_id), {"lists": len(lists), "entries": entries})
     return Published(publication_id, plan.cut_off, plan.window, len(lists), entries, size)

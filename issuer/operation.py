@@ -76,7 +76,8 @@ QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
 REPEATABLE: Final = frozenset(
     {
         *(OperationKind.FOUND, OperationKind.PREPARE_KEY, OperationKind.SWITCH_KEY, OperationKind.DELEGATES_AHEAD),
-        *(OperationKind.ACTIVATE, OperationKind.DEACTIVATE),
+        *(OperationKind.ACTIVATE, OperationKind.DEACTIVATE, OperationKind.COMPROMISE),
+        *(OperationKind.DESTROY_KEY, OperationKind.BACK_UP_KEY),
         *(OperationKind.CROSS_REQUEST, OperationKind.CROSS_CERTIFICATE, OperationKind.CROSS_REVOCATION),
         *(OperationKind.OPERATIONS_CERTIFICATE, OperationKind.REVOKE_CERTIFICATE, OperationKind.CHANGE_POLICY),
         *(OperationKind.REGISTER_OPERATOR, OperationKind.END_OPERATOR),

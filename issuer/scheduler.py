@@ -20,6 +20,7 @@ from settings.workers import CannotListenError, bound
 
 AFTER_A_FAULT_S: Final = 10.0
 BATCH_TIMEOUT_S: Final = 900.0  # ten million entries take seconds: what runs for so long hangs
+KEY_CHECK_TIMEOUT_S: Final = 60.0
 
 log = logging.getLogger("prefca.scheduler")
 
@@ -46,6 +47,7 @@ async def run(settings: Settings, clock: Clock) -> None:
                 for keeper in keepers:
                     tasks.create_task(_for_ever(keeper.keep))
                     tasks.create_task(_for_ever(keeper.watch))
+                    tasks.create_task(_for_ever(partial(keeper.check_key, run_key_check)))
                 tasks.create_task(_for_ever(collector.keep))
     except CannotListenError as e:
         raise NotNowError(str(e)) from e
@@ -67,9 +69,22 @@ async def run_batch(settings: Settings, *options: str) -> dict[str, Any]:
     Raises:
         BatchFailedError: it failed, or did not end.
     """
-    arguments = ["--instance", str(settings.instance), "--ca", settings.ca.prefecture, "batch", "--json", *options]
+    return await _prefca(settings, BATCH_TIMEOUT_S, "batch", "--json", *options)
+
+
+async def run_key_check(settings: Settings) -> dict[str, Any]:
+    """`prefca key check` in a process of its own, because a token may hang.
+
+    Raises:
+        BatchFailedError: the key cannot be used.
+    """
+    return await _prefca(settings, KEY_CHECK_TIMEOUT_S, "key", "check", "--json")
+
+
+async def _prefca(settings: Settings, timeout_s: float, *words: str) -> dict[str, Any]:
+    of_ca = ("--instance", str(settings.instance), "--ca", settings.ca.prefecture)
     try:
-        return await children.command(*arguments, timeout_s=BATCH_TIMEOUT_S)
+        return await children.command(*of_ca, *words, timeout_s=timeout_s)
     except children.FailedError as e:
         raise BatchFailedError(str(e), e.status) from e
 

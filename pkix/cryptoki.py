@@ -44,7 +44,7 @@ class Life:
     """
 
     def __init__(self, module: Path, label: str, pin: str) -> None:
-        with _alone(module):
+        with alone(module):
             self._library = _load(module)
             try:
                 self._token = _token(self._library, label)
@@ -72,7 +72,7 @@ def cause(error: PKCS11Error) -> str:
 
 
 @contextmanager
-def _alone(module: Path) -> Iterator[None]:
+def alone(module: Path) -> Iterator[None]:
     """No other process is between C_Initialize and C_Login with this module.
 
     SoftHSM rewrites a token at each log-in, and a process that starts meanwhile finds no token. The lock is on the

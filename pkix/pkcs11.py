@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pkcs11 import (
     Attribute,
+    AttributeSensitive,
+    AttributeTypeInvalid,
     KeyType,
     Mechanism,
     MechanismFlag,
@@ -67,6 +69,25 @@ class Token:
         with self.session() as session:
             session.private_key(label)
             return Pkcs11Signer(self, label, session.public_key(label))
+
+    def unconfined(self, label: str) -> list[str]:
+        """Which of the attributes that keep a private key in the token the one named `label` has not (R-6-2-1-3).
+
+        Raises:
+            NoSuchKeyError: there is none.
+            SigningError: the token is gone, or there are several such keys.
+        """
+        with self.session() as session:
+            return session.unconfined(label)
+
+    def destroy(self, label: str) -> None:
+        """Delete the key pair named `label`, for good (R-6-2-1-9). What is not there any more is not missed.
+
+        Raises:
+            SigningError: the token is write-protected, or gone.
+        """
+        with self.session() as session:
+            session.destroy(label)
 
     def generate_rsa(self, label: str) -> "Pkcs11Signer":
         """Make an RSA-2048 key pair whose private key never leaves the token and only signs (R-6-1-1-2 to R-6-1-1-4).
@@ -232,6 +253,19 @@ class _Session:
             return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
         raise SigningError(f"key {label} is neither an RSA nor a P-256 key; name one of these")
 
+    def unconfined(self, label: str) -> list[str]:
+        """The attributes of the private key that are not as they must be."""
+        key = self.private_key(label)
+        return [attribute.name for attribute, wanted in _CONFINED.items() if _attribute(key, attribute) is not wanted]
+
+    def destroy(self, label: str) -> None:
+        """Delete the objects of a key pair."""
+        with self._read_write() as session:
+            for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+                for key in session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}):
+                    key.destroy()
+        self._private_keys.pop(label, None)
+
     def generate_rsa(self, label: str) -> None:
         """Make an RSA key pair in the token."""
         with self._writable(label) as session:
@@ -256,11 +290,16 @@ class _Session:
         """A session that may make a key pair of this name."""
         if self._find(ObjectClass.PRIVATE_KEY, label) or self._find(ObjectClass.PUBLIC_KEY, label):
             raise SigningError(f"there is a key named {label} already; choose another name")
-        writable = self._session.token.open(rw=True)
+        with self._read_write() as session:
+            yield session
+
+    @contextmanager
+    def _read_write(self) -> Iterator[Session]:
+        session = self._session.token.open(rw=True)
         try:
-            yield writable
+            yield session
         finally:
-            writable.close()
+            session.close()
 
     def _find(self, kind: ObjectClass, label: str) -> list[Object]:
         return list(self._session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
@@ -276,6 +315,25 @@ class _Session:
             sorted(str(key[Attribute.LABEL]) for key in self._session.get_objects({Attribute.CLASS: kind}))
         )
         raise NoSuchKeyError(f"no {what} is named {label}; correct the name (there is: {there or 'none'})")
+
+
+# How a private key is that was made in the token, never leaves it, and only signs (R-6-1-1-1, R-6-1-1-4, R-6-2-1-3).
+_CONFINED: Final = {
+    Attribute.LOCAL: True,
+    Attribute.SENSITIVE: True,
+    Attribute.ALWAYS_SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    Attribute.NEVER_EXTRACTABLE: True,
+}
+
+
+def _attribute(key: Any, attribute: Attribute) -> object:  # noqa: ANN401 - untyped library
+    """The value of an attribute; None: the token does not tell it."""
+    try:
+        value: object = key[attribute]
+    except (AttributeTypeInvalid, AttributeSensitive):
+        return None
+    return value
 
 
 def _key_pair(label: str) -> dict[str, Any]:

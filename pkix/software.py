@@ -97,3 +97,12 @@ def write_secret(file: Path, content: bytes) -> None:
         os.fsync(directory)  # the name outlives a power cut: what is recorded next may rely on the key
     finally:
         os.close(directory)
+
+
+def erase(file: Path) -> None:
+    """Overwrite a key file and remove it. Copies of the file system or of backups are not reached; raises OSError."""
+    with file.open("r+b") as stream:
+        stream.write(bytes(file.stat().st_size))
+        stream.flush()
+        os.fsync(stream.fileno())
+    file.unlink()

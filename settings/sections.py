@@ -235,6 +235,7 @@ class SchedulerSection(Section):
     look_every_s: int = Field(10, ge=1)  # at the database: how soon another machine takes the place of one that is gone
     retry_s: int = Field(30, ge=1)  # the pause after a batch that failed; it doubles with each further failure
     retry_max_s: int = Field(600, ge=1)  # up to this
+    key_check_s: int = Field(300, ge=1)  # whether the CA's key can be used is seen so often
 
 
 class JournalSection(Section):

@@ -29,6 +29,10 @@ _MODULES: Final = {
     "report": "reports",
     "audit": "audit",
     "usage": "usage",
+    "backup": "instance",
+    "restore": "instance",
+    "verify-instance": "instance",
+    "compromise": "emergency",
     "sample": "running",
     "up": "running",
     "simulate": "simulation.command",  # stands above the three programs: no module of theirs knows it

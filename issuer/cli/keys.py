@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from issuer.ca_key import KeySight
+from issuer.cli import key_end
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import each, for_scripts, now, run, settings_of
@@ -22,7 +23,10 @@ from settings.load import Settings
 
 @click.group()
 def key() -> None:
-    """Renew the CA's key every five years (鍵更新): prepare the next one, then switch when everybody can have it."""
+    """Renew the CA's key every five years (鍵更新): prepare the next one, then switch when everybody can have it.
+
+    And see whether the key can be used, copy it, destroy one that was replaced.
+    """
 
 
 @key.command()
@@ -118,5 +122,8 @@ def _cells(one: KeyRow) -> list[object]:
     shown = ("key", "state", "made_at", "signs_until", "certificates_until", "not_after", "sha256")
     return ["" if row[name] is None else text(row[name]) for name in shown]
 
+
+for command in (key_end.check, key_end.back_up, key_end.destroy):
+    key.add_command(command)
 
 COMMANDS = (key,)

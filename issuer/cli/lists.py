@@ -29,6 +29,8 @@ from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, setting
 from issuer.inquiry import Responder
 from issuer.installation import opened
 from issuer.list_audit import Inquiry, Verified, open_audit
+from issuer.list_entry import SUFFIXES, Entered
+from issuer.list_entry import enter as enter_lists
 from issuer.list_store import KeptList
 from issuer.scan import revocations, take_apart
 from issuer.which_ca import with_list
@@ -250,6 +252,54 @@ async def _verify(
             if one.findings:
                 wrong.append(one)
     return count, wrong
+
+
+@crl.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
+@click.pass_context
+def enter(context: click.Context, directory: Path, as_json: bool) -> None:
+    """Enter again the revocations that are on the lists in DIRECTORY and not in the database: after a restoration.
+
+    Lists are files as `crl export` writes them, PEM or DER. A key of this CA must have signed them. Numbers of new
+    lists go on above theirs. Exit status 3 if a file is none, or names certificates that the database lacks.
+    """
+    files = sorted(file for file in directory.iterdir() if file.suffix in SUFFIXES)
+    settings = settings_of(context)
+
+    async def work(one: Settings) -> Entered:
+        async with opened(one) as installation:
+            return await enter_lists(installation, files, now())
+
+    results, status = run(each(settings, work))
+    foreign = set.intersection(*(result.others for result in results.values())) if results else set()
+    refused = sorted(
+        {refusal for result in results.values() for refusal in result.refused}
+        | {f"{file}: no key of this CA signed it" for file in foreign}
+    )
+    if as_json:
+        print_json(for_scripts(settings, {ca: _entered(result, refused) for ca, result in results.items()}))
+    else:
+        for ca, result in results.items():
+            click.echo(f"{ca}: {result.entered} revocations entered from {result.lists} lists")
+            for serial in result.unknown:
+                click.echo(
+                    f"prefca: {serial:016X} is revoked, and of no certificate here; see docs/recovery.md", err=True
+                )
+        for refusal in refused:
+            click.echo(f"prefca: {refusal}", err=True)
+    is_incomplete = refused or any(result.unknown for result in results.values())
+    context.exit(max(status, REFUSED_STATUS if is_incomplete else 0))
+
+
+def _entered(result: Entered, refused: list[str]) -> dict[str, object]:
+    return {
+        "lists": result.lists,
+        "entered": result.entered,
+        "unknown": [f"{serial:016X}" for serial in result.unknown],
+        "refused": refused,
+        "numbers": result.numbers,
+    }
 
 
 def _row(kept: KeptList) -> dict[str, object]:

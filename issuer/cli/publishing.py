@@ -9,7 +9,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer import activation, ca_key, delegate
+from issuer import activation, ca_key, compromise, delegate, key_probe
 from issuer.alarm import Alarm, Sight, alarms
 from issuer.certificate_sight import certificate_sight
 from issuer.cli.output import json_option, print_json, print_table, text
@@ -92,6 +92,8 @@ async def _standing(installation: Installation, in_force: Publication | None) ->
         *of_lists,
         *delegate.alarms(sight.keys, delegates, moment),
         *ca_key.alarms(sight, moment),
+        *compromise.alarms(await installation.recovery.compromises(authority_id), sight),
+        *key_probe.alarms(await installation.recovery.key_sight(authority_id)),
         *activation.alarms(installation.settings, newest, moment),
         *certificates.alarms(installation.authority, key.generation if key else None, moment),
     ]

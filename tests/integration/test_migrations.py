@@ -23,6 +23,7 @@ FILES = [
     "006_generations.sql",
     "007_cross.sql",
     "008_time_stamps.sql",
+    "009_recovery.sql",
 ]
 SERIAL = 2**62
 

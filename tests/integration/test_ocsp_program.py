@@ -159,6 +159,31 @@ async def test_workers_serve_https_with_a_key_in_a_token(
     assert {record["party"] for record in journal.records(ocsp_instance)} == {"other-verifier"}
 
 
+@pytest.mark.req("R-4-14-1", "R-2-6-4")
+async def test_a_token_that_was_away_is_used_again(
+    ocsp_instance: Path, database: Database, ocsp_records: Records, hsm: SoftHSM
+) -> None:
+    """Meanwhile clients are told to try later; the same process goes on afterwards."""
+    file = hsm.directory / "key.pem"
+    file.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    hsm.import_key(file, f"{DELEGATE.serial:016X}", "01")
+    (ocsp_instance / "secrets" / "ocsp-token.pin").write_text(hsm.pin)
+    environment = {
+        "PREFCA_OCSP__PKCS11_MODULE": str(hsm.module),
+        "PREFCA_OCSP__PKCS11_TOKEN": hsm.label,
+        "PREFCA_OCSP__CACHE_MIB": "0",
+        "PREFCA_OCSP__WORKERS": "1",
+    }
+    async with running(ocsp_instance, database, **environment) as (program, url):
+        async with ClientSession() as session:
+            verified(await ask(session, url), CA_1)
+            with hsm.unplugged():
+                for _ in range(3):
+                    assert refused(await ask(session, url)) == "TRY_LATER"
+            verified(await ask(session, url), CA_1)
+        assert await program.stop() == 0
+
+
 async def test_without_any_delegate_it_does_not_start(ocsp_instance: Path, database: Database) -> None:
     """The issuer has to make one."""
     code, line = await failed(await start(ocsp_instance, database))

@@ -1,0 +1,121 @@
+"""A backup becomes an installation again, on another machine (R-4-14-1, R-4-14-3).
+
+    files checked -> instance -> database (one transaction) -> numbers jumped over (another one) -> done
+
+Killed at any point, the same command goes on. Whatever was done after the backup is lost here, but not elsewhere: lists
+were published and answers given under numbers that nobody here knows. So all numbers jump, further than anything can
+have counted; and what exported lists tell of revocations can be entered again (`issuer.list_entry`).
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from issuer.backup_tree import check_files, copy, read_manifest
+from issuer.dump import load as load_dump
+from issuer.errors import RefusedError
+from issuer.installation import connected, database, origin
+from issuer.instance_backup import ARCHIVE, DUMP, INSTANCE, SECRETS
+from issuer.instance_store import InstanceStore
+from issuer.store import Store
+from issuer.whole import write_whole
+from settings.load import Settings, load
+
+GAP: Final = 1_000_000  # lists every minute for nearly two years
+MARKER: Final = "restore.unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was restored."""
+
+    settings: Settings
+    manifest: Mapping[str, Any]
+    files: int
+
+
+async def restore(backup: Path, secrets: Path | None, instance: Path, now: datetime) -> Restored:
+    """Restore a backup into an instance that is not there yet, and a database that is empty.
+
+    Raises:
+        RefusedError: the backup is damaged, or something is there already.
+        NotNowError: PostgreSQL is away, or pg_restore failed.
+        OSError: a file cannot be read or written.
+    """
+    manifest = read_manifest(backup)
+    _check(backup, manifest, secrets)
+    progress = _begin(instance, backup.name)
+    settings = _put_files(backup, manifest, secrets, instance)
+    async with database(settings):
+        if progress != "loading":
+            async with connected(settings, "owner") as connection:
+                store = InstanceStore(connection)
+                if store.server_major < manifest["server_major"]:
+                    raise RefusedError(
+                        f"the backup is of PostgreSQL {manifest['server_major']}, and this is {store.server_major};"
+                        " restore into that version or a later one"
+                    )
+                if not await store.is_empty():
+                    raise RefusedError("the database is not empty; a backup is restored into an empty one only")
+                await store.make_roles(list(manifest["roles"]))
+                _note(instance, backup.name, "loading")
+        async with connected(settings, "owner") as connection:
+            store = InstanceStore(connection)
+            if await store.is_empty():
+                await load_dump(settings, backup / DUMP, store.server_major)
+            if not await store.was_restored_from(backup.name):
+                await _jump(store, Store(connection, origin()), backup.name, now)
+    (instance / MARKER).unlink()
+    return Restored(settings, manifest, len(manifest["files"]) + len(manifest["archive"]))
+
+
+def _check(backup: Path, manifest: Mapping[str, Any], secrets: Path | None) -> None:
+    findings = check_files(backup, manifest["files"]) + check_files(backup.parent / ARCHIVE, manifest["archive"])
+    if secrets is not None:
+        findings += check_files(secrets, read_manifest(secrets)["secrets"])
+    if findings:
+        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+        raise RefusedError(f"the backup is damaged: {findings[0]}{more}; take another one")
+
+
+def _begin(instance: Path, name: str) -> str:
+    """How far a restoration of this backup was, in an instance that has nothing else."""
+    marker = instance / MARKER
+    if marker.exists():
+        begun = json.loads(marker.read_bytes())
+        if begun["backup"] != name:
+            raise RefusedError(f"{instance} is half restored from {begun['backup']}; go on with that, or delete it")
+        return str(begun["progress"])
+    if instance.exists() and any(instance.iterdir()):
+        raise RefusedError(f"{instance} is not empty; a backup is restored into a directory that is not there yet")
+    instance.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _note(instance, name, "files")
+    return "files"
+
+
+def _note(instance: Path, name: str, progress: str) -> None:
+    write_whole(instance / MARKER, json.dumps({"backup": name, "progress": progress}).encode())
+
+
+def _put_files(backup: Path, manifest: Mapping[str, Any], secrets: Path | None, instance: Path) -> Settings:
+    of_instance = [name.removeprefix(f"{INSTANCE}/") for name in manifest["files"] if name != DUMP]
+    for name in of_instance:
+        copy(backup / INSTANCE / name, instance / name)
+    if secrets is not None:
+        for name in read_manifest(secrets)["secrets"]:
+            copy(secrets / name, instance / SECRETS / name)
+    os.sync()
+    settings = load(instance)
+    for name in manifest["archive"]:
+        copy(backup.parent / ARCHIVE / name, settings.path(settings.journal.archive) / name)
+    return settings
+
+
+async def _jump(store: InstanceStore, operations: Store, backup: str, now: datetime) -> None:
+    async with operations.transaction():
+        await store.jump(GAP)
+        await operations.record("restored", now, backup, {"numbers_left_out": GAP})

@@ -1,0 +1,229 @@
+"""`prefca backup`, `restore`, `crl enter` where the drill does not get: other servers, kills, what is missing."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from issuer import restoration
+from issuer.crl import ListOrder, certificate_list
+from issuer.dump import without_password
+from issuer.errors import NotNowError, RefusedError
+from issuer.installation import connected
+from issuer.instance_backup import back_up
+from issuer.instance_store import InstanceStore
+from issuer.restoration import GAP, MARKER, Restored, restore
+from pkix.validity import UpdateWindow
+from settings.load import INSTANCE_VARIABLE, load
+from tests.support.ca import notice_line, software_ca
+from tests.support.command import DSN_VARIABLE, Prefca, select
+from tests.support.database import Database, fresh_database, installed_server, reachable_directory
+
+NOW = datetime(2026, 4, 1, 3, 0, 0, tzinfo=UTC)
+DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[:1]
+NUMBER = "SELECT min(next_crl_number) FROM partition"
+
+
+@pytest.fixture(params=["embedded", "debian"])
+def server(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where to restore to: the newest PostgreSQL, and the oldest that is supported."""
+    if request.param == "embedded":
+        yield request.getfixturevalue("postgres_instance")
+    elif not DEBIAN:
+        pytest.skip("needs the package postgresql")
+    else:
+        with reachable_directory() as instance, installed_server(instance, DEBIAN[0]):
+            yield instance
+
+
+@pytest.fixture
+async def both(server: Path) -> AsyncIterator[tuple[Database, Database]]:
+    """Two databases without schema, there."""
+    async with fresh_database(server, template="template1") as one, fresh_database(server, "template1") as other:
+        yield one, other
+
+
+@pytest.fixture
+async def empty(postgres_instance: Path) -> AsyncIterator[Database]:
+    """A database without schema."""
+    async with fresh_database(postgres_instance, template="template1") as database:
+        yield database
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The instance directory of the other machine."""
+    return tmp_path / "elsewhere"
+
+
+def backed_up(instance: Path, media: Path, now: datetime = NOW) -> Path:
+    """A backup, with the secrets beside it."""
+    return asyncio.run(back_up(load(instance), media / "backups", media / "secrets", now)).directory
+
+
+def restored_from(backup: Path, secrets: Path | None, instance: Path, now: datetime) -> Restored:
+    return asyncio.run(restore(backup, secrets, instance, now))
+
+
+@pytest.mark.req("R-4-14-3", "R-4-14-1")
+def test_a_backup_is_restored_with_any_server(
+    both: tuple[Database, Database], elsewhere: Path, tmp_path: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rights, journals and lists; it is proved whole there."""
+    instance = tmp_path / "instance"
+    monkeypatch.setenv(DSN_VARIABLE, both[0].dsn)
+    monkeypatch.setenv(INSTANCE_VARIABLE, str(instance))
+    assert prefca("init").status == 0
+    assert prefca("journal", "collect").status == 0
+    backup = backed_up(instance, tmp_path)
+    (number,) = select(NUMBER)[0]
+    monkeypatch.setenv(DSN_VARIABLE, both[1].dsn)
+    monkeypatch.setenv(INSTANCE_VARIABLE, str(elsewhere))
+    restored = restored_from(backup, tmp_path / "secrets" / backup.name, elsewhere, NOW)
+    assert restored.manifest["authorities"][0]["newest_number"] == number - 1
+    assert select(NUMBER) == [(number + GAP,)]
+    checked = prefca("verify-instance", "--json").json
+    assert [one["findings"] for of in checked.values() for one in of] == [[]] * 7
+    assert {one["what"]: one["checked"] for one in checked["installation"]}["segments of journals"] >= 1
+    assert select("SELECT count(*)::int FROM ocsp_delegate_v1", user="prefca_ocsp") == [(1,)]
+    assert prefca("batch", "--now").status == 0
+
+
+def test_a_backup_of_a_later_server_is_refused(
+    instance: Path, elsewhere: Path, tmp_path: Path, empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is done to the database."""
+    backup = backed_up(instance, tmp_path)
+    monkeypatch.setattr(InstanceStore, "server_major", 15)
+    monkeypatch.setenv(DSN_VARIABLE, empty.dsn)
+    with pytest.raises(RefusedError, match="the backup is of PostgreSQL 18, and this is 15; restore into that version"):
+        restored_from(backup, None, elsewhere, NOW)
+
+
+@pytest.mark.req("R-4-14-1", "R-4-12-2-3")
+def test_the_archive_is_copied_once(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """A second backup shares the segments of the first, and each can be restored by itself."""
+    prefca("journal", "collect")
+    first = backed_up(instance, tmp_path)
+    prefca("batch", "--now")
+    prefca("journal", "collect")
+    second = backed_up(instance, tmp_path, NOW + timedelta(days=1))
+    archives = [json.loads((one / "manifest.json").read_text())["archive"] for one in (first, second)]
+    assert archives[0].items() < archives[1].items()
+    assert len(list((tmp_path / "backups" / "archive").glob("**/*.zst"))) == len(archives[1])
+
+
+@pytest.mark.parametrize("step", ["load_dump", "_jump"])
+def test_a_restoration_that_was_killed_is_gone_on_with(
+    instance: Path,
+    elsewhere: Path,
+    tmp_path: Path,
+    empty: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    """While the database was loaded, or before its numbers jumped: they jump once."""
+    backup = backed_up(instance, tmp_path)
+    (number,) = select(NUMBER)[0]
+    monkeypatch.setenv(DSN_VARIABLE, empty.dsn)
+    with monkeypatch.context() as broken:
+
+        async def killed(*_: object) -> None:
+            raise NotNowError(step)
+
+        broken.setattr(restoration, step, killed)
+        with pytest.raises(NotNowError, match=step):
+            restored_from(backup, None, elsewhere, NOW)
+    assert (elsewhere / MARKER).exists()
+    restored_from(backup, None, elsewhere, NOW)
+    assert select(NUMBER) == [(number + GAP,)]
+    with pytest.raises(RefusedError, match="is not empty"):
+        restored_from(backup, None, elsewhere, NOW)
+    assert select(NUMBER) == [(number + GAP,)]
+
+
+def test_a_database_that_has_something_is_left_alone(instance: Path, elsewhere: Path, tmp_path: Path) -> None:
+    """The one of the installation that was backed up, for example."""
+    before = select(NUMBER)
+    backup = backed_up(instance, tmp_path)
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="the database is not empty"):
+            restored_from(backup, None, elsewhere, NOW)
+    assert select(NUMBER) == before
+
+
+def test_every_number_and_every_reader_jumps(instance: Path) -> None:
+    """Those of publications, records and changes, too; readers that were further hear of everything anew."""
+    sequences = "SELECT sequencename, last_value FROM pg_sequences WHERE data_type = 'bigint'::regtype"
+    before, (last,) = dict(select(sequences)), select("SELECT last FROM change_counter")[0]
+
+    async def jump() -> None:
+        async with connected(load(instance), "owner") as connection, connection.transaction():
+            await InstanceStore(connection).jump(GAP)
+
+    asyncio.run(jump())
+    after = dict(select(sequences))
+    assert {name: (after[name] or 0) - (value or 0) for name, value in before.items()} == dict.fromkeys(before, GAP)
+    kinds = [kind for (kind,) in select(f"SELECT kind FROM change WHERE number > {last + GAP} ORDER BY kind")]
+    assert kinds == ["access", "generation", "publication", "revocation"]
+
+
+@pytest.mark.req("R-4-14-1", "R-4-4-2-4")
+def test_what_the_backup_lacks_altogether_is_named(
+    instance: Path,
+    elsewhere: Path,
+    tmp_path: Path,
+    empty: Database,
+    prefca: Prefca,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A certificate that was issued and revoked after the backup; lists of strangers and other files."""
+    backup = backed_up(instance, tmp_path)
+    notices, lists = tmp_path / "notices.jsonl", tmp_path / "lists"
+    notices.write_bytes(notice_line(1))
+    prefca("issue", notices, "--results", tmp_path / "results.jsonl")
+    serial = json.loads((tmp_path / "results.jsonl").read_text())["serial"]
+    prefca("revoke", serial, "--reason", "1")
+    prefca("batch", "--now")
+    prefca("crl", "export", lists, "--der")
+    monkeypatch.setenv(DSN_VARIABLE, empty.dsn)
+    monkeypatch.setenv(INSTANCE_VARIABLE, str(elsewhere))
+    restored_from(backup, tmp_path / "secrets" / backup.name, elsewhere, NOW)
+    ended = prefca("crl", "enter", lists, "--json")
+    told = json.loads(ended.stdout)
+    assert (ended.status, told["entered"], told["unknown"], told["refused"]) == (3, 0, [serial], [])
+    shutil.rmtree(lists)
+    lists.mkdir()
+    (lists / "broken.crl").write_bytes(b"0\x00")
+    stranger = software_ca()
+    window = UpdateWindow(NOW, NOW + timedelta(days=1), NOW + timedelta(days=3))
+    (idp,) = select("SELECT idp FROM partition WHERE kind = 'ca'")[0]
+    (lists / "strange.crl").write_bytes(
+        certificate_list(stranger.issuer, ListOrder(idp, 9, window, ()), stranger.signer)
+    )
+    ended = prefca("crl", "enter", lists)
+    assert (ended.status, "no key of this CA signed it" in ended.stderr) == (3, True)
+    assert "broken.crl: it is no CertificateList" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("dsn", "expected"),
+    [
+        ("postgresql://host/prefca", ("postgresql://host/prefca", None)),
+        ("postgresql://a:p%40ss@host:1/prefca?x=1", ("postgresql://a@host:1/prefca?x=1", "p@ss")),
+        ("postgresql:///prefca?host=%2Frun", ("postgresql:///prefca?host=%2Frun", None)),
+    ],
+)
+def test_a_password_is_no_argument_of_another_program(dsn: str, expected: tuple[str, str | None]) -> None:
+    """Everybody may read the arguments of a process."""
+    assert without_password(dsn) == expected
+
+
+def test_a_password_in_the_query_is_refused() -> None:
+    """It says where it belongs."""
+    with pytest.raises(RefusedError, match=r"put it in ~/\.pgpass"):
+        without_password("postgresql:///prefca?password=secret")
