@@ -8,6 +8,7 @@
     ├── SignatureRequiredError      sigRequired        the same, but signing the request could help
     ├── TooManyRequestsError        tryLater           more of them than this party or address may send
     ├── StoreUnavailableError       tryLater           the database is out of reach
+    ├── KeyUnavailableError         tryLater           the token of the delegate's key is away
     └── NoDelegateError             tryLater           no usable key for this generation
     StartError                                         the program cannot start; a line for the operator
 
@@ -92,6 +93,12 @@ class TooManyRequestsError(OCSPError):
 
 class StoreUnavailableError(OCSPError):
     """The database does not answer now."""
+
+    status = OCSPResponseStatus.TRY_LATER
+
+
+class KeyUnavailableError(OCSPError):
+    """The key of the delegate cannot sign now; a token that comes back is used again."""
 
     status = OCSPResponseStatus.TRY_LATER
 

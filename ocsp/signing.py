@@ -8,6 +8,7 @@ compute.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,12 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NamedTuple
 
+from ocsp.errors import KeyUnavailableError
 from ocsp.metrics import Metrics
-from pkix.signing import Signer, sign
+from pkix.signing import Signer, SigningError, sign
 from pkix.software import SoftwareSigner
 
 AT_A_TIME_S: Final = 0.003
 TOKEN_THREADS: Final = 4
+
+_logger = logging.getLogger(__name__)
 
 Outcome = bytes | Exception  # a signature, or why there is none
 
@@ -42,6 +46,7 @@ class Signatures:
         self._after_some = after_some
         self._jobs: deque[_Job] = deque()
         self._in_token = 0
+        self._is_failing = False
         self._threads = ThreadPoolExecutor(TOKEN_THREADS, thread_name_prefix="token")
 
     def __len__(self) -> int:
@@ -70,7 +75,7 @@ class Signatures:
         now = 0.0
         while self._jobs and now < until:
             job = self._jobs.popleft()
-            made.append((job, _outcome(partial(sign, job.signer, job.to_be_signed))))
+            made.append((job, self._outcome(partial(sign, job.signer, job.to_be_signed))))
             now = time.perf_counter()
             self._metrics.signature(now - job.begun)
         if self._jobs:
@@ -82,11 +87,19 @@ class Signatures:
     def _signed_by_token(self, job: _Job, signature: "asyncio.Future[bytes]") -> None:
         self._in_token -= 1
         self._metrics.signature(time.perf_counter() - job.begun)
-        job.done(_outcome(signature.result))
+        job.done(self._outcome(signature.result))
 
-
-def _outcome(signature: Callable[[], bytes]) -> Outcome:
-    try:
-        return signature()
-    except Exception as e:  # noqa: BLE001 - whoever waits for it must hear of it
-        return e
+    def _outcome(self, signature: Callable[[], bytes]) -> Outcome:
+        try:
+            made = signature()
+        except SigningError as e:
+            if not self._is_failing:  # told once, not for each question
+                _logger.warning("key_unavailable", extra={"reason": str(e)})
+            self._is_failing = True
+            return KeyUnavailableError(str(e))
+        except Exception as e:  # noqa: BLE001 - whoever waits for it must hear of it
+            return e
+        if self._is_failing:
+            _logger.warning("key_available")
+            self._is_failing = False
+        return made
