@@ -158,8 +158,8 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
                 f"no {authority.hierarchy} CA of {authority.prefecture.name_romaji} is set up here; run `prefca init`"
             )
         yield Installation(
-            *(shared.store, shared.parties, shared.lists, shared.generations, shared.operations, shared.activations),
-            *(shared.cross, shared.recovery),
+            *(shared.store, shared.parties, shared.lists, shared.generations),
+            *(shared.operations, shared.activations, shared.cross, shared.recovery),
             *(settings, authority, authority_id),
         )
 
