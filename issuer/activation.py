@@ -133,14 +133,13 @@ async def deactivate(act: Act) -> Facts:
 # ---------------------------------------------------------------- supervision
 
 
-async def tidy(installation: Installation) -> Activation | None:
-    """Remove the file when the time is over; the last activation."""
+async def tidy(installation: Installation) -> None:
+    """Remove the file when the time is over."""
     if installation.settings.signer.activation_file is None:
-        return None
+        return
     if not await installation.activations.is_active(installation.authority_id):
         with contextlib.suppress(OSError):
             _file(installation.settings).unlink(missing_ok=True)
-    return await installation.activations.newest(installation.authority_id)
 
 
 def alarms(settings: Settings, newest: Activation | None, now: datetime) -> list[Alarm]:

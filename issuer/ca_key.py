@@ -49,8 +49,8 @@ def require_in_use(generation: Generation, now: datetime) -> None:
         raise RefusedError(f"{_ended(generation)}; lists are still published")
 
 
-def alarms(sight: KeySight | None, now: datetime) -> list[Alarm]:
-    """What has to be done about the keys; None: nothing was seen yet.
+def alarms(sight: KeySight, now: datetime) -> list[Alarm]:
+    """What has to be done about the keys.
 
     ca_key_ending           the key's time ends in half a year, and none is prepared
     ca_key_switch_due       its time ends in two months, and the prepared key has not taken over
@@ -58,7 +58,7 @@ def alarms(sight: KeySight | None, now: datetime) -> list[Alarm]:
     ca_key_unpublished      a key was prepared two days ago, and the directory does not show its certificates
     ca_certificate_ending   a self-signed certificate ends in half a year that certificates in use need
     """
-    return [] if sight is None else [*_of_use(sight, now), *_of_planned(sight, now), *_of_certificates(sight, now)]
+    return [*_of_use(sight, now), *_of_planned(sight, now), *_of_certificates(sight, now)]
 
 
 def _of_use(sight: KeySight, now: datetime) -> Iterator[Alarm]:

@@ -251,7 +251,7 @@ def _write(directory: Path, facts: CompromiseFacts) -> dict[str, str]:
     return sums
 
 
-def alarms(compromises: Sequence[Compromise], sight: KeySight | None) -> list[Alarm]:
+def alarms(compromises: Sequence[Compromise], sight: KeySight) -> list[Alarm]:
     """What has to be done about compromised keys: go on with what was begun; have a new key of the CA."""
     found = [
         Alarm(
@@ -262,7 +262,7 @@ def alarms(compromises: Sequence[Compromise], sight: KeySight | None) -> list[Al
         for one in compromises
         if one.finished_at is None
     ]
-    if compromises and sight is not None and sight.active is None:
+    if compromises and sight.active is None:
         key = compromises[-1].key_reference
         found.append(
             Alarm(

@@ -20,20 +20,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from issuer import activation, ca_key, compromise, delegate, key_probe
+from issuer import activation, ca_sight, compromise
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
-from issuer.ca_key import KeySight
-from issuer.certificate_sight import CertificateSight, certificate_sight
+from issuer.ca_sight import CASight
 from issuer.errors import IssuerError
-from issuer.installation import Installation, configured_authority, opened
-from issuer.key_sight import key_sight
-from issuer.recovery_store import Compromise, KeyProbe
-from issuer.rows import DelegateRow, Publication
+from issuer.installation import Installation, opened
+from issuer.recovery_store import Compromise
+from issuer.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 from settings.load import FILE_NAME, Settings
 
 LOOK_TIMEOUT_S: Final = 30.0  # then the connection is given up, and another one made
-KEYS_TIMEOUT_S: Final = 5.0  # for alarms only: lists must not be late for it
+SIGHT_TIMEOUT_S: Final = 5.0  # for alarms only: lists must not be late for it
 _CONFIGURATION_STATUS: Final = 2  # of `prefca`: a person has to mend something first
 
 log = logging.getLogger("prefca.scheduler")
@@ -151,12 +149,8 @@ class Keeper:
         self._look_every_s = settings.scheduler.look_every_s
         self._attempts = _Attempts(settings)
         self._signer = signer or SharedSigner(settings)
-        self._delegates: list[DelegateRow] | None = None  # as last seen
-        self._keys: KeySight | None = None  # likewise
-        self._of_activation: list[Alarm] = []  # alarms, likewise
-        self._certificates: CertificateSight | None = None  # likewise
-        self._compromises: list[Compromise] = []  # likewise
-        self._probe: KeyProbe | None = None  # likewise
+        self._compromises: list[Compromise] = []  # as last seen
+        self._seen: CASight | None = None  # likewise
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
 
     @property
@@ -168,17 +162,7 @@ class Keeper:
         """Those that stand now, those of the lists first."""
         now = self._clock()
         of_lists = alarms(self.schedule, self.sight, now)
-        of_keys = [
-            *ca_key.alarms(self._keys, now),
-            *compromise.alarms(self._compromises, self._keys),
-            *key_probe.alarms(self._probe),
-            *self._of_activation,
-        ]
-        if self._keys is None or self._delegates is None or self._certificates is None:
-            return [*of_lists, *of_keys]
-        active = None if self._keys.active is None else self._keys.active.generation
-        of_certificates = self._certificates.alarms(configured_authority(self.settings), active, now)
-        return [*of_lists, *delegate.alarms(self._keys.keys, self._delegates, now), *of_keys, *of_certificates]
+        return of_lists if self._seen is None else [*of_lists, *ca_sight.alarms(self._seen, self.settings, now)]
 
     async def keep(self) -> NoReturn:
         """Publish whenever lists are due; a database that is away is waited for."""
@@ -238,25 +222,21 @@ class Keeper:
                     log.info("runner", extra={"ca": self.name, "next": self.schedule.next(self._clock()).isoformat()})
                 in_force = await store.publication_in_force(authority_id)
                 self._compromises = await installation.recovery.compromises(authority_id)
-                self._probe = await installation.recovery.key_sight(authority_id)
             failure = self.sight.failure if in_force == self.sight.in_force else None
             self.sight = Sight(self._clock(), in_force=in_force, failure=failure)
             has_published = self.is_runner and await self._publish_if_due(in_force)
-            await self._look_at_keys(installation)
+            await self._look_around(installation)
             if not has_published:
                 await asyncio.sleep(self._pause_s())
 
-    async def _look_at_keys(self, installation: Installation) -> None:
+    async def _look_around(self, installation: Installation) -> None:
         """See whether keys and certificates will end. If that cannot be seen in time, what was seen last stands."""
         try:
-            async with asyncio.timeout(KEYS_TIMEOUT_S):
-                self._keys = await key_sight(installation)
-                self._delegates = await installation.store.delegates(installation.authority_id)
-                newest = await activation.tidy(installation)
-                self._of_activation = activation.alarms(self.settings, newest, self._clock())
-                self._certificates = await certificate_sight(installation)
+            async with asyncio.timeout(SIGHT_TIMEOUT_S):
+                await activation.tidy(installation)
+                self._seen = await ca_sight.ca_sight(installation)
         except TimeoutError:
-            log.warning("cannot_look_at_keys", extra={"ca": self.name, "timeout_s": KEYS_TIMEOUT_S})
+            log.warning("cannot_look_at_keys", extra={"ca": self.name, "timeout_s": SIGHT_TIMEOUT_S})
 
     async def _publish_if_due(self, in_force: Publication | None) -> bool:
         """Whether something was published."""

@@ -9,14 +9,12 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer import activation, ca_key, compromise, delegate, key_probe
+from issuer import ca_sight, delegate
 from issuer.alarm import Alarm, Sight, alarms
-from issuer.certificate_sight import certificate_sight
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
-from issuer.key_sight import key_sight
 from issuer.municipality import municipality
 from issuer.revocation import parse_serial
 from issuer.rows import Publication, PublishedList
@@ -83,20 +81,9 @@ async def _alarms(settings: Settings) -> list[Alarm]:
 
 
 async def _standing(installation: Installation, in_force: Publication | None) -> list[Alarm]:
-    store, authority_id, moment = installation.store, installation.authority_id, now()
-    of_lists = alarms(Schedule.of(installation.settings), Sight(moment, in_force=in_force), moment)
-    sight, delegates = await key_sight(installation), await store.delegates(authority_id)
-    newest = await installation.activations.newest(authority_id)
-    certificates, key = await certificate_sight(installation), sight.active
-    return [
-        *of_lists,
-        *delegate.alarms(sight.keys, delegates, moment),
-        *ca_key.alarms(sight, moment),
-        *compromise.alarms(await installation.recovery.compromises(authority_id), sight),
-        *key_probe.alarms(await installation.recovery.key_sight(authority_id)),
-        *activation.alarms(installation.settings, newest, moment),
-        *certificates.alarms(installation.authority, key.generation if key else None, moment),
-    ]
+    settings, moment = installation.settings, now()
+    of_lists = alarms(Schedule.of(settings), Sight(moment, in_force=in_force), moment)
+    return [*of_lists, *ca_sight.alarms(await ca_sight.ca_sight(installation), settings, moment)]
 
 
 async def _status(settings: Settings) -> _Report:

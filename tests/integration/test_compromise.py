@@ -11,14 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import batch, compromise
+from issuer import batch, ca_sight, compromise
 from issuer.act import Act, Facts
 from issuer.acts import PERFORMERS
 from issuer.alarm import Alarm
 from issuer.compromise import CompromiseOrder
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import list_key
-from issuer.keeper import Keeper
 from issuer.key_sight import key_sight
 from issuer.operation import OperationKind
 from tests.support.ca import NOW, PASSPHRASE_FILE, FoundedCA, notice_line
@@ -197,14 +196,11 @@ async def test_a_compromise_is_final(ca: FoundedCA) -> None:
             await ca.query(change)
 
 
-async def test_the_keeper_tells_of_it(ca: FoundedCA) -> None:
-    """Its alarms are those of the compromise, and it wants no delegate of a key that can make none."""
+async def test_it_is_an_alarm(ca: FoundedCA) -> None:
+    """Until it is finished and there is another key; nobody wants a delegate of a key that can make none."""
     await compromise.decide(ca.installation, ca.key.generation, order(ca), LATER)
-    keeper = Keeper(ca.settings, lambda: LATER, [], batch=lambda *_: None)  # type: ignore[arg-type]
-    keeper._compromises = await ca.installation.recovery.compromises(ca.installation.authority_id)
-    keeper._keys, keeper._delegates = await key_sight(ca.installation), []
-    names = [alarm.name for alarm in keeper.alarms()]
-    assert names == ["compromise_unfinished", "ca_key_compromised"]
+    standing = ca_sight.alarms(await ca_sight.ca_sight(ca.installation), ca.settings, LATER)
+    assert [alarm.name for alarm in standing] == ["compromise_unfinished", "ca_key_compromised"]
 
 
 @pytest.mark.req("R-4-14-2")

@@ -135,7 +135,7 @@ async def test_a_look_at_certificates_that_takes_too_long_delays_no_list(
 ) -> None:
     """It is for alarms only."""
     await ca.publish(NOW)
-    monkeypatch.setattr(keeper, "KEYS_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(keeper, "SIGHT_TIMEOUT_S", 0.01)
     monkeypatch.setattr(Store, "delegates", lambda *_: asyncio.sleep(60))
     machine = Machine(ca, now=MIDNIGHT)
     async with at_work(machine.keeper.keep()):

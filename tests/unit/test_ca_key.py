@@ -46,7 +46,6 @@ def test_operators_are_told_before_the_key_ends(now: datetime, names: list[str])
 
 def test_a_ca_without_an_active_key_has_no_alarm_of_its_end() -> None:
     """There is nothing that could end."""
-    assert ca_key.alarms(None, END) == []
     assert ca_key.alarms(KeySight((row(State.COMPROMISED),)), END) == []
 
 
