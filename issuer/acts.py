@@ -13,6 +13,7 @@ from issuer import (
     key_end,
     operations_certificate,
     operators,
+    policy,
     renewal,
     server_revocation,
 )
@@ -35,6 +36,7 @@ PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType(
         OperationKind.ACTIVATE: activation.activate,
         OperationKind.DEACTIVATE: activation.deactivate,
         OperationKind.REVOKE_CERTIFICATE: server_revocation.perform,
+        OperationKind.CHANGE_POLICY: policy.perform,
         OperationKind.REGISTER_OPERATOR: operators.register,
         OperationKind.END_OPERATOR: operators.end,
     }

@@ -59,6 +59,11 @@ class OperationStore:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
+    async def clock(self) -> datetime:
+        """What time it is for the database."""
+        moment: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
+        return moment
+
     async def lock(self, authority_id: int) -> None:
         """Until the transaction ends nobody else writes about the operations of this authority."""
         await self._connection.execute("SELECT pg_advisory_xact_lock($1, $2)", ORDER_LOCK, authority_id)

@@ -23,6 +23,8 @@ _MODULES: Final = {
     "activation": "activations",
     "operations-certificate": "operations_certificates",
     "cross": "cross",
+    "ceremony": "ceremonies",
+    "policy": "policies",
     "relying-party": "credentials",
     "journal": "journal",
     "archive": "archive",

@@ -42,6 +42,16 @@ def entered_shares(files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def is_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def typed(prompt: str) -> str:
+    """A line that everybody may see."""
+    return str(click.prompt(prompt))
+
+
 def agreed(question: str, *, is_given: bool) -> bool:
     """Whether the person says yes.
 
