@@ -14,7 +14,7 @@ from issuer.cli.cross_shown import SHOWING, case_facts
 from issuer.cli.output import json_option, print_json
 from issuer.cli.reading import file_argument, read
 from issuer.cli.root import now, run, settings_of
-from issuer.cross_case import Application, Case, Step, Trigger
+from issuer.cross_case import Application, Case, Step, Trigger, moved
 from issuer.cross_pair import MAX_CERTIFICATE_OCTETS
 from issuer.cross_register import By, find
 from issuer.installation import Installation, opened
@@ -148,6 +148,7 @@ def test(context: click.Context, case_id: int, passed: bool, note: str, person: 
 def issue(context: click.Context, case_id: int, valid_from: datetime | None, person: str, as_json: bool) -> None:
     """Certify the bridge's key, for five years."""
     case = run(_find(settings_of(context), case_id))
+    moved(case, Step.ISSUE, person)  # before people are asked
     parameters = cross_operation.issue_parameters(case, person, None if valid_from is None else valid_from.date())
     ask(context, OperationKind.CROSS_CERTIFICATE, parameters, as_json=as_json)
 
@@ -208,6 +209,7 @@ def take_receipt(context: click.Context, case_id: int, receipt: Path, person: st
 def revoke(context: click.Context, case_id: int, reason: str, requested_by: str, person: str, as_json: bool) -> None:
     """Revoke our certificate for the bridge, for good: on the next ARL it is, and the pair is gone."""
     case = run(_find(settings_of(context), case_id))
+    moved(case, Step.REVOKE, person)  # before people are asked
     parameters = cross_operation.revoke_parameters(case, person, parse_reason(reason), requested_by)
     ask(context, OperationKind.CROSS_REVOCATION, parameters, as_json=as_json)
 

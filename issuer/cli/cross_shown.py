@@ -114,13 +114,15 @@ async def _find(settings: Settings, case_id: int) -> Case:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["request", "csr", "ours", "theirs", "pair", "receipt", "their-receipt"]))
-@click.argument("case_id", metavar="[CASE]", required=False, type=click.IntRange(1))
+@click.argument(
+    "what", metavar="WHAT", type=click.Choice(["request", "csr", "ours", "theirs", "pair", "receipt", "their-receipt"])
+)
+@click.argument("case_id", metavar="CASE", required=False, type=click.IntRange(1))
 @click.option("--der", is_flag=True, help="DER instead of PEM; a pair is always DER, a receipt as it is.")
 @click.option("-o", "--output", type=click.File("wb"), default="-", help="A file.  [default: standard output]")
 @click.pass_context
 def export(context: click.Context, what: str, case_id: int | None, der: bool, output: BinaryIO) -> None:
-    """Write something to a file.
+    """Write WHAT there is to a file.
 
     \b
     request        our newest request for the bridge; without CASE
