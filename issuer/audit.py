@@ -27,7 +27,7 @@ OBJECTS_OF_AN_HOUR: Final = 1000  # that are kept of one event
 
 # Both are where `journal.record` puts them; inside a JSON string the quotation marks would be escaped.
 _HOUR: Final = slice(7, 20)
-_EVENT: Final = 33
+EVENT: Final = 33
 _OBJECT: Final = b',"object":'
 _KEEPS_OBJECTS: Final = re.compile(rb'"kind":"(?:[^"]*","result":"unknown"|ldap_bind","result":"(?!success")|key_)')
 _KEY_STEPS: Final = {"key_opened": 1, "key_used": -1}
@@ -109,7 +109,7 @@ class Tally:
     def add(self, line: bytes) -> None:
         """Count a record."""
         at = line.find(_OBJECT)
-        hour, event = line[_HOUR], line[_EVENT:at]
+        hour, event = line[_HOUR], line[EVENT:at]
         key = (hour, event, line[at:] if _keeps_objects(event) else b"")
         if key[2] and key not in self._counts:
             self._kept[key[:2]] += 1
@@ -120,7 +120,7 @@ class Tally:
     def takes(self, line: bytes) -> bool:
         """Is a record one of those that are counted?"""
         return self._begin <= _moment(line[_HOUR]) < self._end and self._wanted.takes(
-            _event(line[_EVENT : line.find(_OBJECT)])
+            _event(line[EVENT : line.find(_OBJECT)])
         )
 
     def happened(self) -> Iterator["Happened"]:

@@ -19,6 +19,7 @@ from issuer.collection import STREAM
 from issuer.errors import RefusedError
 from issuer.installation import account, origin
 from issuer.journal_store import SegmentRow
+from issuer.key_audit import KeySteps
 from issuer.review import Sources, sources
 from pkix.validity import JST
 from settings.load import Settings
@@ -90,7 +91,7 @@ def review_command(
     """Show what happened and what is odd, since the last review or in the days asked for.
 
     Told are refusals, failed binds, unknown serial numbers, days with far more than usual, acts at night or by nobody
-    of `journal.operators`, and uses of the CA's key that did not end.
+    of `journal.operators`, and uses of the CA's key that did not end or belong to no operation.
     """
     asked = _Asked(begin and begin.date(), end and end.date(), Filter(kind, result, party, source))
     settings = settings_of(context)
@@ -130,10 +131,12 @@ async def _review(settings: Settings, asked: _Asked) -> _Shown:
     section = settings.journal
     rules = Rules(section.operators, section.night_from, section.night_until)
     async with _reviewing(settings, asked) as (desk, period, found):
-        happened = await asyncio.to_thread(_happened, Tally(period, asked.wanted), found)
+        steps = KeySteps(period, asked.wanted)
+        happened = await asyncio.to_thread(_happened, Tally(period, asked.wanted), steps, found)
         usage = await desk.journals.usage(period.begin - timedelta(days=audit.USUAL_DAYS), period.end)
         rates = [one for one in audit.high_rates(usage, period) if asked.wanted.party in {None, one.who}]
-        return _Shown(period, audit.counts(happened), audit.findings(happened, rules) + rates, found.deleted)
+        odd = [*audit.findings(happened, rules), *steps.findings(), *rates]
+        return _Shown(period, audit.counts(happened), odd, found.deleted)
 
 
 async def _print_records(settings: Settings, asked: _Asked) -> None:
@@ -143,10 +146,11 @@ async def _print_records(settings: Settings, asked: _Asked) -> None:
                 click.echo(line, nl=False)
 
 
-def _happened(tally: Tally, found: Sources) -> list[Happened]:
+def _happened(tally: Tally, steps: KeySteps, found: Sources) -> list[Happened]:
     with _telling_of_damage():
         for line in found.lines():
             tally.add(line)
+            steps.add(line)
         return list(tally.happened())
 
 
