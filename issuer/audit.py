@@ -308,5 +308,5 @@ class Retention:
         if self.reviewed_until is None or sealed_at > self.reviewed_until:
             return "not reviewed; `prefca audit mark-reviewed`"
         if not is_exported:
-            return "not on external media; `prefca journal export`"
+            return "not on external media; `prefca archive export`"
         return None

@@ -53,7 +53,8 @@ class AuditStore:
     async def add_exports(self, segments: Iterable[SegmentRow], directory: str, now: datetime) -> None:
         """Segments were copied to a directory."""
         await self._connection.executemany(
-            "INSERT INTO journal_export (stream, segment, exported_at, directory) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO journal_export (stream, segment, exported_at, directory) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
             [(one.stream, one.number, now, directory) for one in segments],
         )
 

@@ -3,6 +3,7 @@
     DIRECTORY/<stream>/<stream>-00000001.jsonl.zst      segments, as in the archive
     DIRECTORY/segments.jsonl                            what the database knows of each
     DIRECTORY/roots.jsonl                               the signed roots above them
+    DIRECTORY/stamps.jsonl                              their time stamps (RFC 3161)
     DIRECTORY/SHA256SUMS                                of all these files, for `sha256sum -c`
 
 Reading needs neither database nor instance.
@@ -14,30 +15,41 @@ import os
 import shutil
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.x509 import Certificate
 
 from issuer.audit_store import SegmentKey
 from issuer.errors import RefusedError
-from issuer.journal_store import RootRow, SegmentRow
+from issuer.journal_store import RootRow, SegmentRow, StampRow
 from issuer.proof import check_archived
+from issuer.time_stamp import NoTimeStampError, stamped_at
 from issuer.whole import write_whole
 from journal.reading import TamperedError
 from journal.seal import public_key
 
 SEGMENTS: Final = "segments.jsonl"
 ROOTS: Final = "roots.jsonl"
+STAMPS: Final = "stamps.jsonl"
 SUMS: Final = "SHA256SUMS"
 _MOMENTS: Final = ("began", "sealed_at", "collected_at")
 _HASHES: Final = ("sha256", "previous", "merkle_root", "file_sha256")
 
 
-def write(
-    directory: Path, archive: Path, segments: Sequence[SegmentRow], keys: Mapping[str, bytes], roots: Iterable[RootRow]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """What proves segments, all of it."""
+
+    keys: Mapping[str, bytes]  # SubjectPublicKeyInfo of each stream
+    roots: Sequence[RootRow]
+    stamps: Sequence[StampRow]
+
+
+def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs: Proofs) -> None:
     """Add segments and what proves them to a directory. What is there stays there, and is listed with the rest.
 
     A copy that is there already is left as it is, unless it is damaged.
@@ -46,8 +58,7 @@ def write(
         directory: on the media.
         archive: the directory that the segments are in.
         segments: which ones.
-        keys: SubjectPublicKeyInfo of each stream.
-        roots: all of them.
+        proofs: of these and of all others.
 
     Raises:
         OSError: something cannot be read or written.
@@ -61,16 +72,18 @@ def write(
             partial = target.with_suffix(".partial")
             shutil.copyfile(archive / segment.file, partial)
             partial.rename(target)
-        listed[segment.stream, segment.number] = (segment, keys[segment.stream])
+        listed[segment.stream, segment.number] = (segment, proofs.keys[segment.stream])
     rows = [listed[place] for place in sorted(listed)]
     _write_lines(directory / SEGMENTS, (_as_dict(row, key) for row, key in rows))
     _write_lines(
         directory / ROOTS,
-        ({"root": r.statement.decode(), "signature": b64encode(r.signature).decode()} for r in roots),
+        ({"root": r.statement.decode(), "signature": b64encode(r.signature).decode()} for r in proofs.roots),
     )
+    stamps = ({"root": one.number, "response": b64encode(one.response).decode()} for one in proofs.stamps)
+    _write_lines(directory / STAMPS, stamps)
     # Of segments as they were collected, not as they can be read now: else a damaged copy would be right for ever.
     digests = [(row.file_sha256.hex(), row.file) for row, _ in rows]
-    digests += [(_sha256(directory / name), name) for name in (SEGMENTS, ROOTS)]
+    digests += [(_sha256(directory / name), name) for name in (SEGMENTS, ROOTS, STAMPS)]
     write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
     os.sync()
 
@@ -85,8 +98,12 @@ def _listed(file: Path) -> dict[SegmentKey, tuple[SegmentRow, bytes]]:
         raise RefusedError(f"{file} is damaged; export everything to new media") from e
 
 
-def check(directory: Path) -> Iterator[str]:
+def check(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
     """Read everything again; what is wrong.
+
+    Args:
+        directory: on the media.
+        trusted: who may have certified the authority for time stamps; none: they are not checked.
 
     Raises:
         OSError: it is no such directory.
@@ -102,6 +119,12 @@ def check(directory: Path) -> Iterator[str]:
         finding = check_archived(directory, row, key).finding
         if finding:
             yield finding
+    yield from _root_findings(directory, trusted)
+
+
+def _root_findings(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
+    """What is wrong with roots and their time stamps."""
+    roots = []
     for number, line in enumerate((directory / ROOTS).read_text().splitlines(), 1):
         said = json.loads(line)
         try:
@@ -109,6 +132,18 @@ def check(directory: Path) -> Iterator[str]:
             public_key(key).verify(b64decode(said["signature"]), said["root"].encode())
         except (InvalidSignature, ValueError, TamperedError):
             yield f"{ROOTS}: line {number}: the signature is wrong"
+        roots.append(said["root"].encode())
+    for line in (directory / STAMPS).read_text().splitlines() if trusted else ():
+        said = json.loads(line)
+        try:
+            stamped_at(b64decode(said["response"]), roots[said["root"] - 1], trusted)
+        except NoTimeStampError as e:
+            yield f"{STAMPS}: root {said['root']}: its time stamp proves nothing: {e}"
+
+
+def last_sealed(directory: Path) -> datetime | None:
+    """When the newest segment there was sealed."""
+    return max((row.sealed_at for row, _ in _segments(directory / SEGMENTS)), default=None)
 
 
 def _segments(file: Path) -> Iterator[tuple[SegmentRow, bytes]]:

@@ -1,17 +1,22 @@
 """`prefca archive`: what is kept for ten years and longer (R-4-12-2), its copies, and the daily backup."""
 
 import asyncio
+import base64
 import shlex
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from datetime import datetime
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
 
 import click
 
-from issuer import children
+from issuer import archive_export, archive_media, children, stamping
 from issuer.backup_store import BackupStore
+from issuer.cli.days import MONTH
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import now, run, settings_of
-from issuer.errors import NotNowError
+from issuer.desk import desk_of
+from issuer.errors import NotNowError, RefusedError
 from issuer.installation import connected, database, origin, require_database
 from issuer.store import Store
 from settings.load import ConfigurationError, Settings
@@ -20,6 +25,80 @@ from settings.load import ConfigurationError, Settings
 @click.group()
 def archive() -> None:
     """The archive (R-4-12-2): everything that is kept for ten years and longer."""
+
+
+@archive.command("export")
+@click.argument("directory", type=click.Path(file_okay=False, resolve_path=True, path_type=Path))
+@click.option("--from", "begin", type=MONTH, help="First month, in Japan.  [default: all]")
+@click.option("--to", "end", type=MONTH, help="Last month, in Japan.")
+@json_option
+@click.pass_context
+def export_command(
+    context: click.Context, directory: Path, begin: datetime | None, end: datetime | None, as_json: bool
+) -> None:
+    """Copy the archive to external media, monthly (R-4-11-6, R-4-12-2-4); `check` reads it years later.
+
+    Everything of R-4-12-2-1: certificates, revocations, lists and acts of each month that is over, and all segments of
+    the journals that are collected. It adds to what is there, and makes damaged copies again.
+    """
+    settings = settings_of(context)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    exported, complaint = run(archive_export.export(settings, directory, (_day(begin), _day(end)), now))
+    if complaint is not None:
+        click.echo(f"prefca: without a time stamp: {complaint}", err=True)
+    if as_json:
+        print_json(asdict(exported))
+    else:
+        click.echo(
+            f"{exported.files} files of months and {exported.segments} segments are in {directory}, named in"
+            f" {archive_media.MANIFEST}; {exported.new} are new"
+        )
+
+
+def _day(month: datetime | None) -> date | None:
+    return None if month is None else month.date()
+
+
+@archive.command("check")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path))
+@click.option("--key", help="What `prefca journal key` printed: who must have signed.  [default: whoever did]")
+@click.option(
+    "--time-stamp-roots",
+    "roots",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM: who must have certified the authority for time stamps.  [default: they are not checked]",
+)
+@click.option("--record", "is_recorded", is_flag=True, help="Record in the instance that these media were read.")
+@click.pass_context
+def check_command(
+    context: click.Context, directory: Path, key: str | None, roots: Path | None, is_recorded: bool
+) -> None:
+    """Read exported media again, every year (R-4-12-2-6); nothing but the media is needed.
+
+    Exit status 3 if a file is missing, cannot be read, or is not what was written. It says when nothing there has to be
+    kept any more.
+    """
+    try:
+        octets = None if key is None else base64.b64decode(key, validate=True)
+    except ValueError as e:
+        raise click.UsageError("--key is no base64; give it what `prefca journal key` printed.") from e
+    trust = archive_media.Trust(octets, () if roots is None else stamping.certificates(roots))
+    findings = list(archive_media.check(directory, trust))
+    if is_recorded:
+        run(_record_check(settings_of(context), directory, len(findings)))
+    for finding in findings:
+        click.echo(f"prefca: {finding}", err=True)
+    if findings:
+        raise RefusedError(
+            f"{len(findings)} findings in {directory}; make the media again with `prefca archive export`"
+        )
+    click.echo("everything can be read, and is what was written")
+    click.echo(f"nothing here has to be kept after {archive_media.last_day(directory)}")
+
+
+async def _record_check(settings: Settings, directory: Path, findings: int) -> None:
+    async with desk_of(settings) as desk, desk.operations.transaction():
+        await desk.operations.record("archive_checked", now(), str(directory), {"findings": findings})
 
 
 @archive.command("backup")

@@ -12,10 +12,11 @@ import zstandard
 
 from issuer import audit
 from issuer.audit import Event, Filter, Finding, Happened, Period, Retention, Rules, Tally
-from issuer.cli.journal_desk import DAY, Desk, desk_of, today
+from issuer.cli.days import DAY, today
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.collection import STREAM
+from issuer.desk import Desk, desk_of
 from issuer.errors import RefusedError
 from issuer.installation import account, origin
 from issuer.journal_store import SegmentRow

@@ -1,18 +1,17 @@
 """`prefca journal`: what every process wrote down, collected; how it is proved is in `journal_proof`."""
 
-import asyncio
 import base64
 from datetime import datetime
-from pathlib import Path
 
 import click
 
-from issuer import collection, journal_media, proof
-from issuer.cli.journal_desk import DAY, days, desk_of
+from issuer import collection, proof
+from issuer.cli.days import DAY, days
 from issuer.cli.journal_proof import prove_command, stamp_command, verify_command
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
 from issuer.collection import Collected
+from issuer.desk import desk_of
 from issuer.errors import RefusedError
 from issuer.journal_store import SegmentRow
 from journal.seal import spki
@@ -101,52 +100,6 @@ def list_command(context: click.Context, begin: datetime | None, end: datetime |
         print_table(
             ["stream", "segment", "began", "sealed at", "records", "file"], [list(row.values()) for row in rows]
         )
-
-
-@journal.command("export")
-@click.argument("directory", type=click.Path(file_okay=False, resolve_path=True, path_type=Path))
-@click.option("--from", "begin", type=DAY, help="First day, in Japan.  [default: all]")
-@click.option("--to", "end", type=DAY, help="Last day, in Japan.")
-@click.pass_context
-def export_command(context: click.Context, directory: Path, begin: datetime | None, end: datetime | None) -> None:
-    """Copy the archive, with what proves it, to external media (R-4-11-6, R-4-12-2-4); `check` reads it years later.
-
-    Segments that the auditor deleted here stay named there, if they are on these media already.
-    """
-
-    async def work(settings: Settings) -> int:
-        async with desk_of(settings) as desk:
-            deleted = await desk.audits.deletions()
-            segments = [
-                one
-                for one in await desk.journals.segments(*days(begin, end))
-                if (one.stream, one.number) not in deleted or (directory / one.file).exists()
-            ]
-            keys, roots = await desk.journals.streams(), await desk.journals.roots()
-            await asyncio.to_thread(journal_media.write, directory, desk.places.archive, segments, keys, roots)
-            async with desk.operations.transaction():
-                await desk.audits.add_exports(segments, str(directory), now())
-                about = f"{len(segments)} segments to {directory}"
-                await desk.operations.record("journal_exported", now(), about)
-            return len(segments)
-
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    click.echo(f"{run(work(settings_of(context)))} segments are in {directory}, named in {journal_media.SUMS}")
-
-
-@journal.command("check")
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def check_command(directory: Path) -> None:
-    """Read exported media again, every year (R-4-12-2-6); nothing but the media is needed.
-
-    Exit status 3 if a file is missing, cannot be read, or is not what was written.
-    """
-    findings = list(journal_media.check(directory))
-    for finding in findings:
-        click.echo(f"prefca: {finding}", err=True)
-    if findings:
-        raise RefusedError(f"{len(findings)} findings in {directory}; make the media again from the archive")
-    click.echo("everything can be read, and is what was written")
 
 
 @journal.command("key")

@@ -6,9 +6,10 @@ from datetime import datetime
 import click
 
 from issuer import proof, stamping, verification
-from issuer.cli.journal_desk import DAY, days, desk_of
+from issuer.cli.days import DAY, days
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
+from issuer.desk import desk_of
 from issuer.errors import RefusedError
 from issuer.journal_store import StampRow
 from issuer.verification import Verified

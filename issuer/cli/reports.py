@@ -5,8 +5,9 @@ from typing import BinaryIO
 
 import click
 
-from issuer.cli.journal_desk import MONTH, desk_of
+from issuer.cli.days import MONTH
 from issuer.cli.root import now, run, settings_of
+from issuer.desk import desk_of
 from issuer.municipality import PREFECTURES
 from issuer.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
 from settings.load import Settings

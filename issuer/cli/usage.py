@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from issuer.cli.journal_desk import DAY, MONTH, desk_of, today
+from issuer.cli.days import DAY, MONTH, today
 from issuer.cli.output import json_line, json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.collection import waiting
+from issuer.desk import desk_of
 from issuer.live_usage import UsageFollower
 from issuer.provision_report import ANONYMOUS, Provision, month_after, provisions
 from issuer.usage import Amount, Use, count

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from issuer.cli import audit, journal
+from issuer.cli import archive, audit, journal
 from issuer.installation import account
 from journal.record import Record
 from journal.recovery import StreamPlace
@@ -45,7 +45,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that tests set."""
     made = Clock()
-    for module in (audit, journal):
+    for module in (audit, journal, archive):
         monkeypatch.setattr(module, "now", made)
     return made
 
@@ -184,7 +184,7 @@ def test_only_what_is_old_reviewed_and_exported_is_deleted_and_stays_proved(
     assert prefca("journal", "collect").status == 0
     assert prefca("audit", "mark-reviewed", "--to", "2026-10-16").status == 0
     assert "not on external media" in prefca("audit", "delete", "--before", "2026-10-17").stdout
-    assert prefca("journal", "export", media).status == 0
+    assert prefca("archive", "export", media).status == 0
     assert deleted() == (["issuer"], [1])
     assert sorted(file.name for file in archive.glob("*/*00000001*")) == ["ocsp-0-00000001.jsonl.zst"]
     clock.after(3700)
@@ -195,9 +195,9 @@ def test_only_what_is_old_reviewed_and_exported_is_deleted_and_stays_proved(
     assert "look for it on exported media" in prefca("journal", "prove", "ocsp-0", "1", "1").complaint
     assert prefca(*REVIEW).json["deleted_segments"] == 2
     for target in (media, tmp_path / "new"):
-        assert prefca("journal", "export", target).status == 0
-        assert prefca("journal", "check", target).status == 0
-    assert (media / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").exists()
+        assert prefca("archive", "export", target).status == 0
+        assert prefca("archive", "check", target).status == 0
+    assert (media / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").exists()
     acts = select("SELECT object FROM operation_record WHERE kind = 'audit_delete' ORDER BY record_id")
     assert acts == [("before 2026-10-17: 1 segments",)] * 2
 
@@ -215,7 +215,7 @@ def test_a_deletion_that_was_killed_is_completed_by_the_next(
     clock.after(4000)
     assert prefca("journal", "collect").status == 0
     assert prefca("audit", "mark-reviewed", "--to", "2026-12-31").status == 0
-    assert prefca("journal", "export", audited / "media").status == 0
+    assert prefca("archive", "export", audited / "media").status == 0
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", interrupted)
         assert prefca("audit", "delete", "--before", "2026-10-20").status == 130

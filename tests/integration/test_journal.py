@@ -219,45 +219,6 @@ class TestProve:
         assert "has no record 1" in prefca("journal", "prove", "ocsp-0", "1", "1").complaint
 
 
-@pytest.mark.req("R-4-11-6", "R-4-12-2-3", "R-4-12-2-6")
-def test_exported_media_are_read_again_without_anything_else(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
-    """By sha256sum and by prefca; what a bad medium did is named."""
-    for number in range(2):
-        written(instance, f"ocsp-{number}", *[answered("tester")] * 15)
-    assert prefca("journal", "collect").status == 0
-    media = tmp_path / "media"
-    for _ in range(2):
-        assert prefca("journal", "export", media).status == 0
-    shutil.rmtree(instance)
-    assert prefca("journal", "check", media).status == 0
-    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=media, check=True)
-    for name in ("ocsp-0/ocsp-0-00000001.jsonl.zst", "roots.jsonl"):
-        whole = (media / name).read_bytes()
-        (media / name).write_bytes(whole[:-9] + b"?" + whole[-8:])
-        ended = prefca("journal", "check", media)
-        assert ended.status == 3
-        assert f"prefca: {name}: not what was written" in ended.stderr
-        (media / name).write_bytes(whole)
-    (media / "ocsp-1" / "ocsp-1-00000001.jsonl.zst").unlink()
-    assert "No such file" in prefca("journal", "check", media).stderr
-
-
-@pytest.mark.req("R-4-11-6", "R-4-12-2-4")
-def test_media_of_one_month_take_the_next_one_too(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
-    """What was there stays named and proved; a copy that was damaged meanwhile is made again."""
-    media = tmp_path / "media"
-    for stream in ("ocsp-0", "ocsp-1"):
-        written(instance, stream, answered("tester"))
-        assert prefca("journal", "collect").status == 0
-    assert prefca("journal", "export", media, "--to", "2026-10-15").status == 0
-    first = (media / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").read_bytes()
-    (media / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").write_bytes(first[:-9] + b"?" + first[-8:])
-    assert prefca("journal", "export", media, "--from", "2027-01-01").status == 0
-    assert "ocsp-0-00000001.jsonl.zst: not what was written" in prefca("journal", "check", media).stderr
-    assert prefca("journal", "export", media, "--to", "2026-10-15").status == 0
-    assert prefca("journal", "check", media).status == 0
-
-
 @pytest.mark.req("R-4-11-5-1", "R-4-5-1")
 def test_one_host_collects_for_all(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
     """Another one refuses before it writes anything; reports wait for the segments of all, or for their retirement."""

@@ -3,21 +3,15 @@
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 
-import click
-
+from issuer.archive_store import ArchiveStore
 from issuer.audit_store import AuditStore
 from issuer.collection import Places
 from issuer.installation import connected, database, origin, require_database
 from issuer.journal_store import JournalStore
 from issuer.party_store import PartyStore
 from issuer.store import Store
-from pkix.validity import JST
 from settings.load import Settings
-
-DAY = click.DateTime(["%Y-%m-%d"])
-MONTH = click.DateTime(["%Y-%m"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +22,7 @@ class Desk:
     audits: AuditStore
     operations: Store
     parties: PartyStore
+    archive: ArchiveStore
     places: Places
 
 
@@ -49,18 +44,6 @@ async def desk_of(settings: Settings) -> AsyncIterator[Desk]:
             AuditStore(connection),
             Store(connection, origin()),
             PartyStore(connection),
+            ArchiveStore(connection),
             places,
         )
-
-
-def days(begin: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """From the beginning of one day in Japan to the end of another."""
-    return (
-        None if begin is None else begin.replace(tzinfo=JST),
-        None if end is None else end.replace(tzinfo=JST) + timedelta(days=1),
-    )
-
-
-def today(moment: datetime) -> date:
-    """The day in Japan."""
-    return moment.astimezone(JST).date()

@@ -1,0 +1,108 @@
+"""All SQL about what is kept in the archive besides the journals (R-4-12-2-1), as lines of JSON, oldest first."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import asyncpg
+
+YEARS: Final = 10  # R-4-12-2-2
+RESIDENTS_YEARS: Final = 13
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveKind:
+    """What is kept alike."""
+
+    name: str
+    years: int  # that it is kept; 0: until the certificates concerned have expired
+    first: str  # SQL: when the oldest item was made
+    items: str  # SQL: those from $1 to before $2, as `Item`
+
+
+class Item(NamedTuple):
+    """One thing that is kept."""
+
+    at: datetime  # when it was made: its time stamp (R-4-12-2-5)
+    not_after: datetime | None  # of a certificate that it is or concerns
+    line: str  # JSON
+
+
+_CERTIFICATE = (
+    "SELECT issued_at, not_after, json_build_object('at', issued_at, 'kind', kind, 'serial', upper(to_hex(serial)),"
+    " 'not_after', not_after, 'der', translate(encode(der, 'base64'), E'\\n', ''))::text FROM certificate"
+    " WHERE issued_at >= $1 AND issued_at < $2 AND"
+)
+_PUBLISHED = (
+    "SELECT n.published_at, NULL::timestamptz, json_build_object('at', n.published_at, 'entry', o.entry_dn,"
+    " 'attribute', o.attribute, 'crl_number', o.crl_number, 'entries', o.entries, 'sha256', encode(o.sha256, 'hex'),"
+    " 'der', translate(encode(o.value, 'base64'), E'\\n', ''))::text"
+    " FROM published_object o JOIN publication n USING (publication_id)"
+    " WHERE n.published_at >= $1 AND n.published_at < $2 AND"
+)
+_FIRST_PUBLICATION = "SELECT min(published_at) FROM publication"
+
+KINDS: Final = (
+    ArchiveKind(
+        "residents-certificates",
+        RESIDENTS_YEARS,
+        "SELECT min(issued_at) FROM certificate WHERE kind = 'resident'",
+        f"{_CERTIFICATE} kind = 'resident' ORDER BY issued_at, serial",
+    ),
+    ArchiveKind(  # of the CA and its servers
+        "other-certificates",
+        YEARS,
+        "SELECT min(issued_at) FROM certificate WHERE kind <> 'resident'",
+        f"{_CERTIFICATE} kind <> 'resident' ORDER BY issued_at, serial",
+    ),
+    ArchiveKind(  # self-signed, link and cross certificates: each when it was first published
+        "published-certificates",
+        YEARS,
+        _FIRST_PUBLICATION,
+        f"{_PUBLISHED} o.partition_id IS NULL AND NOT EXISTS (SELECT FROM published_object e"
+        " WHERE e.publication_id < o.publication_id AND e.partition_id IS NULL"
+        " AND (e.sha256, e.entry_dn, e.attribute) = (o.sha256, o.entry_dn, o.attribute))"
+        " ORDER BY o.publication_id, o.position",
+    ),
+    ArchiveKind(  # 失効情報
+        "revocations",
+        0,
+        "SELECT min(received_at) FROM revocation",
+        "SELECT received_at, not_after, json_build_object('at', received_at, 'serial', upper(to_hex(serial)),"
+        " 'reason', reason, 'revoked_at', revoked_at, 'invalidity_date', invalidity_date, 'not_after', not_after)::text"
+        " FROM revocation WHERE received_at >= $1 AND received_at < $2 ORDER BY received_at, serial",
+    ),
+    ArchiveKind(  # CRL, ARL, 失効情報ファイル
+        "lists",
+        YEARS,
+        _FIRST_PUBLICATION,
+        f"{_PUBLISHED} o.partition_id IS NOT NULL ORDER BY o.publication_id, o.position",
+    ),
+    ArchiveKind(  # 操作ログ, with what the journal leaves out
+        "acts",
+        YEARS,
+        "SELECT min(at) FROM operation_record",
+        "SELECT at, NULL::timestamptz, json_build_object('at', at, 'id', record_id, 'kind', kind, 'result', result,"
+        " 'origin', origin, 'object', object, 'detail', detail)::text"
+        " FROM operation_record WHERE at >= $1 AND at < $2 ORDER BY record_id",
+    ),
+)
+
+
+class ArchiveStore:
+    """What is kept, as role prefca_issuer; transactions are the caller's."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def first(self, kind: ArchiveKind) -> datetime | None:
+        """The time of the oldest item; None: there is none."""
+        found: datetime | None = await self._connection.fetchval(kind.first)
+        return found
+
+    async def items(self, kind: ArchiveKind, begin: datetime, end: datetime) -> AsyncIterator[Item]:
+        """Those from one moment to before another, oldest first. Inside a transaction, whose times are UTC then."""
+        await self._connection.execute("SET LOCAL TimeZone = 'UTC'")
+        async for row in self._connection.cursor(kind.items, begin, end, prefetch=100):
+            yield Item(*row)

@@ -1,0 +1,181 @@
+"""Everything that is kept for ten years and longer, on external media (R-4-12-2)."""
+
+import base64
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from cryptography import x509
+
+from issuer.cli import archive
+from tests.support.command import Prefca, select
+from tests.support.segments import NOW, answered, written
+from tests.support.tsa import TimeStampServer, time_stamp_server
+
+pytestmark = pytest.mark.req("R-4-12-2-1", "R-4-12-2-3", "R-4-12-2-4")
+NEXT_MONTHS = timedelta(days=70)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Export and check run when the present month is over."""
+    moment = datetime.now(UTC) + NEXT_MONTHS
+    monkeypatch.setattr(archive, "now", lambda: moment)
+    return moment
+
+
+@pytest.fixture
+def kept(instance: Path, prefca: Prefca) -> Path:
+    """An instance with residents, a revocation, and a segment in the archive."""
+    assert prefca("sample", "--count", "20").status == 0
+    written(instance, "ocsp-0", *[answered("tester")] * 15)
+    assert prefca("journal", "collect").status == 0
+    return instance
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    return tmp_path / "media"
+
+
+def bundles(media: Path) -> dict[str, dict[str, Any]]:
+    """The manifest, by kind."""
+    return {one["kind"]: one for one in map(json.loads, (media / "manifest.jsonl").read_text().splitlines())}
+
+
+def items(media: Path, kind: str) -> list[dict[str, Any]]:
+    octets = (media / bundles(media)[kind]["file"]).read_bytes()
+    return [json.loads(line) for line in zstandard.ZstdDecompressor().stream_reader(octets).read().splitlines()]
+
+
+@pytest.mark.req("R-4-12-2-2", "R-4-12-2-5")
+def test_every_kind_is_there_with_its_times_and_its_retention(
+    kept: Path, prefca: Prefca, media: Path, later: datetime
+) -> None:
+    """Certificates of residents for 13 years, revocations until the certificates expire, all else for ten years."""
+    assert prefca("archive", "export", media).status == 0
+    assert (kept / "archive").exists()
+    found = bundles(media)
+    assert found.keys() == {
+        *("residents-certificates", "other-certificates", "published-certificates", "revocations", "lists", "acts"),
+    }
+    issued = {base64.b64decode(one["der"]) for one in items(media, "residents-certificates")}
+    assert issued == {row[0] for row in select("SELECT der FROM certificate WHERE kind = 'resident'")}
+    revoked = {(one["serial"],) for one in items(media, "revocations")}
+    assert revoked == set(select("SELECT upper(to_hex(serial)) FROM revocation"))
+    lists = items(media, "lists")
+    assert [hashlib.sha256(base64.b64decode(one["der"])).hexdigest() for one in lists] == [
+        one["sha256"] for one in lists
+    ]
+    x509.load_der_x509_certificate(base64.b64decode(items(media, "published-certificates")[0]["der"]))
+    assert {one["id"] for one in items(media, "acts")} < {
+        row[0] for row in select("SELECT record_id FROM operation_record")
+    }
+    assert all(one["at"] for kind in found for one in items(media, kind))
+    end = datetime.fromisoformat(found["lists"]["month"] + "-01").year
+    years = {kind: int(one["keep_until"][:4]) - end for kind, one in found.items()}
+    assert years["residents-certificates"] - years["lists"] == 3
+    assert years["lists"] - years["revocations"] in {7, 6, 8}  # certificates are for three years
+    assert found["lists"]["archived_at"] == f"{later:%Y-%m-%dT%H:%M:%SZ}"
+    assert select("SELECT kind FROM operation_record ORDER BY record_id DESC LIMIT 1") == [("archive_exported",)]
+
+
+@pytest.mark.req("R-4-12-2-6", "R-4-11-6")
+@pytest.mark.usefixtures("later")
+def test_media_are_read_again_without_anything_else(kept: Path, prefca: Prefca, media: Path) -> None:
+    """By sha256sum and by prefca; what a bad medium or somebody did is named."""
+    key = prefca("journal", "key").stdout.strip()
+    assert prefca("archive", "export", media).status == 0
+    shutil.rmtree(kept)
+    ended = prefca("archive", "check", media, "--key", key)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert "nothing here has to be kept after 20" in ended.stdout
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=media, check=True)
+    for name in (bundles(media)["lists"]["file"], "journal/ocsp-0/ocsp-0-00000001.jsonl.zst", "journal/roots.jsonl"):
+        whole = (media / name).read_bytes()
+        (media / name).write_bytes(whole[:-9] + b"?" + whole[-8:])
+        ended = prefca("archive", "check", media)
+        assert (ended.status, f"prefca: {name}: " in ended.stderr) == (3, True), ended
+        (media / name).unlink()
+        assert f"{name}: No such file" in prefca("archive", "check", media).stderr
+        (media / name).write_bytes(whole)
+    assert prefca("archive", "check", media).status == 0
+    (media / "SHA256SUMS").write_text((media / "SHA256SUMS").read_text().splitlines(keepends=True)[0])
+    assert "statement.json: it is of other files" in prefca("archive", "check", media).stderr
+
+
+@pytest.mark.usefixtures("kept", "later")
+def test_media_take_the_next_month_too_and_damaged_copies_are_made_again(prefca: Prefca, media: Path) -> None:
+    """What was there stays; nothing is written twice."""
+    assert prefca("archive", "export", media, "--to", "2020-01", "--json").json["new"] == 0
+    first = prefca("archive", "export", media, "--json").json
+    assert (first["files"], first["new"]) == (6, 6)
+    assert prefca("archive", "export", media, "--json").json["new"] == 0
+    file = media / bundles(media)["acts"]["file"]
+    segment = media / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst"
+    for damaged in (file, segment):
+        damaged.write_bytes(b"damaged")
+    assert prefca("archive", "check", media).status == 3
+    assert prefca("archive", "export", media, "--json").json["new"] == 1
+    assert prefca("archive", "check", media, "--record").status == 0
+    assert select("SELECT detail FROM operation_record WHERE kind = 'archive_checked'") == [('{"findings": 0}',)]
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_month_that_is_not_over_waits(prefca: Prefca, media: Path) -> None:
+    """Its journals are copied already."""
+    ended = prefca("archive", "export", media, "--json").json
+    assert (ended["files"], ended["segments"] >= 2) == (0, True)
+    assert prefca("archive", "check", media).status == 0
+
+
+@pytest.fixture
+def tsa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TimeStampServer]:
+    with time_stamp_server(tmp_path / "tsa") as server:
+        monkeypatch.setenv("PREFCA_ARCHIVE__TIME_STAMP_AUTHORITY", server.address)
+        monkeypatch.setenv("PREFCA_ARCHIVE__TIME_STAMP_ROOTS", str(server.roots))
+        yield server
+
+
+@pytest.mark.req("R-4-12-2-5")
+@pytest.mark.usefixtures("kept", "later")
+def test_media_are_stamped_as_a_whole(prefca: Prefca, media: Path, tsa: TimeStampServer, tmp_path: Path) -> None:
+    """By the authority; while it is away they are made all the same, and the next export has it."""
+    tsa.is_away = True
+    ended = prefca("archive", "export", media)
+    assert (ended.status, "without a time stamp: the authority" in ended.stderr) == (0, True)
+    tsa.is_away = False
+    assert prefca("journal", "stamp").status == 0
+    assert prefca("archive", "export", media).stderr == ""
+    check = ("archive", "check", media, "--time-stamp-roots")
+    assert prefca(*check, tsa.roots).status == 0
+    with time_stamp_server(tmp_path / "other") as other:
+        told = prefca(*check, other.roots).stderr
+    assert "statement.json: its time stamp proves nothing" in told
+    assert "journal/stamps.jsonl: root 1: its time stamp proves nothing" in told
+
+
+@pytest.mark.usefixtures("kept", "later")
+def test_media_that_somebody_else_signed_are_refused(prefca: Prefca, media: Path) -> None:
+    """By the key that the operators published."""
+    assert prefca("archive", "export", media).status == 0
+    other = base64.b64encode(base64.b64decode(prefca("journal", "key").stdout)[:-1] + b"?").decode()
+    assert "signed with another key than the issuer's" in prefca("archive", "check", media, "--key", other).stderr
+    assert prefca("archive", "check", media, "--key", "%").status == 2
+
+
+def test_segments_of_some_months_alone_are_copied(kept: Path, prefca: Prefca, media: Path) -> None:
+    """Those that have records of them, in Japan."""
+    assert kept.exists()
+    assert prefca("archive", "export", media, "--from", "2026-10", "--to", "2026-10").status == 0
+    assert NOW.month == 10
+    assert (media / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").exists()
+    assert prefca("archive", "export", media.with_name("other"), "--from", "2019-01", "--to", "2019-02").status == 0
+    assert not (media.with_name("other") / "journal" / "ocsp-0").exists()
