@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.support.running import RunningCA, Up
 SERVERS: Final = ("ocsp", "repository")
 LIST: Final = "certificateRevocationList;binary"
 WORKERS: Final = {"PREFCA_OCSP__WORKERS": "2", "PREFCA_REPOSITORY__WORKERS": "2"}
+HEADERS: Final = {"Content-Type": "application/ocsp-request"}
 _PAUSE_S: Final = 0.02
 
 
@@ -78,72 +80,65 @@ def list_entry(ca: RunningCA) -> str:
     return name.value.rfc4514_string()
 
 
-def ask_ocsp(party: Party, endpoint: Endpoint, asked: Sequence[bytes], is_enough: Callable[[], bool]) -> Counter[str]:
+Enough = Callable[[int], bool]  # whether so many requests are
+
+
+def ask_ocsp(party: Party, endpoint: Endpoint, asked: Sequence[bytes], is_enough: Enough) -> Counter[str]:
     """Ask again and again, on connections that are kept; how many answers arrived and how many may have."""
     counted: Counter[str] = Counter()
-    connection: http.client.HTTPConnection | None = None
-    while not is_enough():
-        try:
-            if connection is None:
-                connection = http.client.HTTPConnection(*endpoint, timeout=20, source_address=(party.address, 0))
+    while not is_enough(counted.total()):
+        connection = http.client.HTTPConnection(*endpoint, timeout=20, source_address=(party.address, 0))
+        with closing(connection):
+            try:
                 connection.connect()
-        except OSError:
-            connection = None
-            time.sleep(_PAUSE_S)
-            continue
-        try:
-            connection.request(
-                "POST", "/", asked[counted.total() % len(asked)], {"Content-Type": "application/ocsp-request"}
-            )
-            body = connection.getresponse().read()
-            counted["given" if len(body) > 100 else "refused"] += 1
-        except (OSError, http.client.HTTPException):
-            counted["unsure"] += 1
-            connection.close()
-            connection = None
-    if connection is not None:
-        connection.close()
+            except OSError:
+                time.sleep(_PAUSE_S)
+                continue
+            while not is_enough(counted.total()):
+                try:
+                    connection.request("POST", "/", asked[counted.total() % len(asked)], HEADERS)
+                    body = connection.getresponse().read()
+                except (OSError, http.client.HTTPException):
+                    counted["unsure"] += 1
+                    break
+                counted["given" if len(body) > 100 else "refused"] += 1
     return counted
 
 
-def ask_ldap(party: Party, endpoint: Endpoint, entry: str, is_enough: Callable[[], bool]) -> Counter[str]:
+def ask_ldap(party: Party, endpoint: Endpoint, entry: str, is_enough: Enough) -> Counter[str]:
     """Bind once on each connection, and read a list again and again."""
     counted: Counter[str] = Counter()
-    client: Client | None = None
-    while not is_enough():
-        try:
-            if client is None:
-                client = Client(endpoint.port, tls=True)
+    while not is_enough(counted.total()):
+        with ExitStack() as stack:
+            try:
+                client = stack.enter_context(Client(endpoint.port, tls=True))
                 (bound,) = client.ask(bind_request(party.bind_name, party.password))
-                assert bound.code == 0, bound
-        except (OSError, ValueError):
-            client = None
-            time.sleep(_PAUSE_S)
-            continue
-        try:
-            answers = client.ask(search_request(entry, 0, None, LIST))
-        except OSError:
-            answers = []
-        is_given = len(answers) == 2 and LIST in answers[0].attributes
-        counted["given" if is_given else "unsure"] += 1
-        if not is_given:
-            client = None
+            except (OSError, ValueError):
+                time.sleep(_PAUSE_S)
+                continue
+            assert bound.code == 0, bound
+            while not is_enough(counted.total()):
+                try:
+                    answers = client.ask(search_request(entry, 0, None, LIST))
+                except OSError:
+                    answers = []
+                is_given = len(answers) == 2 and LIST in answers[0].attributes
+                counted["given" if is_given else "unsure"] += 1
+                if not is_given:
+                    break
     return counted
 
 
 def ask(ca: RunningCA, party: Party, clients: int, number: int | None, until: Event | None = None) -> None:
     """Both ways at once, so many clients each; each client asks so often, or until it is told to stop."""
 
-    def enough() -> Callable[[], bool]:
-        if number is None:
-            return (until or Event()).is_set
-        left = iter(range(number))
-        return lambda: next(left, None) is None
+    def enough(asked_already: int) -> bool:
+        return asked_already >= number if number is not None else (until or Event()).is_set()
 
     asked, entry = questions(ca), list_entry(ca)
     with ThreadPoolExecutor(2 * clients) as threads:
-        over_http = [threads.submit(ask_ocsp, party, ca.ocsp, asked, enough()) for _ in range(clients)]
-        over_ldap = [threads.submit(ask_ldap, party, ca.ldaps, entry, enough()) for _ in range(clients)]
+        over_http = [threads.submit(ask_ocsp, party, ca.ocsp, asked, enough) for _ in range(clients)]
+        over_ldap = [threads.submit(ask_ldap, party, ca.ldaps, entry, enough) for _ in range(clients)]
         for method, futures in (("OCSP", over_http), ("CRL", over_ldap)):
             for future in futures:
                 counted = future.result()

@@ -201,7 +201,11 @@ class Client:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._buffer = b""
         if tls:
-            self.encrypt()
+            try:
+                self.encrypt()
+            except OSError:
+                self._socket.close()
+                raise
 
     def encrypt(self) -> None:
         """TLS from here on, whoever the server is."""
