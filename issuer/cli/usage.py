@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -31,10 +31,21 @@ Rates = dict[tuple[str, str], float]  # by kind of record and party, items each 
 @click.option("--month", type=MONTH, help="A month in Japan, such as 2026-10.  [default: this one]")
 @click.option("--day", type=DAY, help="A day in Japan.")
 @click.option("--live", "is_live", is_flag=True, help="Show each second what servers of this machine do, until Ctrl-C.")
+@click.option(
+    "--prometheus",
+    "for_prometheus",
+    is_flag=True,
+    help="Print counters since the beginning, in its text format, for the textfile collector of node_exporter.",
+)
 @json_option
 @click.pass_context
 def usage_command(
-    context: click.Context, month: datetime | None, day: datetime | None, is_live: bool, as_json: bool
+    context: click.Context,
+    month: datetime | None,
+    day: datetime | None,
+    is_live: bool,
+    for_prometheus: bool,
+    as_json: bool,
 ) -> None:
     """Show how many items each relying party was given, and how: the same numbers as `report provision`, up to now.
 
@@ -43,8 +54,11 @@ def usage_command(
     second.
     """
     settings = settings_of(context)
-    if sum([month is not None, day is not None, is_live]) > 1:
-        raise click.UsageError("--month, --day and --live go without each other.")
+    if sum([month is not None, day is not None, is_live, for_prometheus]) > 1:
+        raise click.UsageError("--month, --day, --live and --prometheus go without each other.")
+    if for_prometheus:
+        click.echo(_exposition(run(_provided(settings, date.min, date.max))), nl=False)
+        return
     if is_live:
         _follow(settings.path(settings.journal.directory), as_json=as_json)
         return
@@ -65,6 +79,19 @@ def _period(month: datetime | None, day: datetime | None) -> tuple[date, date]:
         return day.date(), day.date() + timedelta(days=1)
     begin = (month.date() if month else today(now())).replace(day=1)
     return begin, month_after(begin)
+
+
+def _exposition(provided: Iterable[Provision]) -> str:
+    """Counters for Prometheus (text format 0.0.4); names of parties need no escapes."""
+    provided = list(provided)
+    lines = []
+    for name, what in (("items", "Statuses and lists given to a relying party."), ("octets", "Octets of them.")):
+        lines += [f"# HELP prefca_usage_{name}_total {what}", f"# TYPE prefca_usage_{name}_total counter"]
+        lines += [
+            f'prefca_usage_{name}_total{{party="{one.recipient}",method="{one.method}"}} {getattr(one, name)}'
+            for one in provided
+        ]
+    return "\n".join(lines) + "\n"
 
 
 async def _provided(settings: Settings, begin: date, end: date) -> tuple[Provision, ...]:

@@ -60,6 +60,17 @@ def test_what_is_collected_and_what_is_not_count_together_once(instance: Path, p
     running.close(NOW)
 
 
+def test_counters_for_prometheus_are_since_the_beginning(instance: Path, prefca: Prefca) -> None:
+    """So they only rise, whatever is collected."""
+    started(instance, "ocsp-0", asked(), asked(at=NOW - timedelta(days=400)), asked(None)).close(NOW)
+    for _ in range(2):
+        lines = prefca("usage", "--prometheus").stdout.splitlines()
+        assert 'prefca_usage_items_total{party="tax",method="OCSP"} 2' in lines
+        assert 'prefca_usage_octets_total{party="",method="OCSP"} 1500' in lines
+        assert "# TYPE prefca_usage_items_total counter" in lines
+        assert prefca("journal", "collect").status == 0
+
+
 def test_what_contradicts_itself_is_refused(shared_instance: Path, prefca: Prefca) -> None:
     """As a misuse."""
     assert shared_instance.exists()
