@@ -36,7 +36,7 @@ from pkix.validity import JST
 
 JOURNAL: Final = "journal"
 MANIFEST: Final = "manifest.jsonl"
-SUMS: Final = "SHA256SUMS"
+SUMS: Final = journal_media.SUMS
 STATEMENT: Final = "statement.json"
 SETTLED: Final = timedelta(days=1)  # after the end of a month nothing of it comes into being any more
 _JOURNAL_FILES: Final = (journal_media.SUMS, journal_media.SEGMENTS, journal_media.ROOTS, journal_media.STAMPS)
@@ -205,13 +205,7 @@ def check(directory: Path, trust: Trust) -> Iterator[str]:
         OSError: it is no such directory.
         RefusedError: the manifest is damaged.
     """
-    for line in (directory / SUMS).read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        try:
-            if _sha256(directory / name) != digest:
-                yield f"{name}: not what was written"
-        except OSError as e:
-            yield f"{name}: {e.strerror}"
+    yield from journal_media.not_as_listed(directory)
     yield from _statement_findings(directory, trust)
     for bundle in listed(directory).values():
         try:

@@ -108,6 +108,16 @@ def check(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
     Raises:
         OSError: it is no such directory.
     """
+    yield from not_as_listed(directory)
+    for row, key in _segments(directory / SEGMENTS):
+        finding = check_archived(directory, row, key).finding
+        if finding:
+            yield finding
+    yield from _root_findings(directory, trusted)
+
+
+def not_as_listed(directory: Path) -> Iterator[str]:
+    """Files that are not what SHA256SUMS says; raises OSError if that cannot be read."""
     for line in (directory / SUMS).read_text().splitlines():
         digest, _, name = line.partition("  ")
         try:
@@ -115,11 +125,6 @@ def check(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
                 yield f"{name}: not what was written"
         except OSError as e:
             yield f"{name}: {e.strerror}"
-    for row, key in _segments(directory / SEGMENTS):
-        finding = check_archived(directory, row, key).finding
-        if finding:
-            yield finding
-    yield from _root_findings(directory, trusted)
 
 
 def _root_findings(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
