@@ -12,8 +12,8 @@ from journal.recovery import StreamPlace
 from journal.writing import Journal
 
 CHECKPOINT_S: Final = 1.0
-LOOK_S: Final = 0.05
-PORTION_OCTETS: Final = 1 << 20
+LOOK_S: Final = 0.05  # between looks at how much waits for the disk
+PORTION_OCTETS: Final = 1 << 20  # of it are synced without waiting longer
 
 _logger = logging.getLogger(__name__)
 

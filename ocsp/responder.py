@@ -51,8 +51,13 @@ class Draft(NamedTuple):
 
     def answer(self, signature: bytes) -> Answer:
         """The answer."""
-        octets = assemble(self.to_be_signed, signature, self.voice)
-        return Answer(octets, self.singles, self.voice.interval, self.request.nonce is not None, self.public)
+        return Answer(
+            der=assemble(self.to_be_signed, signature, self.voice),
+            singles=self.singles,
+            interval=self.voice.interval,
+            has_nonce=self.request.nonce is not None,
+            public=self.public,
+        )
 
 
 class Responder:

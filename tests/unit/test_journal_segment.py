@@ -1,5 +1,6 @@
 """The journal that servers append to."""
 
+import asyncio
 import contextlib
 import errno
 import itertools
@@ -14,11 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from journal import writing
+from journal.keeping import PORTION_OCTETS, keep
 from journal.reading import Contents, TamperedError, read_segment
 from journal.record import Record
 from journal.recovery import JournalBusyError, Note, StreamPlace
 from journal.seal import Head, is_checkpoint, signed_line, spki
 from journal.writing import Journal
+from tests.support.ocsp import eventually
 
 pytestmark = pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
 NOW = datetime(2014, 4, 1, 9, 30, tzinfo=UTC)
@@ -470,3 +473,16 @@ def full_disk(octets: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def test_a_flood_of_records_does_not_wait_for_the_interval(journal: Journal) -> None:
+    """It reaches the disk in portions as it comes, however long little may wait."""
+    keeping = asyncio.create_task(keep(journal, lambda: NOW, sync_s=3600))
+    try:
+        line = record("a").line()
+        journal.append_lines([line] * (PORTION_OCTETS // len(line) + 1))
+        journal.flush()
+        assert journal.unsynced_octets >= PORTION_OCTETS
+        await eventually(lambda: not journal.unsynced_octets)
+    finally:
+        keeping.cancel()
