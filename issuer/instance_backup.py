@@ -139,7 +139,7 @@ async def _copy_all(
 
 def _copy_instance(settings: Settings, place: Path) -> dict[str, Copied]:
     """Everything but what is left out; keys first, for the notes of journals lie among them."""
-    left_out = _LEFT_OUT | {_below(settings, settings.journal.archive)}
+    left_out = _LEFT_OUT | {_below(settings, path) for path in (settings.journal.archive, *_secret_files(settings))}
     names = files_below(settings.instance, lambda name: name not in left_out)
     keys = [name for name in names if name.is_relative_to("keys")]
     return copy_tree(settings.instance, place, [*keys, *(name for name in names if not name.is_relative_to("keys"))])
@@ -176,15 +176,29 @@ def _below(settings: Settings, path: Path) -> Path | None:
     return resolved.relative_to(settings.instance) if resolved.is_relative_to(settings.instance) else None
 
 
+def _secret_files(settings: Settings) -> list[Path]:
+    """Passphrases and PINs, wherever they lie."""
+    named = [
+        *(settings.ocsp.passphrase_file, settings.ocsp.pkcs11_pin_file),
+        *(one.signer.passphrase_file for one in settings.each()),
+        *(one.signer.pin_file for one in settings.each()),
+        *(one.signer.activation_file for one in settings.each()),
+    ]
+    return [path for path in named if path is not None]
+
+
 def _outside(settings: Settings) -> list[str]:
-    """Paths of the configuration that lie elsewhere: their own operators back them up."""
+    """Paths of the configuration that are in no backup: outside the instance, or secrets apart from the others."""
     ocsp, repository, journal = settings.ocsp, settings.repository, settings.journal
     named = [
-        *(ocsp.tls_certificate, ocsp.tls_key, ocsp.key_directory, ocsp.passphrase_file, ocsp.client_ca),
+        *(ocsp.tls_certificate, ocsp.tls_key, ocsp.key_directory, ocsp.client_ca),
         *(repository.tls_certificate, repository.tls_key, journal.directory, journal.key_directory),
-        *(file for one in settings.each() for file in (one.signer.passphrase_file, one.signer.pin_file)),
     ]
     paths = {path for path in named if path is not None and _below(settings, path) is None}
+    paths |= {
+        path for path in _secret_files(settings) if not settings.path(path).is_relative_to(settings.path(SECRETS))
+    }
+    paths -= {one.signer.activation_file for one in settings.each()}  # it comes and goes
     return sorted(str(settings.path(path)) for path in paths)
 
 

@@ -40,7 +40,7 @@ def backup(context: click.Context, directory: Path, secrets: Path | None, as_jso
     click.echo(f"SHA-256 of its manifest: {made.manifest_sha256}")
     click.echo(f"secrets are in {made.secrets}" if made.secrets else "secrets are not in it; --secrets takes them")
     for path in made.outside:
-        click.echo(f"not in it, for it lies outside the instance: {path}")
+        click.echo(f"not in it: {path}")
 
 
 @click.command()

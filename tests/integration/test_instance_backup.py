@@ -117,6 +117,23 @@ def test_the_archive_is_copied_once(instance: Path, tmp_path: Path, prefca: Pref
     assert len(list((tmp_path / "backups" / "archive").glob("**/*.zst"))) == len(archives[1])
 
 
+@pytest.mark.req("R-6-4-1-1")
+def test_secrets_are_in_no_backup_wherever_they_lie(
+    instance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passphrase that does not lie with the others is left out, and named."""
+    before = instance / "secrets" / "ca-key.passphrase"
+    elsewhere = before.rename(instance / "ca.passphrase")
+    passphrase = elsewhere.read_bytes().strip()
+    configuration = instance / "prefca.toml"
+    configuration.write_text(configuration.read_text().replace("secrets/ca-key.passphrase", "ca.passphrase"))
+    made = asyncio.run(back_up(load(instance), tmp_path / "backups", None, NOW))
+    assert made.outside == (str(elsewhere),)
+    files = [file for file in made.directory.rglob("*") if file.is_file()]
+    assert [file for file in files if passphrase in file.read_bytes()] == []
+    assert not (made.directory / "instance" / "secrets").exists()
+
+
 @pytest.mark.parametrize("step", ["load_dump", "_jump"])
 def test_a_restoration_that_was_killed_is_gone_on_with(
     instance: Path,
