@@ -1,4 +1,4 @@
-"""Revoking a certificate that is no resident's: of the CA's servers, or a cross certificate (5-2-1-1 (6))."""
+"""Revoking a certificate that is no resident's, but of the CA's servers (5-2-1-1 (6))."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,8 +14,15 @@ _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 async def not_residents(installation: Installation, serials: Iterable[int]) -> set[int]:
-    """Those of them whose revocation several persons agree to; what nobody issued is not among them."""
+    """Those of them whose revocation several persons agree to; what nobody issued is not among them.
+
+    Raises:
+        RefusedError: one is a cross certificate, to whose revocation others have to agree.
+    """
     found = await installation.store.certificates(installation.authority_id, [one for one in serials if one < 1 << 63])
+    for serial, row in found.items():
+        if row.kind is Kind.CROSS:
+            raise RefusedError(f"{serial:016X} is a cross certificate; use `prefca cross revoke`")
     return {serial for serial, row in found.items() if row.kind is not Kind.RESIDENT}
 
 
@@ -40,6 +47,7 @@ async def perform(act: Act) -> Facts:
     serials = [parse_serial(serial) for serial in str(parameters["serials"]).split(",")]
     reason, received_at = parse_reason(str(parameters["reason"])), _moment(str(parameters["received_at"]))
     order = RevocationOrder(serials, reason, received_at, None if since is None else _moment(str(since)))
+    await not_residents(act.installation, serials)
     facts: dict[str, object] = {}
     async with act.installation.store.transaction():
         for outcome in await revoke(act.installation, order, act.clock()):

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from issuer import agreement, delegate
+from issuer import agreement, consent, delegate
 from issuer.acts import PERFORMERS
 from issuer.agreement import Means, Order
 from issuer.consent import lacking
@@ -389,12 +389,12 @@ async def test_what_was_begun_and_certainly_not_done_may_be_run_again(desk: Desk
     await desk.run(number)
 
 
-async def test_of_what_may_have_been_done_a_person_looks_first(desk: Desk) -> None:
-    """It is not run again, but withdrawn, and asked for anew."""
-    kind = OperationKind.DESTROY_KEY
-    number = await desk.agreed(kind, {}, "keys1", "keys2", "senior1", "senior2")
+async def test_of_what_may_have_been_done_a_person_looks_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be run again is withdrawn, and asked for anew."""
+    monkeypatch.setattr(consent, "REPEATABLE", frozenset())
+    number = await desk.agreed(CERTIFY, ASKED, "senior1", "senior2")
     with pytest.raises(KilledError):
-        await agreement.run(desk.ca.installation, number, Means(killed(kind), desk.clock, os.urandom))
+        await agreement.run(desk.ca.installation, number, Means(killed(CERTIFY), desk.clock, os.urandom))
     with pytest.raises(RefusedError, match="its end is not known"):
         await desk.run(number)
     await agreement.withdraw(desk.ca.installation, number, "looked: not done", desk.clock())
