@@ -191,7 +191,7 @@ async def list_key(installation: Installation, secret: str | None = None) -> Asy
     """
     generation = await installation.recovery.list_signer(installation.authority_id)
     if generation is None:
-        raise RefusedError("no key of this CA can sign lists; `prefca status` tells what to do")
+        raise RefusedError("no key of this CA is active or can sign lists; `prefca status` tells what to do")
     async with opened_keys(installation, secret) as keys:
         yield key_of(installation, generation, keys)
 
