@@ -1,6 +1,5 @@
 """`prefca simulate`: years of a CA's life, checked day by day."""
 
-import asyncio
 import contextlib
 import logging
 import random
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import uvloop
 
 from issuer.cli.output import json_option, print_json, progress
 from issuer.cli.root import REFUSED_STATUS
@@ -73,7 +73,7 @@ def _run(plan: Plan, seed: int) -> History:
             bar.update(task, completed=(moment.date() - plan.start).days)
 
         choices = random.Random(seed)  # noqa: S311 - so that a run can be repeated; nothing of it lasts
-        return asyncio.run(simulate(plan, timetable(plan, choices), settings_for(instance), choices, tell))
+        return uvloop.run(simulate(plan, timetable(plan, choices), settings_for(instance), choices, tell))
 
 
 @contextlib.contextmanager

@@ -3,29 +3,29 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from issuer import agreement, batch, ca_key, delegate, delegates_ahead
-from issuer.acts import PERFORMERS
-from issuer.agreement import Means, Order
+from issuer import batch, ca_key, delegate
 from issuer.errors import RefusedError
-from issuer.founding import key_label
 from issuer.key_sight import key_sight
 from issuer.keys import KeyAlgorithm
-from issuer.operation import OperationKind, Parameters
+from issuer.operation import OperationKind
 from issuer.profile import RESIDENT_YEARS
 from issuer.registration import Issued, open_desk, register
 from issuer.revocation import NotRevoked, RevocationOrder, revoke
 from issuer.schedule import Schedule
 from pkix.revocation import CRLReason
 from pkix.validity import counting_first_day
+from simulation.key_events import perform_key_event
+from simulation.operating import operate
 from simulation.population import Resident, line
 from simulation.timetable import (
+    Compromise,
     Event,
     Issue,
-    KeyEvent,
     MakeDelegates,
     PrepareKey,
     Publish,
     Renew,
+    ReplaceKey,
     Revoke,
     SwitchKey,
     Tend,
@@ -50,24 +50,14 @@ async def perform(world: World, event: Event) -> None:
             await publish(world)
         case Tend():
             await _tend(world)
-        case PrepareKey() | MakeDelegates() | SwitchKey():
-            await _key_event(world, event)
+        case PrepareKey() | MakeDelegates() | SwitchKey() | Compromise() | ReplaceKey():
+            await perform_key_event(world, event)
         case Issue(count=count):
-            await _register(world, world.population.newcomers(count))
+            await _issue(world, count)
         case Renew():
             await _renew(world)
         case Revoke(count=count):
             await _revoke(world, count)
-
-
-async def _key_event(world: World, event: KeyEvent) -> None:
-    match event:
-        case PrepareKey():
-            await _prepare_key(world)
-        case MakeDelegates():
-            await _make_delegates(world)
-        case SwitchKey():
-            await _switch_key(world)
 
 
 async def publish(world: World) -> None:
@@ -92,50 +82,21 @@ async def _tend(world: World) -> None:
     delegates = await installation.store.delegates(installation.authority_id)
     alarms = [*delegate.alarms(sight.keys, delegates, now), *ca_key.alarms(sight, now)]
     if DELEGATE_ENDING in {alarm.name for alarm in alarms}:
-        await _operate(world, OperationKind.OPERATIONS_CERTIFICATE, delegate.asked_for(KeyAlgorithm.RSA_2048))
+        await operate(world, OperationKind.OPERATIONS_CERTIFICATE, delegate.asked_for(KeyAlgorithm.RSA_2048))
     late = [str(alarm) for alarm in alarms if alarm.name not in {DELEGATE_ENDING, KEY_ENDING}]
     if late:
         raise RefusedError("; ".join(late))
 
 
-async def _prepare_key(world: World) -> None:
-    installation = world.installation
-    number = (await key_sight(installation)).keys[-1].generation.number + 1
-    label = key_label(installation.authority, number)
-    await _operate(world, OperationKind.PREPARE_KEY, {"generation": number, "key": label})
-
-
-async def _make_delegates(world: World) -> None:
-    key = (await key_sight(world.installation)).active
-    if key is None:
-        raise RefusedError("no key is active")
-    until = f"{delegates_ahead.until(key, world.clock.now):%Y-%m-%dT%H:%M:%SZ}"
-    parameters: Parameters = {
-        "generation": key.generation.number,
-        "until": until,
-        "algorithm": KeyAlgorithm.RSA_2048.value,
-    }
-    await _operate(world, OperationKind.DELEGATES_AHEAD, parameters)
-
-
-async def _switch_key(world: World) -> None:
-    sight = await key_sight(world.installation)
-    if sight.planned is None:
-        raise RefusedError("no key is prepared")
-    old = None if sight.active is None else sight.active.generation.number
-    parameters = {"from": old, "to": sight.planned.generation.number, "without_delegates": 0}
-    await _operate(world, OperationKind.SWITCH_KEY, parameters)
-
-
-async def _operate(world: World, kind: OperationKind, parameters: Parameters) -> None:
-    means = Means(PERFORMERS, world.clock, world.random.randbytes)
-    await agreement.perform_at_once(world.installation, Order(kind, parameters), means)
+async def _issue(world: World, count: int) -> None:
+    if await world.issues():  # else the counters are closed: a key was compromised
+        await _register(world, world.population.newcomers(count))
 
 
 async def _renew(world: World) -> None:
     population = world.population
     coming = population.renewals(world.clock.now)
-    if coming:
+    if coming and await world.issues():
         await _register(world, [population.renewed(resident) for resident in coming])
         for resident in coming:
             del population.holders[resident.serial]

@@ -136,9 +136,18 @@ def answers_are_authorized(before: Sight | None, now: Sight) -> Iterator[str]:
 def one_key_is_active(before: Sight | None, now: Sight) -> Iterator[str]:
     """One key signs; none only from a compromise until the next key takes over."""
     del before
-    numbers = sorted(key.number for key in now.keys.values() if key.state == "active")
-    if len(numbers) > 1 or (not numbers and not any(key.state == "compromised" for key in now.keys.values())):
+    used = sorted((key for key in now.keys.values() if key.state != "planned"), key=lambda key: key.number)
+    numbers = [key.number for key in used if key.state == "active"]
+    if len(numbers) > 1 or (not numbers and used[-1].state != "compromised"):
         yield f"active keys: {numbers}"
+
+
+def compromised_keys_leave_nothing_valid(before: Sight | None, now: Sight) -> Iterator[str]:
+    """All that a compromised key signed is revoked (R-4-4-1-3, R-4-14-2)."""
+    del before
+    for one in now.valid():
+        if now.keys[one.generation_id].state == "compromised" and one.revoked is None:
+            yield f"{one.kind} certificate {one.serial:016X} of compromised key {_number(now, one)} is valid"
 
 
 def every_key_has_a_delegate(before: Sight | None, now: Sight) -> Iterator[str]:
@@ -171,11 +180,13 @@ def keys_are_used_in_their_time(before: Sight | None, now: Sight) -> Iterator[st
 def keys_are_known_before_use(before: Sight | None, now: Sight) -> Iterator[str]:
     """A key's certificates are in the directory before it signs a resident's certificate or a list.
 
-    But the first one's, which has no one who could look for it.
+    But the first one's, and that of the one after a compromised key: it is made known otherwise (R-6-1-1-6).
     """
     if before is None:
         return
-    later = {generation for generation, key in now.keys.items() if key.number > 1} - before.published
+    followed = {key.number for key in now.keys.values() if key.state != "compromised"}
+    later = {generation for generation, key in now.keys.items() if key.number - 1 in followed} - before.published
+    later -= {seen.signer for seen in before.lists.values()}
     for one in _new(before, now):
         if one.generation_id in later and one.kind is Kind.RESIDENT:
             yield f"certificate {one.serial:016X} is of key {_number(now, one)}, which was not published before"
@@ -255,6 +266,7 @@ INVARIANTS: Final = MappingProxyType(
             answers_agree_with_lists,
             answers_are_authorized,
             one_key_is_active,
+            compromised_keys_leave_nothing_valid,
             every_key_has_a_delegate,
             nothing_outlives_its_issuer,
             keys_are_used_in_their_time,

@@ -10,7 +10,7 @@ from issuer.authority import Kind
 from pkix.validity import JST
 from simulation.history import History
 from simulation.sight import Certificate, Key
-from simulation.timetable import PrepareKey, SwitchKey, years_later
+from simulation.timetable import Compromise, PrepareKey, SwitchKey, years_later
 
 WIDTH: Final = 1200
 LEFT: Final = 210
@@ -21,7 +21,7 @@ AREA: Final = 180  # height of the residents' part
 STEP: Final = timedelta(days=7)  # between counts of residents' certificates
 COLOURS: Final = ("#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf")
 REVOKED: Final = "#d62728"
-_MARKS: Final[dict[type, str]] = {PrepareKey: "鍵生成", SwitchKey: "鍵更新"}
+_MARKS: Final[dict[type, str]] = {PrepareKey: "鍵生成", SwitchKey: "鍵更新", Compromise: "危殆化"}
 _KINDS: Final = {Kind.LINK: "リンク証明書", Kind.CROSS: "相互認証証明書", Kind.OCSP: "OCSPレスポンダ証明書"}
 
 
@@ -73,7 +73,8 @@ class _Bar:
 def _bars(history: History) -> Iterator[tuple[str, list[_Bar]]]:
     for generation, key in sorted(history.keys.items(), key=lambda item: item[1].number):
         colour = _colour(key)
-        bars = [_Bar(key.validity.not_before, key.validity.not_after, colour, 0.25, "自己署名証明書の有効期間")]
+        own = REVOKED if key.state == "compromised" else colour
+        bars = [_Bar(key.validity.not_before, key.validity.not_after, own, 0.25, "自己署名証明書の有効期間")]
         if generation in history.active:
             bars.append(_Bar(*history.active[generation], colour, 1, "この鍵で署名した期間"))
         yield f"知事の鍵 {key.number}", bars

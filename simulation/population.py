@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
@@ -18,6 +18,7 @@ from simulation.timetable import Random
 RENEWS_BEFORE: Final = timedelta(days=60)  # the end
 RENEWS_OF_100: Final = 30  # each time that counters are open and the end is near; who never comes is without in the end
 _MOST_PERSONS: Final = 10**6
+_BACK_AT_ONCE: Final = 30
 
 
 @dataclass(slots=True)
@@ -41,10 +42,14 @@ class Population:
         self.without: list[dict[str, Any]] = []  # whose certificates were revoked with the CA's key
 
     def newcomers(self, number: int) -> list[dict[str, Any]]:
-        """Notices of so many persons; first come those who lost their certificate."""
-        again, self.without = self.without[:number], self.without[number:]
-        new = [next(self._newcomers) for _ in range(number - len(again))]
+        """Notices of so many persons, and of some of those who lost their certificate."""
+        again, self.without = self.without[:_BACK_AT_ONCE], self.without[_BACK_AT_ONCE:]
+        new = [next(self._newcomers) for _ in range(number)]
         return [self._anew(fields, renewal=False) for fields in again] + new
+
+    def lose(self, serials: Iterable[int]) -> None:
+        """These certificates were revoked with the key of the CA that signed them; their holders come back."""
+        self.without += [self.holders.pop(serial).fields for serial in serials]
 
     def renewals(self, now: datetime) -> list[Resident]:
         """Those who come to renew a certificate that ends soon."""

@@ -18,6 +18,8 @@ REVOKED_OF_100: Final = 40  # of the counter days
 KEY_YEARS: Final = 5  # of use (R-4-13-1)
 SWITCHED_BEFORE: Final = timedelta(days=75)  # the end: an alarm would be told at 60
 PREPARED_BEFORE: Final = timedelta(days=30)  # the switch
+COMPROMISED_AFTER_YEARS: Final = 7
+COMPROMISED_AFTER_DAYS: Final = 70
 SHORTEST_LEAD: Final = timedelta(days=8)  # `ca.link_lead_h`, and the day of the lists that show the links
 
 
@@ -81,7 +83,19 @@ class SwitchKey:
     """The prepared key takes over."""
 
 
-KeyEvent = PrepareKey | MakeDelegates | SwitchKey  # once in years: everything is looked at after it
+@dataclass(frozen=True, slots=True)
+class Compromise:
+    """The key that signs now is out of control (危殆化)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceKey:
+    """After a compromise: a new key, which takes over at once."""
+
+
+KeyEvent = (
+    PrepareKey | MakeDelegates | SwitchKey | Compromise | ReplaceKey
+)  # once in years: everything is looked at after it
 Event = KeyEvent | Tend | Issue | Renew | Revoke | Publish
 
 
@@ -103,6 +117,7 @@ class Plan:
     key_switches: tuple[date, ...] = ()
     key_lead: timedelta = PREPARED_BEFORE  # from the making of a key to its switch
     counter_days_of_100: int = COUNTER_DAYS_OF_100
+    compromise: date | None = None
 
     @property
     def founded_at(self) -> datetime:
@@ -113,13 +128,21 @@ class Plan:
 def plan_of_years(start: date, years: int, residents: int) -> Plan:
     """The plan of whole years, from `start` on."""
     end = years_later(start, years)
-    return Plan(start, end, residents, tuple(_key_switches(start, end)))
+    compromise = years_later(start, COMPROMISED_AFTER_YEARS) + timedelta(days=COMPROMISED_AFTER_DAYS)
+    return Plan(
+        start,
+        end,
+        residents,
+        tuple(_key_switches(start, end)),
+        compromise=compromise if compromise < end else None,
+    )
 
 
 def plan_of_days(start: date, days: int, residents: int) -> Plan:
-    """What happens once in years, within days: two new keys."""
-    switches = tuple(start + timedelta(days=days * share // 100) for share in (40, 85))
-    return Plan(start, start + timedelta(days=days), residents, switches, SHORTEST_LEAD, BUSY_DAYS_OF_100)
+    """What happens once in years, within days: two new keys, and between them a compromise."""
+    first, compromise, second = (start + timedelta(days=days * share // 100) for share in (40, 45, 85))
+    end = start + timedelta(days=days)
+    return Plan(start, end, residents, (first, second), SHORTEST_LEAD, BUSY_DAYS_OF_100, compromise)
 
 
 def _key_switches(start: date, end: date) -> Iterator[date]:
@@ -140,7 +163,7 @@ def years_later(day: date, years: int) -> date:
 
 def timetable(plan: Plan, random: Random) -> Iterator[Entry]:
     """All entries of a plan, in order; the same for the same plan and a generator with the same seed."""
-    streams = _beginning(plan), _daily(plan), _counters(plan, random), _renewals(plan)
+    streams = _beginning(plan), _daily(plan), _counters(plan, random), _renewals(plan), _emergency(plan)
     return merge(*streams, key=lambda entry: entry.at)
 
 
@@ -170,6 +193,13 @@ def _renewals(plan: Plan) -> Iterator[Entry]:
         yield Entry(_at(switch - plan.key_lead, 16), PrepareKey())
         yield Entry(_at(switch - DAY, 16), MakeDelegates())
         yield Entry(_at(switch, 16), SwitchKey())
+
+
+def _emergency(plan: Plan) -> Iterator[Entry]:
+    """In the night before the new key, the lists are signed by the compromised one: nothing else can."""
+    if plan.compromise is not None:
+        yield Entry(_at(plan.compromise, 14), Compromise())
+        yield Entry(_at(plan.compromise + DAY, 14), ReplaceKey())
 
 
 def _days(first: date, end: date) -> Iterator[date]:

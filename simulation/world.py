@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from issuer.founding import Founding, found
-from issuer.installation import ActiveKey, Installation, active_key, configured_authority, connected, database, opened
+from issuer.installation import ActiveKey, Installation, configured_authority, connected, database, list_key, opened
 from issuer.keys import open_keys
 from issuer.migrate import migrate
 from issuer.municipality import PrefectureName
@@ -53,18 +53,22 @@ class World:
     _key: tuple[contextlib.AsyncExitStack, ActiveKey] | None = None
 
     async def key(self) -> ActiveKey:
-        """The key that signs now; to decrypt its file for every use would take longer than all else.
+        """The key that signs lists now; to decrypt its file for every use would take longer than all else.
 
         Raises:
-            RefusedError: none is active.
+            RefusedError: there is none.
         """
-        active = await self.installation.store.active_generation(self.installation.authority_id)
-        if self._key is not None and self._key[1].generation == active:
+        signer = await self.installation.recovery.list_signer(self.installation.authority_id)
+        if self._key is not None and self._key[1].generation == signer:
             return self._key[1]
         await self.close()
         stack = contextlib.AsyncExitStack()
-        self._key = stack, await stack.enter_async_context(active_key(self.installation))
+        self._key = stack, await stack.enter_async_context(list_key(self.installation))
         return self._key[1]
+
+    async def issues(self) -> bool:
+        """Whether a key signs certificates; after a compromise none does until there is a new one."""
+        return await self.installation.store.active_generation(self.installation.authority_id) is not None
 
     async def close(self) -> None:
         """Give the key back."""

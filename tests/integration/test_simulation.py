@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from issuer.authority import Kind
+from pkix.revocation import CRLReason
 from pkix.validity import JST
 from simulation.history import History
 from simulation.plot import plot
@@ -33,18 +34,22 @@ async def simulated(
             return await simulate(plan, entries, settings_for(instance, database.dsn), choices)
 
 
-@pytest.mark.req("R-2-1-2-22", "R-4-4-2-4", "R-4-13-1", "R-4-13-2", "R-4-4-4-2-1", "R-1-3-2-1", "R-1-3-2-4")
-async def test_two_new_keys_within_weeks_leave_everything_in_order(postgres_instance: Path) -> None:
+@pytest.mark.req(
+    "R-2-1-2-22", "R-4-4-2-4", "R-4-13-1", "R-4-13-2", "R-4-14-2", "R-4-4-9-2", "R-4-4-4-2-1", "R-1-3-2-1", "R-1-3-2-4"
+)
+async def test_new_keys_and_a_compromise_within_weeks_leave_everything_in_order(postgres_instance: Path) -> None:
     """Every day lists, answers and database say the same, and every key with certificates is answered for."""
     history = await simulated(postgres_instance, plan_of_days(START, 40, 20))
     assert history.broken == []
-    assert [key.state for key in history.keys.values()] == ["retired", "retired", "active"]
+    assert [key.state for key in history.keys.values()] == ["retired", "compromised", "retired", "active"]
     kinds = Counter(one.kind for one in history.certificates.values())
-    assert kinds[Kind.SELF_SIGNED] == 3
-    assert kinds[Kind.LINK] == 4
+    assert kinds[Kind.SELF_SIGNED] == 4
+    assert kinds[Kind.LINK] == 2 * 2  # none from the compromised key
     assert kinds[Kind.OCSP] > 2 * 3  # those of the years to come
     assert kinds[Kind.RESIDENT] > 20
-    assert any(one.revoked for one in history.certificates.values())
+    reasons = {one.revoked.reason for one in history.certificates.values() if one.revoked}
+    assert CRLReason.CA_COMPROMISE in reasons
+    assert len(reasons) > 1
     assert history.statuses > 40 * 3
     ElementTree.fromstring(plot(history))
 
@@ -91,5 +96,5 @@ def test_the_command_draws_and_tells_what_was_seen(prefca: Prefca, tmp_path: Pat
     picture = tmp_path / "life.svg"
     told = prefca("simulate", "--days", "30", "--seed", "3", "--plot", picture, "--json").json
     assert told["broken"] == []
-    assert [key["state"] for key in told["keys"]] == ["retired", "retired", "active"]
+    assert [key["state"] for key in told["keys"]] == ["retired", "compromised", "retired", "active"]
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")

@@ -184,6 +184,12 @@ CHANGES: list[tuple[str, str, Change]] = [
     ("one key is active", "two", of_key(OLD, state="active")),
     ("one key is active", "none", of_key(NEW, state="retired")),
     (
+        "one key is active",
+        "none, although the last one is fine",
+        lambda now: of_key(OLD, state="compromised")(of_key(NEW, state="retired")(now)),
+    ),
+    ("compromised keys leave nothing valid", "a resident's", of_key(OLD, state="compromised")),
+    (
         "every key has a delegate",
         "he has ended",
         of_certificate(DELEGATE, validity=Validity(NOW - 365 * DAY, NOW - DAY)),
@@ -251,7 +257,14 @@ def test_every_invariant_is_shown_to_catch_something() -> None:
 
 def test_a_compromise_leaves_no_key_for_a_while() -> None:
     """Until the next one takes over."""
-    assert broken(None, of_key(NEW, state="compromised")(replace(sight(), published=frozenset({OLD})))) == []
+    now = of_key(NEW, state="compromised")(replace(sight(), published=frozenset({OLD})))
+    revoked = replace(REVOKED, reason=CRLReason.CA_COMPROMISE)
+    for serial, label in ((OF_NEW, LABEL), (DELEGATE_OF_NEW, "operations"), (LINK, "ca")):
+        now = of_certificate(serial, revoked=revoked, received_at=REVOKED.at)(now)
+        now = of_list(label, entries={**now.lists[label].entries, serial: revoked})(now)
+    now = replace(now, told=now.told[:2])
+    assert broken(None, now) == []
+    assert broken(day_before(now), now) == []
 
 
 @pytest.mark.parametrize(

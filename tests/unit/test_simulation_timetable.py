@@ -13,10 +13,12 @@ from simulation.history import History
 from simulation.plot import plot
 from simulation.report import facts, lines
 from simulation.timetable import (
+    Compromise,
     MakeDelegates,
     Plan,
     PrepareKey,
     Publish,
+    ReplaceKey,
     SwitchKey,
     plan_of_days,
     plan_of_years,
@@ -67,9 +69,10 @@ def test_entries_come_in_order() -> None:
 
 
 def test_few_days_have_what_happens_once_in_years() -> None:
-    """Two new keys, made long enough before their turn."""
+    """Two new keys, made long enough before their turn, and a compromise between them."""
     kinds = Counter(type(entry.event) for entry in timetable(plan_of_days(START, 30, 45), random.Random(1)))
     assert kinds[PrepareKey] == kinds[MakeDelegates] == kinds[SwitchKey] == 2
+    assert kinds[Compromise] == kinds[ReplaceKey] == 1
 
 
 def test_a_simulation_without_a_day_can_be_drawn_and_told() -> None:

@@ -1,0 +1,83 @@
+"""What is done with keys of the CA: renewed every five years, and replaced when one was compromised."""
+
+from issuer import batch, compromise, delegate, delegates_ahead
+from issuer.compromise import CompromiseOrder
+from issuer.errors import RefusedError
+from issuer.founding import key_label
+from issuer.key_sight import key_sight
+from issuer.keys import KeyAlgorithm
+from issuer.operation import OperationKind, Parameters
+from issuer.schedule import Schedule
+from simulation.operating import operate
+from simulation.timetable import Compromise, KeyEvent, MakeDelegates, PrepareKey, ReplaceKey, SwitchKey
+from simulation.world import World
+
+
+async def perform_key_event(world: World, event: KeyEvent) -> None:
+    """Do it now.
+
+    Raises:
+        RefusedError: it is refused.
+        LintError, SigningError, NotNowError: as the performers.
+    """
+    match event:
+        case PrepareKey():
+            await _prepare(world)
+        case MakeDelegates():
+            await _make_delegates(world)
+        case SwitchKey():
+            await _switch(world, without_delegates=False)
+        case Compromise():
+            await _compromise(world)
+        case ReplaceKey():
+            await _replace(world)
+
+
+async def _prepare(world: World) -> None:
+    installation = world.installation
+    number = (await key_sight(installation)).keys[-1].generation.number + 1
+    label = key_label(installation.authority, number)
+    await operate(world, OperationKind.PREPARE_KEY, {"generation": number, "key": label})
+
+
+async def _make_delegates(world: World) -> None:
+    key = (await key_sight(world.installation)).active
+    if key is None:
+        raise RefusedError("no key is active")
+    until = f"{delegates_ahead.until(key, world.clock.now):%Y-%m-%dT%H:%M:%SZ}"
+    algorithm = KeyAlgorithm.RSA_2048.value
+    parameters: Parameters = {"generation": key.generation.number, "until": until, "algorithm": algorithm}
+    await operate(world, OperationKind.DELEGATES_AHEAD, parameters)
+
+
+async def _switch(world: World, *, without_delegates: bool) -> None:
+    sight = await key_sight(world.installation)
+    if sight.planned is None:
+        raise RefusedError("no key is prepared")
+    old, new = sight.active, sight.planned.generation.number
+    before = None if old is None else old.generation.number
+    parameters = {"from": before, "to": new, "without_delegates": int(without_delegates)}
+    await operate(world, OperationKind.SWITCH_KEY, parameters)
+
+
+async def _compromise(world: World) -> None:
+    """The key that signs now is out of control: all that it signed is revoked, and lists say so at once (R-4-4-9-2)."""
+    installation = world.installation
+    key = (await key_sight(installation)).active
+    if key is None:
+        raise RefusedError("no key is active")
+    name, generation = installation.authority.name.rfc4514_string(), key.generation
+    order = CompromiseOrder(name, generation.number, compromise.fingerprint(generation), False, "暗号モジュールの紛失")
+    await operate(world, OperationKind.COMPROMISE, order.parameters)
+    lost = await installation.store.certificates(installation.authority_id, list(world.population.holders))
+    world.population.lose(serial for serial, one in lost.items() if one.revoked is not None)
+
+
+async def _replace(world: World) -> None:
+    """A new key, without links, takes over at once, with a delegate and lists of its own."""
+    await _prepare(world)
+    await _switch(world, without_delegates=True)
+    await operate(world, OperationKind.OPERATIONS_CERTIFICATE, delegate.asked_for(KeyAlgorithm.RSA_2048))
+    now = world.clock.now
+    next_publish = Schedule.of(world.settings).next(now)
+    await batch.run(world.installation, await world.key(), now, next_publish=next_publish)
