@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
 from issuer.rows import PartitionRow
+from pkix import der
 from pkix.revocation import CRLReason, Revoked
 from pkix.validity import Validity
 from repository import names
@@ -19,10 +20,11 @@ from repository.messages import Or, Present, Scope, SearchRequest
 from repository.names import NameKey
 from repository.search import Limits, find
 from repository.snapshot import PublishedObject, build
-from simulation.sight import RevocationList
+from simulation.sight import CrossPair, RevocationList
 
 LISTS: Final = ("certificateRevocationList", "authorityRevocationList")
 CERTIFICATES: Final = "cACertificate"
+PAIRS: Final = "crossCertificatePair"
 _LIMITS: Final = Limits(entries=10_000, time_s=60, clock=lambda: 0.0)
 _EVERYTHING: Final = SearchRequest(
     base_object="",
@@ -30,7 +32,7 @@ _EVERYTHING: Final = SearchRequest(
     size_limit=0,
     time_limit=0,
     types_only=False,
-    filter=Or(tuple(Present(name) for name in (*LISTS, CERTIFICATES))),
+    filter=Or(tuple(Present(name) for name in (*LISTS, CERTIFICATES, PAIRS))),
     attributes=(),
 )
 _REASONS: Final = {reason.label: reason for reason in CRLReason}
@@ -45,6 +47,7 @@ class Found:
     lists: Mapping[str, RevocationList]  # by label
     published: frozenset[int]  # generations whose own certificates are there
     linked: frozenset[tuple[int, int]]  # generations: the first certified the key of the second
+    pairs: tuple[CrossPair, ...]
 
 
 class Searcher:
@@ -62,21 +65,25 @@ class Searcher:
         dit = build(objects)
         public = {place for place, _ in _values(dit, may_read_restricted=False)}
         lists: dict[str, RevocationList] = {}
-        certificates = []
+        certificates, pairs = [], []
+        own = {_key(issuer): number for number, issuer in issuers.items()}
         for place, value in _values(dit, may_read_restricted=True):
             if place[1] == CERTIFICATES:
                 certificates.append(x509.load_der_x509_certificate(value))
+                continue
+            if place[1] == PAIRS:
+                pairs.append(_pair(value, own))
                 continue
             label = self._labels.get(place)
             if label is None or label in lists:
                 raise ValueError(f"a list that does not belong into the directory, or twice: {place} {label}")
             lists[label] = _list(label, value, issuers, is_restricted=place not in public)
-        own = {_key(issuer): number for number, issuer in issuers.items()}
         signed = [(_signer(one, issuers), own.get(_key(one))) for one in certificates]
         return Found(
             lists,
             frozenset(of for by, of in signed if of is not None and by == of),
             frozenset((by, of) for by, of in signed if by is not None and of is not None and by != of),
+            tuple(pairs),
         )
 
 
@@ -85,7 +92,7 @@ def _values(dit: DIT, *, may_read_restricted: bool) -> Iterator[tuple[Place, byt
     for entry, attributes in found.entries:
         for attribute, values in attributes.items():
             name = attribute.names[0]
-            if name in LISTS or name == CERTIFICATES:
+            if name in {*LISTS, CERTIFICATES, PAIRS}:
                 for value in values:
                     yield (entry.name.key, name), value
 
@@ -105,13 +112,18 @@ def _list(label: str, value: bytes, issuers: Mapping[int, x509.Certificate], *, 
     )
 
 
+def _pair(value: bytes, own: Mapping[bytes, int]) -> CrossPair:
+    theirs, ours = (x509.load_der_x509_certificate(der.contents(half)) for half in der.elements(der.contents(value)))
+    return CrossPair(ours.serial_number, theirs.not_valid_after_utc, own.get(_key(theirs)))
+
+
 def _revoked(entry: x509.RevokedCertificate) -> Revoked:
     reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
     return Revoked(entry.revocation_date_utc, _REASONS[reason.value])
 
 
 def _list_signer(crl: x509.CertificateRevocationList, issuers: Mapping[int, x509.Certificate]) -> int | None:
-    for number, issuer in issuers.items():
+    for number, issuer in reversed(list(issuers.items())):  # the newest keys sign most of them
         key = issuer.public_key()
         if crl.is_signature_valid(key):  # type: ignore[arg-type]
             return number

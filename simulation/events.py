@@ -14,11 +14,13 @@ from issuer.revocation import NotRevoked, RevocationOrder, revoke
 from issuer.schedule import Schedule
 from pkix.revocation import CRLReason
 from pkix.validity import counting_first_day
+from simulation.cross_events import perform_cross_event
 from simulation.key_events import perform_key_event
 from simulation.operating import operate
 from simulation.population import Resident, line
 from simulation.timetable import (
     Compromise,
+    CrossCertify,
     Event,
     Issue,
     MakeDelegates,
@@ -27,6 +29,7 @@ from simulation.timetable import (
     Renew,
     ReplaceKey,
     Revoke,
+    RevokeReplaced,
     SwitchKey,
     Tend,
 )
@@ -52,6 +55,8 @@ async def perform(world: World, event: Event) -> None:
             await _tend(world)
         case PrepareKey() | MakeDelegates() | SwitchKey() | Compromise() | ReplaceKey():
             await perform_key_event(world, event)
+        case CrossCertify() | RevokeReplaced():
+            await perform_cross_event(world, event)
         case Issue(count=count):
             await _issue(world, count)
         case Renew():

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from simulation.invariants import Broken, broken
 from simulation.sight import Certificate, Key, Sight
-from simulation.timetable import Entry, KeyEvent, Plan
+from simulation.timetable import Entry, Plan, RareEvent
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class History:
 
     def mark(self, entry: Entry) -> None:
         """Keep what happens once in years."""
-        if isinstance(entry.event, KeyEvent):
+        if isinstance(entry.event, RareEvent):
             self.marks.append(entry)
 
     def see(self, before: Sight | None, now: Sight) -> None:

@@ -216,6 +216,19 @@ def old_and_new_keys_are_linked(before: Sight | None, now: Sight) -> Iterator[st
             yield f"keys {old.number} and {new.number} are not linked both ways in the directory"
 
 
+def cross_pairs_are_in_force(before: Sight | None, now: Sight) -> Iterator[str]:
+    """A pair of cross certificates is shown while both are in force, and of a key of the CA."""
+    del before
+    for pair in now.pairs:
+        ours = now.certificates.get(pair.ours)
+        if ours is None or ours.kind is not Kind.CROSS or ours.validity.not_after < now.cut_off:
+            yield f"the pair of {pair.ours:016X} is shown, and that is no cross certificate now"
+        elif ours.received_at is not None and ours.received_at <= now.cut_off:
+            yield f"the pair of {pair.ours:016X} is shown, and that is revoked"
+        if pair.theirs_ends < now.cut_off or pair.certified is None:
+            yield f"the pair of {pair.ours:016X} is shown, and the other half has ended or is of another key"
+
+
 def restricted_lists_are_hidden(before: Sight | None, now: Sight) -> Iterator[str]:
     """Residents' lists are for those with the right, the others for everybody (R-2-6-3-1, R-2-6-3-2)."""
     del before
@@ -273,6 +286,7 @@ INVARIANTS: Final = MappingProxyType(
             keys_are_known_before_use,
             living_keys_are_published,
             old_and_new_keys_are_linked,
+            cross_pairs_are_in_force,
             restricted_lists_are_hidden,
             revocations_stay,
             validity_is_that_of_the_rule,

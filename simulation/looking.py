@@ -59,6 +59,7 @@ class Observer:
             lists=found.lists,
             published=found.published,
             linked=found.linked,
+            pairs=found.pairs,
             told=tuple(told),
             refusals=tuple(refusals),
         )

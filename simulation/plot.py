@@ -21,7 +21,11 @@ AREA: Final = 180  # height of the residents' part
 STEP: Final = timedelta(days=7)  # between counts of residents' certificates
 COLOURS: Final = ("#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf")
 REVOKED: Final = "#d62728"
-_MARKS: Final[dict[type, str]] = {PrepareKey: "鍵生成", SwitchKey: "鍵更新", Compromise: "危殆化"}
+_MARKS: Final[dict[type, str]] = {
+    PrepareKey: "鍵生成",
+    SwitchKey: "鍵更新",
+    Compromise: "危殆化",
+}
 _KINDS: Final = {Kind.LINK: "リンク証明書", Kind.CROSS: "相互認証証明書", Kind.OCSP: "OCSPレスポンダ証明書"}
 
 

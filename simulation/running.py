@@ -12,7 +12,7 @@ from simulation.history import History
 from simulation.invariants import Broken
 from simulation.looking import Observer, observer
 from simulation.sight import Sight
-from simulation.timetable import Entry, KeyEvent, Plan, Publish, Random
+from simulation.timetable import Entry, Plan, Publish, Random, RareEvent
 from simulation.world import World, world
 
 NOT_DONE = "what is asked for is done"
@@ -66,9 +66,9 @@ async def _seen(history: History, eyes: Observer, before: Sight | None, *, every
 
 def _is_looked_at(entry: Entry) -> bool:
     """After the lists of each day, and after whatever is no daily work."""
-    return isinstance(entry.event, Publish | KeyEvent)
+    return isinstance(entry.event, Publish | RareEvent)
 
 
 def _is_special(entry: Entry) -> bool:
     """The first day of a month, so that everything is asked about from time to time."""
-    return entry.at.day == 1 or isinstance(entry.event, KeyEvent)
+    return entry.at.day == 1 or isinstance(entry.event, RareEvent)

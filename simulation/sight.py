@@ -50,6 +50,15 @@ class RevocationList:
 
 
 @dataclass(frozen=True, slots=True)
+class CrossPair:
+    """A pair of cross certificates in the directory."""
+
+    ours: int  # serial number of the certificate for the other CA
+    theirs_ends: datetime  # what the other CA issued to this one
+    certified: int | None  # generation whose key it is of; None: none of ours
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What the responder said of one certificate, in an answer that verifies."""
 
@@ -80,6 +89,7 @@ class Sight:
     lists: Mapping[str, RevocationList]  # by label
     published: frozenset[int]  # generations whose own certificates are in the directory
     linked: frozenset[tuple[int, int]]  # generations: the second one's key is certified by the first, in the directory
+    pairs: tuple[CrossPair, ...]
     told: tuple[Told, ...]
     refusals: tuple[Refusal, ...]
 

@@ -93,10 +93,22 @@ class ReplaceKey:
     """After a compromise: a new key, which takes over at once."""
 
 
-KeyEvent = (
-    PrepareKey | MakeDelegates | SwitchKey | Compromise | ReplaceKey
-)  # once in years: everything is looked at after it
-Event = KeyEvent | Tend | Issue | Renew | Revoke | Publish
+KeyEvent = PrepareKey | MakeDelegates | SwitchKey | Compromise | ReplaceKey
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCertify:
+    """A pair of cross certificates with the bridge is made (相互認証証明書); it replaces the one that there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeReplaced:
+    """The CA's cross certificates that were replaced are revoked."""
+
+
+CrossEvent = CrossCertify | RevokeReplaced
+RareEvent = KeyEvent | CrossEvent  # once in years: everything is looked at after it
+Event = RareEvent | Tend | Issue | Renew | Revoke | Publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +182,7 @@ def timetable(plan: Plan, random: Random) -> Iterator[Entry]:
 def _beginning(plan: Plan) -> Iterator[Entry]:
     yield Entry(_at(plan.start, 9), Publish())
     yield Entry(_at(plan.start, 10), Issue(plan.residents))
+    yield Entry(_at(plan.start, 12), CrossCertify())
 
 
 def _daily(plan: Plan) -> Iterator[Entry]:
@@ -193,6 +206,8 @@ def _renewals(plan: Plan) -> Iterator[Entry]:
         yield Entry(_at(switch - plan.key_lead, 16), PrepareKey())
         yield Entry(_at(switch - DAY, 16), MakeDelegates())
         yield Entry(_at(switch, 16), SwitchKey())
+        yield Entry(_at(switch + DAY, 12), CrossCertify())
+        yield Entry(_at(switch + 2 * DAY, 12), RevokeReplaced())
 
 
 def _emergency(plan: Plan) -> Iterator[Entry]:
@@ -200,6 +215,7 @@ def _emergency(plan: Plan) -> Iterator[Entry]:
     if plan.compromise is not None:
         yield Entry(_at(plan.compromise, 14), Compromise())
         yield Entry(_at(plan.compromise + DAY, 14), ReplaceKey())
+        yield Entry(_at(plan.compromise + 2 * DAY, 12), CrossCertify())
 
 
 def _days(first: date, end: date) -> Iterator[date]:

@@ -17,6 +17,7 @@ from pkix.software import write_secret
 from settings.load import Settings
 from settings.sections import CASection, DatabaseSection, SignerSection
 from simulation import store
+from simulation.bridge import Bridge
 from simulation.population import Population
 from simulation.timetable import Plan, Random
 
@@ -50,6 +51,7 @@ class World:
     clock: Clock
     random: Random
     population: Population
+    bridge: Bridge
     _key: tuple[contextlib.AsyncExitStack, ActiveKey] | None = None
 
     async def key(self) -> ActiveKey:
@@ -97,7 +99,7 @@ async def world(settings: Settings, plan: Plan, random: Random) -> AsyncIterator
             await store.hurry(connection)
         await _found(settings, clock.now, random)
         async with opened(settings) as installation:
-            made = World(settings, installation, clock, random, Population(settings.ca.prefecture, random))
+            made = World(settings, installation, clock, random, Population(settings.ca.prefecture, random), Bridge())
             try:
                 yield made
             finally:

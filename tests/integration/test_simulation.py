@@ -45,6 +45,7 @@ async def test_new_keys_and_a_compromise_within_weeks_leave_everything_in_order(
     kinds = Counter(one.kind for one in history.certificates.values())
     assert kinds[Kind.SELF_SIGNED] == 4
     assert kinds[Kind.LINK] == 2 * 2  # none from the compromised key
+    assert kinds[Kind.CROSS] == 4  # each key has one with the bridge
     assert kinds[Kind.OCSP] > 2 * 3  # those of the years to come
     assert kinds[Kind.RESIDENT] > 20
     reasons = {one.revoked.reason for one in history.certificates.values() if one.revoked}

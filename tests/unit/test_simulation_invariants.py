@@ -11,13 +11,13 @@ from issuer.authority import Kind
 from pkix.revocation import CRLReason, Good, Revoked, Unknown
 from pkix.validity import Validity
 from simulation.invariants import INVARIANTS, broken
-from simulation.sight import Certificate, Key, Refusal, RevocationList, Sight, Told
+from simulation.sight import Certificate, CrossPair, Key, Refusal, RevocationList, Sight, Told
 
 NOW = datetime(2031, 6, 30, 15, 1, tzinfo=UTC)  # a minute after midnight in Japan
 DAY = timedelta(days=1)
 MIDNIGHT = NOW - timedelta(minutes=1)
 OLD, NEW = 1, 2  # generations
-RESIDENT, LOST, OF_NEW, DELEGATE, DELEGATE_OF_NEW, LINK = range(2**62, 2**62 + 6)
+RESIDENT, LOST, OF_NEW, DELEGATE, DELEGATE_OF_NEW, LINK, CROSS = range(2**62, 2**62 + 7)
 REVOKED = Revoked(datetime(2031, 6, 1, tzinfo=UTC), CRLReason.KEY_COMPROMISE)
 LABEL = "162019"
 
@@ -64,6 +64,7 @@ def sight() -> Sight:
         certificate(OF_NEW, NEW, Kind.RESIDENT, ends(datetime(2031, 6, 2, 3, tzinfo=UTC), (2034, 6, 1))),
         certificate(DELEGATE, OLD, Kind.OCSP, ends(datetime(2031, 3, 1, 3, tzinfo=UTC), (2032, 2, 29))),
         certificate(DELEGATE_OF_NEW, NEW, Kind.OCSP, ends(datetime(2031, 3, 1, 3, tzinfo=UTC), (2032, 2, 29))),
+        certificate(CROSS, NEW, Kind.CROSS, ends(datetime(2031, 3, 1, 3, tzinfo=UTC), (2036, 2, 29))),
         certificate(LINK, NEW, Kind.LINK, ends(first, (2036, 3, 31))),
     ]
     lists = [revocation_list("ca", {}), revocation_list("operations", {}), revocation_list(LABEL, {LOST: REVOKED})]
@@ -75,6 +76,7 @@ def sight() -> Sight:
         lists={one.label: one for one in lists},
         published=frozenset({OLD, NEW}),
         linked=frozenset({(OLD, NEW), (NEW, OLD)}),
+        pairs=(CrossPair(CROSS, NOW + 365 * DAY, NEW),),
         told=(
             told(RESIDENT, OLD, Good(), DELEGATE),
             told(LOST, OLD, REVOKED, DELEGATE),
@@ -216,6 +218,11 @@ CHANGES: list[tuple[str, str, Change]] = [
     ("living keys are published", "the old one is not", lambda now: replace(now, published=frozenset({NEW}))),
     ("living keys are published", "the new one is not", lambda now: replace(now, published=frozenset({OLD}))),
     ("old and new keys are linked", "one way only", lambda now: replace(now, linked=frozenset({(OLD, NEW)}))),
+    ("cross pairs are in force", "revoked", of_certificate(CROSS, revoked=REVOKED, received_at=REVOKED.at)),
+    ("cross pairs are in force", "ended", of_certificate(CROSS, validity=ends(NOW - 99 * DAY, (2031, 6, 29)))),
+    ("cross pairs are in force", "not ours", lambda now: replace(now, pairs=(CrossPair(7, NOW + DAY, NEW),))),
+    ("cross pairs are in force", "theirs ended", lambda now: replace(now, pairs=(CrossPair(CROSS, NOW - DAY, NEW),))),
+    ("cross pairs are in force", "another key", lambda now: replace(now, pairs=(CrossPair(CROSS, NOW + DAY, None),))),
     ("restricted lists are hidden", "a resident's list for all", of_list(LABEL, is_restricted=False)),
     ("restricted lists are hidden", "the ARL for few", of_list("ca", is_restricted=True)),
     ("revocations stay", "taken back", of_certificate(LOST, revoked=None, received_at=None)),
@@ -259,10 +266,10 @@ def test_a_compromise_leaves_no_key_for_a_while() -> None:
     """Until the next one takes over."""
     now = of_key(NEW, state="compromised")(replace(sight(), published=frozenset({OLD})))
     revoked = replace(REVOKED, reason=CRLReason.CA_COMPROMISE)
-    for serial, label in ((OF_NEW, LABEL), (DELEGATE_OF_NEW, "operations"), (LINK, "ca")):
+    for serial, label in ((OF_NEW, LABEL), (DELEGATE_OF_NEW, "operations"), (LINK, "ca"), (CROSS, "ca")):
         now = of_certificate(serial, revoked=revoked, received_at=REVOKED.at)(now)
         now = of_list(label, entries={**now.lists[label].entries, serial: revoked})(now)
-    now = replace(now, told=now.told[:2])
+    now = replace(now, told=now.told[:2], pairs=())
     assert broken(None, now) == []
     assert broken(day_before(now), now) == []
 
