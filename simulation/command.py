@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import random
+import signal
 import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -65,6 +66,7 @@ def simulate_command(
 
 def _run(plan: Plan, seed: int) -> History:
     logging.basicConfig(level=logging.ERROR)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: database and directory go
     days = (plan.end - plan.start).days
     with _directory() as instance, progress("days") as bar:
         task = bar.add_task("simulating", total=days)

@@ -65,10 +65,6 @@ class Population:
         valid = [one for one in self.holders.values() if now <= one.not_after]
         return self._random.sample(valid, min(number, len(valid)))
 
-    def forget(self, now: datetime) -> None:
-        """Those whose certificates have ended hold none."""
-        self.holders = {serial: one for serial, one in self.holders.items() if now <= one.not_after}
-
     def _anew(self, fields: dict[str, Any], *, renewal: bool) -> dict[str, Any]:
         """The notice of the same person with another key."""
         key = base64.b64encode(next(self._keys)).decode()

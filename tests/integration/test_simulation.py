@@ -1,6 +1,10 @@
 """Weeks with what happens once in years, in a CA with its real parts; and that what goes wrong is told."""
 
+import os
 import random
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -17,7 +21,7 @@ from simulation.plot import plot
 from simulation.running import NOT_DONE, simulate
 from simulation.timetable import Entry, MakeDelegates, Plan, Publish, Tend, plan_of_days, timetable
 from simulation.world import settings_for
-from tests.support.command import Prefca
+from tests.support.command import ROOT, Prefca
 from tests.support.database import fresh_database, reachable_directory
 
 START = date(2028, 2, 20)  # before a leap day
@@ -99,3 +103,22 @@ def test_the_command_draws_and_tells_what_was_seen(prefca: Prefca, tmp_path: Pat
     assert told["broken"] == []
     assert [key["state"] for key in told["keys"]] == ["retired", "compromised", "retired", "active"]
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+
+
+def test_a_simulation_that_is_ended_leaves_nothing_behind() -> None:
+    """Neither its directory nor its database."""
+    with reachable_directory() as place:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "issuer", "simulate", "--days", "400"],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(place)},
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 60
+        while not list(place.glob("*/database/data/postmaster.pid")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+        assert b"interrupted" in stderr
+        assert process.returncode == 130
+        assert list(place.iterdir()) == []
