@@ -44,7 +44,7 @@ def simulate_command(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Let a test CA live for years in a minute or two, and check every day that nothing is out of order.
+    """Let a test CA live for years in minutes, and check every day that nothing is out of order.
 
     It founds a CA of Toyama in a temporary directory, with a database of its own, and does what is done in these years,
     with a clock that is set: daily lists, issuing, renewals, revocations, delegates. No instance is touched.
