@@ -82,6 +82,11 @@ def require_open(case: Case, now: datetime) -> None:
                 " look whether it was done (`prefca status`, `prefca journal search`), then withdraw it, and ask for it"
                 " anew if it was not"
             )
+        case State.BEGUN if now > case.request.expires_at:  # else who stops it could keep it for whenever they like
+            raise RefusedError(
+                f"{case.name} was begun, and expired at {case.request.expires_at:%Y-%m-%dT%H:%M:%SZ}; withdraw it, and"
+                " ask for it anew"
+            )
         case _:
             return
 
@@ -98,7 +103,8 @@ def require_place(case: Case, place: Place) -> None:
     if case.request.needs != QUORUM[case.request.kind]:
         raise RefusedError(f"others have to agree than when {case.name} was asked for; ask for it anew")
     # What founds a CA has made its key when it is run again after an interruption.
-    if asked != place and not case.row.events:
+    is_founding = case.request.kind is OperationKind.FOUND and bool(case.row.events)
+    if asked != place and not is_founding:
         raise RefusedError(f"the CA has another key than when {case.name} was asked for; ask for it anew")
 
 

@@ -276,7 +276,8 @@ async def _approve(settings: Settings, number: int, octets: bytes, by: tuple[Ope
 async def _run(settings: Settings, number: int, share_files: Sequence[Path]) -> Facts:
     async with opened(settings) as installation:
         case = await agreement.find(installation, number)
-        consent.require_agreed(case, now())  # before anybody enters a share
+        consent.require_open(case, now())  # before anybody enters a share
+        consent.require_agreed(case, now())
         return await agreement.run(installation, number, means_for(case.request.kind, share_files))
 
 

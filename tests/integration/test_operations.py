@@ -411,6 +411,28 @@ async def test_of_what_may_have_been_done_a_person_looks_first(desk: Desk, monke
         ("UPDATE operator SET roles = '{approver,manager}' WHERE name = 'approver'", "operator approver is not as"),
         ("UPDATE operator SET name = 'someone' WHERE name = 'auditor'", "operator someone is not as"),
         ("DELETE FROM operation_event WHERE number = 1", "operator manager was registered by no operation"),
+@pytest.mark.req("R-5-2-2-1")
+async def test_what_was_begun_expires_like_everything(desk: Desk) -> None:
+    """Whoever stops the process cannot keep the agreement for a later day."""
+    number = await desk.agreed(CERTIFY, ASKED, "senior1", "senior2")
+    with pytest.raises(KilledError):
+        await agreement.run(desk.ca.installation, number, Means(killed(CERTIFY), desk.clock, os.urandom))
+    desk.clock.now += timedelta(hours=72, seconds=1)
+    with pytest.raises(RefusedError, match=r"was begun, and expired at .*; withdraw it, and ask for it anew"):
+        await desk.run(number)
+    await agreement.withdraw(desk.ca.installation, number, "too late", desk.clock())
+
+
+async def test_what_failed_is_not_done_with_another_key(desk: Desk) -> None:
+    """That it was begun before is no excuse."""
+    number = await desk.agreed(CERTIFY, ASKED, "senior1", "senior2")
+    with pytest.raises(KilledError):
+        await agreement.run(desk.ca.installation, number, Means(killed(CERTIFY), desk.clock, os.urandom))
+    await as_owner(desk, "UPDATE ca_generation SET key_reference = 'another'")
+    with pytest.raises(RefusedError, match="the CA has another key than when"):
+        await desk.run(number)
+
+
     ],
 )
 async def test_rows_that_were_changed_are_found(desk: Desk, change: str, finding: str) -> None:
