@@ -111,9 +111,13 @@ async def perform_at_once(installation: Installation, order: Order, means: Means
     """Do what nobody has to agree to; it is recorded all the same.
 
     Raises:
-        RefusedError: it breaks a rule; or whatever else the performer raises.
+        RefusedError: several persons have to; it breaks a rule; or whatever else the performer raises.
     """
+    _require_no_auditor(installation)
     async with installation.store.transaction():
+        await installation.operations.lock(installation.authority_id)
+        if await needs_agreement(installation):  # also of operators who were registered a moment ago
+            raise RefusedError("several persons have to agree to this; ask for it, and they will be named")
         case = await _add(installation, order, means, at_once=True)
         await _record(installation, case, "begun", means.clock(), {})
     return await _perform(installation, case, means)
@@ -125,11 +129,13 @@ async def first_operators(installation: Installation, orders: list[Order], means
     Raises:
         RefusedError: there are operators; or one cannot be registered, and so none is.
     """
-    if await operators(installation):
-        raise RefusedError("this CA has operators, who have to agree to others; use `prefca operator register`")
+    _require_no_auditor(installation)
     moment = means.clock()
     means = replace(means, clock=lambda: moment)  # all are of one moment, or the first would count as there before
     async with installation.store.transaction():
+        await installation.operations.lock(installation.authority_id)  # else two could be the first at the same time
+        if await operators(installation):
+            raise RefusedError("this CA has operators, who have to agree to others; use `prefca operator register`")
         for order in orders:
             case = await _add(installation, order, means, at_once=True)
             await _record(installation, case, "begun", means.clock(), {})
