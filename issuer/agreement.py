@@ -24,7 +24,7 @@ from issuer.lint import LintError
 from issuer.operation import QUORUM, OperationKind, Parameters, Role
 from issuer.operation_store import Approval, Event, Happening, OperationRow, TwiceError
 from issuer.person import Operator
-from issuer.request import Place, Request, content, digest
+from issuer.request import Place, Request, content, digest, is_plain
 from pkix.names import text
 from pkix.signing import SigningError, verify
 from pkix.validity import whole_second
@@ -189,10 +189,12 @@ async def withdraw(installation: Installation, number: int, reason: str, now: da
     """End an operation that was not done.
 
     Raises:
-        RefusedError: it has its end.
+        RefusedError: it has its end, or no reason is given.
         NotNowError: it is being done.
     """
     _require_no_auditor(installation)
+    if not reason.strip() or not is_plain(reason):
+        raise RefusedError("say why, in one line of text")
     store = installation.operations
     if not await store.lock_run(number):
         raise NotNowError(f"operation {number} is being run by another process; wait for its end")
@@ -277,7 +279,12 @@ async def _add(installation: Installation, order: Order, means: Means, *, at_onc
         expires_at=now + timedelta(hours=installation.settings.operations.valid_h),
         previous=None if last is None else last[1].hex(),
     )
-    octets = content(new)
+    try:
+        octets = content(new)
+    except UnicodeEncodeError as e:
+        raise RefusedError(
+            "what was typed is not text in UTF-8; see to the terminal's encoding, and type it anew"
+        ) from e
     row = OperationRow(new.number, octets, bytes.fromhex(digest(octets)), new.requested_by, (), ())
     await store.add(installation.authority_id, row)
     case = consent.opened_case(row, await operators(installation))

@@ -13,6 +13,7 @@ from issuer.operation import OperationKind, Parameters, Role
 from issuer.operation_store import TwiceError
 from issuer.person import Operator, parse_roles, signing_key, spki
 from issuer.quorum import text, unreachable
+from issuer.request import is_plain
 from pkix.signing import PublicKey
 from pkix.validity import whole_second
 
@@ -37,6 +38,8 @@ def requested_operator(parameters: Parameters, act: Act) -> Operator:
         raise RefusedError(f"{name!r} is no name of an operator; write small letters, digits, '.', '_' and '-'")
     if not 0 < len(full_name) <= MAX_FULL_NAME:
         raise RefusedError(f"the full name of {name} has not 1 to {MAX_FULL_NAME} characters; correct it")
+    if not is_plain(full_name):
+        raise RefusedError(f"the full name of {name} has characters that nobody sees; write it as on paper")
     try:
         key = signing_key(base64.b64decode(str(parameters["key"]), validate=True))
     except binascii.Error as e:

@@ -6,13 +6,18 @@ are its octets, which are kept. It names the request before it by its hash.
 
 # Stored: a change of members needs another TYPE, and old ones must stay readable.
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from issuer.errors import RefusedError
 from issuer.operation import OperationKind, Parameters, Role
@@ -87,9 +92,9 @@ def parse(octets: bytes) -> Request:
                 *(members["prefecture"], members["hierarchy"], members["ca"], members["key"]),
                 members["ca_certificate_sha256"],
             ),
-            members["number"],
+            _whole(members["number"]),
             OperationKind(members["kind"]),
-            {Role(role): count for role, count in members["needs"].items()},
+            {Role(role): _whole(count) for role, count in members["needs"].items()},
             MappingProxyType(members["parameters"]),
             members["nonce"],
             _moment(members["requested_at"]),
@@ -97,9 +102,10 @@ def parse(octets: bytes) -> Request:
             _moment(members["expires_at"]),
             members["previous"],
         )
+        again = content(request)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise RefusedError("the content is no request for an operation; it was changed: ask for it anew") from e
-    if content(request) != octets:
+    if again != octets:
         raise RefusedError("the content is not in the form in which requests are written; it was changed: ask anew")
     return request
 
@@ -110,24 +116,58 @@ def digest(octets: bytes) -> str:
 
 
 def words(request: Request) -> list[str]:
-    """For people, a line each: all that they sign."""
+    """For people, a line each: all that they sign. Whoever wrote the content, it cannot look like another one."""
     place = request.place
-    return [
+    lines = [
         f"operation {request.number}: {request.kind}",
         f"of the {place.hierarchy} CA of {place.prefecture}: {place.ca}",
         f"key: {place.key or 'none yet'}",
         f"CA certificate (SHA-256): {place.certificate_sha256 or 'none yet'}",
-        *(f"  {name} = {_value(value)}" for name, value in sorted(request.parameters.items())),
+        *(line for name, value in sorted(request.parameters.items()) for line in _parameter(name, value)),
         f"needs {text(request.needs)}" if request.needs else "needs nobody's agreement",
         f"asked for by {request.requested_by} at {request.requested_at:{_MOMENT}}",
         f"may be run until {request.expires_at:{_MOMENT}}",
     ]
+    return [escaped(line) for line in lines]
+
+
+def escaped(line: str) -> str:
+    """As it is, or with escapes for all that a terminal would not show as a character of this line."""
+    return line if is_plain(line) else json.dumps(line)[1:-1]
+
+
+def is_plain(text: str) -> bool:
+    """It neither ends its line, turns its direction, nor speaks to a terminal."""
+    return text.replace("\u3000", "").isprintable()
+
+
+def _parameter(name: str, value: str | int | None) -> Iterator[str]:
+    yield f"  {name} = {_value(value)}"
+    for whose, octets in _keys(str(value)):
+        yield f"    SHA-256 of {whose}: {digest(octets)}"
+
+
+def _keys(value: str) -> list[tuple[str, bytes]]:
+    """What nobody reads as it is, keys and certificates, to be compared by their hashes."""
+    try:
+        if value.startswith("-----BEGIN CERTIFICATE"):
+            found = x509.load_pem_x509_certificates(value.encode())
+            return [(f"certificate {one.subject.rfc4514_string()}", one.public_bytes(Encoding.DER)) for one in found]
+        octets = base64.b64decode(value, validate=True)
+        load_der_public_key(octets)
+    except (ValueError, UnsupportedAlgorithm):
+        return []
+    return [("this key", octets)]
 
 
 def _value(value: str | int | None) -> str:
-    """A value can neither end its line nor turn its direction, and so look like another one."""
-    is_plain = str(value).replace("\u3000", "").isprintable()
-    return json.dumps(value, ensure_ascii=not is_plain)
+    return json.dumps(value, ensure_ascii=not is_plain(str(value)))
+
+
+def _whole(number: object) -> int:
+    if type(number) is not int:  # neither 2.0 nor true
+        raise ValueError("no whole number")
+    return number
 
 
 def _moment(written: str) -> datetime:

@@ -12,7 +12,7 @@ from issuer.act import Facts
 from issuer.cli.asking import means_for, print_facts, told
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import now, run, settings_of
-from issuer.cli.secret_input import agreed, secret
+from issuer.cli.secret_input import agreed, is_terminal, secret
 from issuer.consent import Case
 from issuer.errors import RefusedError
 from issuer.installation import opened
@@ -22,7 +22,7 @@ from issuer.operation_export import files
 from issuer.person import Operator, spki
 from issuer.personal_key import Card, opened_key
 from issuer.quorum import text as roles_text
-from issuer.request import words
+from issuer.request import escaped, words
 from pkix.signing import sign
 from settings.load import Settings
 
@@ -116,9 +116,9 @@ def approve(context: click.Context, /, number: int, role: str | None, yes: bool,
     """Agree to operation NUMBER: sign exactly the content that is shown, with your own key."""
     settings = settings_of(context)
     case = run(_find(settings, number))
-    if not as_json:
+    if not as_json or (not yes and is_terminal()):
         for line in words(case.request):
-            click.echo(line)
+            click.echo(line, err=as_json)
     if not agreed("Do you agree to this, as it stands above?", is_given=yes):
         raise RefusedError("nothing was signed")
     octets, who = _Signing(**how).sign(case)
@@ -253,7 +253,8 @@ def _print(case: Case, *, as_json: bool) -> None:
         click.echo(f"agreed: {one['by']} ({one['full_name']}), {one['role'] or 'in any role'}, at {text(one['at'])}")
     for event in case.row.events:
         detail = ", ".join(f"{key} {value}" for key, value in event.detail.items())
-        click.echo(f"{event.event}: at {text(event.at)} by {event.origin}{': ' if detail else ''}{detail}")
+        line = f"{event.event}: at {text(event.at)} by {event.origin}{': ' if detail else ''}{detail}"
+        click.echo(escaped(line))
     lack = f"; lacks {roles_text(lacks)}" if lacks and not case.row.events else ""
     click.echo(f"state: {case.state(now())}{lack}")
 

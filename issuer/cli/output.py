@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 PIPE_COLUMNS: Final = 240
 
@@ -37,7 +38,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(text, row))
+        table.add_row(*(Text(text(cell)) for cell in row))  # else brackets in a name would be rich's markup
     console = Console()
     if not console.is_terminal:
         console.width = PIPE_COLUMNS  # a pipe has no width: do not fold at 80
