@@ -133,7 +133,7 @@ def require_may_agree(case: Case, operator: Operator, role: Role | None, now: da
 
 
 def lacking(case: Case, at: datetime) -> dict[Role, int]:
-    """Who still has to agree, of those who were operators at a moment.
+    """Who still had to agree at a moment: those who were operators then, and had agreed by then, count.
 
     Raises:
         RefusedError: an agreement is not what it says: it was changed, or is one to something else.
@@ -141,7 +141,8 @@ def lacking(case: Case, at: datetime) -> dict[Role, int]:
     agreed: dict[str, frozenset[Role]] = {}
     for approval in case.row.approvals:
         operator = _signer_of(case, approval)
-        if operator.was_registered(at) and operator.was_registered(approval.approved_at):
+        is_before = approval.approved_at <= at
+        if is_before and operator.was_registered(at) and operator.was_registered(approval.approved_at):
             agreed[operator.name] = operator.roles if approval.role is None else frozenset({approval.role})
     return dict(missing(case.request.needs, agreed))
 
@@ -170,7 +171,10 @@ def was_first(case: Case, others: Iterable[Operator]) -> bool:
     request = case.request
     before = [one for one in others if one.operation < request.number]
     if request.kind is OperationKind.REGISTER_OPERATOR:
-        return all(one.registered_at == request.requested_at for one in before)  # the first come together
+        # The first come together, one right after the other; a moment alone is soon said.
+        first = request.number - len(before)
+        is_next = {one.operation for one in before} == set(range(first, request.number))
+        return is_next and all(one.registered_at == request.requested_at for one in before)
     return not before and request.place.hierarchy == "test"
 
 

@@ -71,6 +71,9 @@ QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
     }
 )
 
+# What a rule of before demanded, by kind: whoever changes QUORUM keeps it here, for those who verify old operations.
+FORMER: Final[Mapping[OperationKind, tuple[Mapping[Role, int], ...]]] = MappingProxyType({})
+
 # Of these, one that was begun and has no outcome may be run again: its outcome is recorded in the transaction of the
 # act, or it goes on where it stopped. Of the others a person has to look first what was done.
 REPEATABLE: Final = frozenset(

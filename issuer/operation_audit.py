@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from issuer import consent
 from issuer.consent import Case
 from issuer.errors import RefusedError
-from issuer.operation import OperationKind
+from issuer.operation import FORMER, QUORUM, OperationKind
 from issuer.operation_store import OperationRow
 from issuer.operators import registration
 from issuer.person import Operator
+from issuer.quorum import text
 
 
 def findings(rows: Sequence[OperationRow], operators: Sequence[Operator], number: int | None = None) -> list[str]:
@@ -48,6 +49,8 @@ def _require_sound(case: Case, operators: Sequence[Operator]) -> None:
         if not consent.was_first(case, operators):
             raise RefusedError(f"{case.name} was done without anybody's agreement, though there were operators")
         return
+    if case.row.events and case.request.needs not in (QUORUM[case.request.kind], *FORMER.get(case.request.kind, ())):
+        raise RefusedError(f"{case.name} asked for {text(case.request.needs)}, which is not who has to agree to it")
     for event in case.row.events:
         if event.event == "begun":
             consent.require_agreed(case, event.at)

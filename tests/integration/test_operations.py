@@ -1,9 +1,11 @@
 """Operations on a key of the CA: several persons agree, it is done once, and everybody can verify it."""
 
+import hashlib
 import json
 import os
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -23,10 +27,14 @@ from issuer.installation import account
 from issuer.keys import KeyAlgorithm
 from issuer.operation import OperationKind, Role
 from issuer.operation_audit import findings
+from issuer.operation_store import Approval, Event, Happening
 from issuer.operators import ending, registration
-from pkix.signing import SigningError
-from tests.support.ca import FoundedCA
-from tests.support.command import Prefca, select
+from issuer.person import Operator, spki
+from issuer.request import Place, Request, content, parse, words
+from pkix.signing import SigningError, sign
+from pkix.software import SoftwareSigner
+from tests.support.ca import NOW, FoundedCA
+from tests.support.command import Prefca, finished, select, start
 from tests.support.operators import STAFF, Desk, agree, person_key, write_key, write_staff
 from tests.support.softhsm import SoftHSM
 
@@ -217,6 +225,20 @@ def test_without_operators_a_test_ca_acts_at_once(instance: Path, prefca: Prefca
     assert prefca("operation", "verify", "--all").status == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("policy", "change", "\udcff"),
+        ("operation", "withdraw", "1", "--reason", "\udcff"),
+        ("operation", "withdraw", "1", "--reason", " "),
+    ],
+)
+def test_what_is_no_text_is_told_so(prefca: Prefca, staff: Path, command: tuple[str, ...]) -> None:
+    """As from a terminal of another encoding."""
+    ended = prefca(*command)
+    assert (ended.status, "text" in ended.complaint) == (3, True)
+
+
 def test_nobody_signs_without_saying_so(prefca: Prefca, staff: Path) -> None:
     """Without a terminal to ask on, the person says --yes."""
     number = prefca("ocsp-delegate", "create", "--json").json["operation"]
@@ -389,28 +411,6 @@ async def test_what_was_begun_and_certainly_not_done_may_be_run_again(desk: Desk
     await desk.run(number)
 
 
-async def test_of_what_may_have_been_done_a_person_looks_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be run again is withdrawn, and asked for anew."""
-    monkeypatch.setattr(consent, "REPEATABLE", frozenset())
-    number = await desk.agreed(CERTIFY, ASKED, "senior1", "senior2")
-    with pytest.raises(KilledError):
-        await agreement.run(desk.ca.installation, number, Means(killed(CERTIFY), desk.clock, os.urandom))
-    with pytest.raises(RefusedError, match="its end is not known"):
-        await desk.run(number)
-    await agreement.withdraw(desk.ca.installation, number, "looked: not done", desk.clock())
-
-
-@pytest.mark.parametrize(
-    ("change", "finding"),
-    [
-        ("DELETE FROM operation_approval", "still needs the agreement of"),
-        (
-            "DELETE FROM operation_event; DELETE FROM operation_approval; DELETE FROM operation WHERE number = 1",
-            "operation 1 is missing",
-        ),
-        ("UPDATE operator SET roles = '{approver,manager}' WHERE name = 'approver'", "operator approver is not as"),
-        ("UPDATE operator SET name = 'someone' WHERE name = 'auditor'", "operator someone is not as"),
-        ("DELETE FROM operation_event WHERE number = 1", "operator manager was registered by no operation"),
 @pytest.mark.req("R-5-2-2-1")
 async def test_what_was_begun_expires_like_everything(desk: Desk) -> None:
     """Whoever stops the process cannot keep the agreement for a later day."""
@@ -433,6 +433,28 @@ async def test_what_failed_is_not_done_with_another_key(desk: Desk) -> None:
         await desk.run(number)
 
 
+async def test_of_what_may_have_been_done_a_person_looks_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be run again is withdrawn, and asked for anew."""
+    monkeypatch.setattr(consent, "REPEATABLE", frozenset())
+    number = await desk.agreed(CERTIFY, ASKED, "senior1", "senior2")
+    with pytest.raises(KilledError):
+        await agreement.run(desk.ca.installation, number, Means(killed(CERTIFY), desk.clock, os.urandom))
+    with pytest.raises(RefusedError, match="its end is not known"):
+        await desk.run(number)
+    await agreement.withdraw(desk.ca.installation, number, "looked: not done", desk.clock())
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ("DELETE FROM operation_approval", "still needs the agreement of"),
+        (
+            "DELETE FROM operation_event; DELETE FROM operation_approval; DELETE FROM operation WHERE number = 1",
+            "operation 1 is missing",
+        ),
+        ("UPDATE operator SET roles = '{approver,manager}' WHERE name = 'approver'", "operator approver is not as"),
+        ("UPDATE operator SET name = 'someone' WHERE name = 'auditor'", "operator someone is not as"),
+        ("DELETE FROM operation_event WHERE number = 1", "operator manager was registered by no operation"),
     ],
 )
 async def test_rows_that_were_changed_are_found(desk: Desk, change: str, finding: str) -> None:
@@ -441,6 +463,128 @@ async def test_rows_that_were_changed_are_found(desk: Desk, change: str, finding
     assert await verified(desk) == []
     await as_owner(desk, change)
     assert any(finding in one for one in await verified(desk))
+
+
+async def written(desk: Desk, order: Order, change: Callable[[Request], Request]) -> tuple[int, bytes]:
+    """The next operation, as whoever has the issuer's database account may write it: its number and content."""
+    store, authority_id = desk.ca.installation.operations, desk.ca.installation.authority_id
+    number = await desk.request(order.kind, order.parameters)
+    (row,) = await store.operations(authority_id, number)
+    octets = content(change(parse(row.content)))
+    await as_owner(desk, "DELETE FROM operation WHERE number = $1", number)
+    await store.add(authority_id, replace(row, content=octets, sha256=hashlib.sha256(octets).digest()))
+    return number, octets
+
+
+async def happened(desk: Desk, number: int, *events: Event) -> None:
+    """Write that this happened."""
+    store, authority_id = desk.ca.installation.operations, desk.ca.installation.authority_id
+    for event in events:
+        await store.add_event(authority_id, number, Happening(event, desk.clock(), "somebody", {}))
+
+
+async def agreed_by(desk: Desk, number: int, octets: bytes, *names: str) -> None:
+    """Write that these persons agreed, with true signatures."""
+    present = {one.name: one for one in await agreement.operators(desk.ca.installation)}
+    for name in names:
+        signature = sign(SoftwareSigner(person_key(name)), octets)
+        new = Approval(present[name].operator_id, None, signature, desk.clock(), "somebody")
+        await desk.ca.installation.operations.add_approval(desk.ca.installation.authority_id, number, new)
+
+
+@pytest.mark.req("R-5-2-2-1", "R-5-2-1-1")
+async def test_a_request_that_needs_fewer_than_the_rule_is_found(desk: Desk) -> None:
+    """One person who writes rows needs the agreement of one person only; whoever verifies tells."""
+    number, octets = await written(
+        desk, Order(CERTIFY, ASKED), lambda asked: replace(asked, needs={Role.SENIOR_OPERATOR: 1})
+    )
+    await agreed_by(desk, number, octets, "senior1")
+    await happened(desk, number, "begun", "done")
+    (finding,) = await verified(desk)
+    assert "asked for 1 senior-operator, which is not who has to agree to it" in finding
+
+
+@pytest.mark.req("R-5-2-2-1")
+async def test_who_agrees_afterwards_did_not_agree_before(desk: Desk) -> None:
+    """What was begun before is found."""
+    number, octets = await written(desk, Order(CERTIFY, ASKED), lambda asked: asked)
+    await agreed_by(desk, number, octets, "senior1")
+    await happened(desk, number, "begun", "done")
+    desk.clock.now += timedelta(hours=1)
+    await agreed_by(desk, number, octets, "senior2")
+    (finding,) = await verified(desk)
+    assert "still needs the agreement of 1 senior-operator" in finding
+
+
+@pytest.mark.req("R-5-2-2-3")
+async def test_nobody_joins_the_first_operators_later(desk: Desk) -> None:
+    """Though the moment is said to be theirs."""
+    began = desk.clock.now
+    await desk.run(await desk.agreed(CERTIFY, ASKED, "senior1", "senior2"))
+    late = registration("late", "late", ["senior-operator"], person_key("late").public_key())
+    number, _ = await written(
+        desk,
+        Order(OperationKind.REGISTER_OPERATOR, late),
+        lambda asked: replace(asked, needs={}, requested_at=began),
+    )
+    await happened(desk, number, "begun", "done")
+    key = person_key("late").public_key()
+    new = Operator(0, "late", "late", frozenset({Role.SENIOR_OPERATOR}), spki(key), began, number)
+    await desk.ca.installation.operations.add_operator(desk.ca.installation.authority_id, new)
+    (finding,) = await verified(desk)
+    assert "was done without anybody's agreement" in finding
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda asked: replace(asked, requested_by="me\n  public_key = another"),
+        lambda asked: replace(asked, requested_by="me\x1b[2A\x1b[2K  public_key = another"),
+        lambda asked: replace(asked, parameters={**asked.parameters, "a\x1b[1A": "b"}),
+        lambda asked: replace(asked, requested_by="\u202eme"),
+    ],
+    ids=["line", "terminal", "parameter", "direction"],
+)
+async def test_nothing_that_is_signed_looks_like_something_else(
+    desk: Desk, change: Callable[[Request], Request]
+) -> None:
+    """Whoever wrote it: each line says one thing, and no sign commands the terminal."""
+    asked = (await agreement.find(desk.ca.installation, await desk.request(CERTIFY, ASKED))).request
+    for line in words(change(asked)):
+        assert line.isprintable()
+
+
+async def test_keys_are_compared_by_their_hashes(desk: Desk) -> None:
+    """As `prefca operator list` and `openssl x509 -fingerprint` show them: who signs sees whose key it is."""
+    key = person_key("another").public_key()
+    parameters = registration("another", "another", ["manager"], key)
+    asked = await agreement.find(desk.ca.installation, await desk.request(OperationKind.REGISTER_OPERATOR, parameters))
+    assert f"    SHA-256 of this key: {hashlib.sha256(spki(key)).hexdigest()}" in words(asked.request)
+    generation = await desk.ca.installation.store.active_generation(desk.ca.installation.authority_id)
+    assert generation is not None
+    certificate = x509.load_der_x509_certificate(generation.certificate)
+    recipients = certificate.public_bytes(Encoding.PEM).decode()
+    (line,) = words(replace(asked.request, parameters={"recipients": recipients}))[5:6]
+    assert line.endswith(f"{certificate.fingerprint(hashes.SHA256()).hex()}")
+    assert certificate.subject.rfc4514_string() in line
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"number":', '"number":1.0,"x":'), ('"senior-operator":2', '"senior-operator":2.0'), ('"p256"', '"\\ud800"')],
+    ids=["number", "count", "half a character"],
+)
+def test_what_is_no_request_is_refused(before: str, after: str) -> None:
+    """In one line, whatever JSON it is."""
+    moment = NOW
+    asked = Request(
+        *(Place("Tokyo-to", "test", "OU=x", None, None), 1, CERTIFY, {Role.SENIOR_OPERATOR: 2}, ASKED),
+        *("00", moment, "me", moment, None),
+    )
+    octets = content(asked)
+    assert parse(octets) == asked
+    with pytest.raises(RefusedError, match="it was changed"):
+        parse(octets.replace(before.encode(), after.encode()))
 
 
 async def test_that_nobody_had_to_agree_is_no_excuse(desk: Desk) -> None:
@@ -480,6 +624,24 @@ def test_a_servers_certificate_is_revoked_by_two_persons(prefca: Prefca, staff: 
 # ---------------------------------------------------------------- persons
 
 
+@pytest.mark.req("R-5-2-2-1")
+async def test_nothing_is_done_at_once_where_several_have_to_agree(desk: Desk) -> None:
+    """Not even if whoever asks saw no operators a moment before."""
+    with pytest.raises(RefusedError, match="several persons have to agree"):
+        await agreement.perform_at_once(desk.ca.installation, Order(CERTIFY, ASKED), desk.means)
+
+
+@pytest.mark.req("R-5-2-2-3")
+def test_only_one_can_be_the_first(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """Of two who register the first operators at the same time."""
+    files = [write_staff(tmp_path / name, {f"{name}{i}": ["senior-operator"] for i in (1, 2)}) for name in ("a", "b")]
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda file: finished(start("operator", "first", file, instance=instance)), files))
+    assert sorted(one.status for one in ended) == [0, 3]
+    assert len(prefca("operator", "list", "--json").json["operators"]) == 2
+    assert prefca("operation", "verify", "--all").status == 0
+
+
 @pytest.mark.req("R-5-2-2-3")
 async def test_further_operators_are_registered_by_the_first(desk: Desk) -> None:
     """And can agree from then on."""
@@ -508,6 +670,22 @@ async def test_who_cannot_be_registered(desk: Desk, name: str, roles: list[str],
     number = await desk.agreed(OperationKind.REGISTER_OPERATOR, parameters, "senior1", "senior2")
     with pytest.raises(RefusedError, match=complaint):
         await desk.run(number)
+
+
+async def test_a_full_name_is_what_people_see(desk: Desk) -> None:
+    """Nothing in it is hidden or moves the rest."""
+    parameters = registration("another", "山田\u202e花子", ["manager"], person_key("another").public_key())
+    number = await desk.agreed(OperationKind.REGISTER_OPERATOR, parameters, "senior1", "senior2")
+    with pytest.raises(RefusedError, match="characters that nobody sees"):
+        await desk.run(number)
+
+
+def test_a_name_with_brackets_is_shown(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """As it is."""
+    file = write_staff(tmp_path / "staff")
+    file.write_text(file.read_text().replace("senior2 太郎", "[/x] [red]太郎"))
+    assert prefca("operator", "first", file).status == 0
+    assert "[/x] [red]太郎" in prefca("operator", "list").stdout
 
 
 async def test_a_person_gets_other_roles_by_an_end_and_a_new_registration(desk: Desk) -> None:
