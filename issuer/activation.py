@@ -17,13 +17,11 @@ from typing import Final
 from issuer import shares
 from issuer.act import Act, Facts
 from issuer.activation_store import Activation, SealedData
-from issuer.agreement import Means
 from issuer.alarm import Alarm
 from issuer.errors import RefusedError
 from issuer.installation import Installation
 from issuer.keys import check_secret
 from issuer.operation import Parameters
-from issuer.shares import Share
 from pkix.validity import whole_second
 from settings.load import Settings
 
@@ -38,37 +36,41 @@ def new_pin(octets: bytes) -> str:
     return octets[:_PIN_OCTETS].hex()
 
 
-async def split(installation: Installation, secret: str, counts: tuple[int, int], means: Means) -> list[Share]:
-    """Split the secret that opens the CA's keys; shares of a split before open nothing from then on.
+async def keep(installation: Installation, new: SealedData) -> None:
+    """Keep what was split, once people have their shares; those of a split before activate nothing from then on.
 
     It is no operation: whoever knows the secret has the key anyway, and whoever has the shares knows it.
-
-    Args:
-        installation: of the CA.
-        secret: PIN or passphrase.
-        counts: how many shares are needed, of how many.
-        means: clock and random octets.
-
-    Raises:
-        RefusedError: that is no way to share.
     """
-    now = whole_second(means.clock())
-    sealed, made = shares.split(secret, *counts, means.random_octets)
     async with installation.store.transaction():
-        new = SealedData(counts[0], counts[1], sealed, now)
         await installation.activations.add_data(installation.authority_id, new)
-        told = {"needed": counts[0], "shares": counts[1]}
-        await installation.store.record("activation_data_split", now, shares.name(sealed).hex(), told)
-    return made
+        told = {"needed": new.needed, "shares": new.shares}
+        await installation.store.record("activation_data_split", new.made_at, shares.name(new.sealed).hex(), told)
 
 
 async def joined(installation: Installation, entered: Sequence[str]) -> str:
-    """The secret, of the shares that people entered.
+    """The secret that was split last, of the shares that people entered.
 
     Raises:
         RefusedError: nothing was split; or as of `issuer.shares`.
     """
-    data = await installation.activations.data(installation.authority_id)
+    return _joined(await installation.activations.data(installation.authority_id), entered)
+
+
+async def joined_before(installation: Installation, entered: Sequence[str]) -> str:
+    """The secret that these shares are of, also of a split before: the token knows whether it is still its PIN.
+
+    A split that was stopped between the record of it and the new PIN leaves the token with the one before.
+
+    Raises:
+        RefusedError: as `joined`.
+    """
+    kept = await installation.activations.all_data(installation.authority_id)
+    given = {shares.parse(one).of for one in entered}
+    its = [one for one in kept if {shares.name(one.sealed)} == given]
+    return _joined(next(reversed(its or kept), None), entered)
+
+
+def _joined(data: SealedData | None, entered: Sequence[str]) -> str:
     if data is None:
         raise RefusedError("no PIN of this CA was split; run `prefca activation split` first")
     return shares.joined(data.sealed, [shares.parse(one) for one in entered])
@@ -100,9 +102,10 @@ async def activate(act: Act) -> Facts:
         raise RefusedError(f"the key can be activated until a time to come, {MAX_DAYS} days from now at most")
     secret, file = await joined(installation, act.secrets), _file(installation.settings)
     check_secret(installation.settings, secret)
-    _replace(file, secret)
     facts = {"active_until": act.parameters["until"], "shares": len(act.secrets)}
     async with installation.store.transaction():
+        await installation.operations.lock(installation.authority_id)  # the scheduler does not tidy it away meanwhile
+        _replace(file, secret)
         await installation.activations.begin(installation.authority_id, now, until)
         await installation.store.record(
             "key_activated", now, str(act.parameters["until"]), {"shares": len(act.secrets)}
@@ -119,14 +122,15 @@ async def deactivate(act: Act) -> Facts:
     """
     installation, now = act.installation, whole_second(act.clock())
     file = _file(installation.settings)
-    newest = await installation.activations.newest(installation.authority_id)
     facts = {"active_until": f"{now:{_MOMENT}}"}
     async with installation.store.transaction():
+        await installation.operations.lock(installation.authority_id)  # nobody activates it meanwhile
+        newest = await installation.activations.newest(installation.authority_id)
         if newest is not None:
             await installation.activations.end(newest.activation_id, now)
         await installation.store.record("key_deactivated", now, file.name)
         await act.settle(facts)
-    file.unlink(missing_ok=True)
+        _remove(file)
     return facts
 
 
@@ -137,9 +141,11 @@ async def tidy(installation: Installation) -> None:
     """Remove the file when the time is over."""
     if installation.settings.signer.activation_file is None:
         return
-    if not await installation.activations.is_active(installation.authority_id):
-        with contextlib.suppress(OSError):
-            _file(installation.settings).unlink(missing_ok=True)
+    async with installation.store.transaction():
+        await installation.operations.lock(installation.authority_id)  # nobody is activating it
+        if not await installation.activations.is_active(installation.authority_id):
+            with contextlib.suppress(OSError):
+                _remove(_file(installation.settings))
 
 
 def alarms(settings: Settings, newest: Activation | None, now: datetime) -> list[Alarm]:
@@ -171,9 +177,19 @@ def _file(settings: Settings) -> Path:
 def _replace(file: Path, secret: str) -> None:
     """Write it anew, for its owner alone."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.new")
+    unfinished = _unfinished(file)
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(f"{secret}\n")
     unfinished.replace(file)
+
+
+def _remove(file: Path) -> None:
+    """With what a process left that was killed while it wrote."""
+    for one in (file, _unfinished(file)):
+        one.unlink(missing_ok=True)
+
+
+def _unfinished(file: Path) -> Path:
+    return file.with_name(f".{file.name}.new")

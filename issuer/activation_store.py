@@ -41,6 +41,15 @@ class ActivationStore:
         )
         return None if row is None else SealedData(**row)
 
+    async def all_data(self, authority_id: int) -> list[SealedData]:
+        """All that was ever split, in its order."""
+        rows = await self._connection.fetch(
+            "SELECT needed, shares, sealed, made_at FROM activation_data"
+            " WHERE authority_id = $1 ORDER BY activation_data_id",
+            authority_id,
+        )
+        return [SealedData(**row) for row in rows]
+
     async def add_data(self, authority_id: int, new: SealedData) -> None:
         """Keep what was split; shares of what was split before open nothing from now on."""
         await self._connection.execute(

@@ -1,17 +1,18 @@
 """`prefca activation`: several persons let the CA's key be used, for a time."""
 
 import secrets
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from issuer import activation
+from issuer import activation, shares
 from issuer.activation_store import Activation, SealedData
-from issuer.cli.asking import ask, means
+from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, text
 from issuer.cli.root import now, run, settings_of
-from issuer.cli.secret_input import entered_shares, secret
+from issuer.cli.secret_input import entered_shares, is_terminal, secret
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
 from issuer.keys import change_pin, check_secret
@@ -58,6 +59,8 @@ def split(
     settings = settings_of(context)
     if new_pin and settings.signer.kind != "pkcs11":
         raise RefusedError("only a token has a PIN that can be renewed; leave --new-pin out")
+    if out is None and not (is_terminal() and sys.stdout.isatty()):
+        raise RefusedError("each share is shown to its person alone, on a terminal; run this on one, or add --out")
     run(_split(settings, (needed, count), _Ways(out, pin_file, share_files, new_pin)))
 
 
@@ -74,15 +77,17 @@ class _Ways:
 async def _split(settings: Settings, counts: tuple[int, int], ways: _Ways) -> None:
     async with opened(settings) as installation:
         if ways.share_files:
-            present = await activation.joined(installation, entered_shares(ways.share_files))
+            present = await activation.joined_before(installation, entered_shares(ways.share_files))
         else:
             present = secret(ways.pin_file, "PIN or passphrase of the CA's key", "--pin-file")
         check_secret(settings, present)
         kept = secrets.token_hex(_PIN_OCTETS) if ways.new_pin else present
-        made = await activation.split(installation, kept, counts, means())
-        # First the shares are in people's hands, then the PIN is theirs: killed in between, the one before holds.
+        sealed, made = shares.split(kept, *counts, secrets.token_bytes)
+        # First the shares are in people's hands, then they count, then the PIN is theirs: stopped in between, shares
+        # of the one before still do for another split.
         for one in made:
             _hand_over(installation, one, counts[1], ways.out)
+        await activation.keep(installation, SealedData(*counts, sealed, whole_second(now())))
         if ways.new_pin:
             change_pin(settings, present, kept)
 

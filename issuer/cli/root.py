@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -154,6 +155,7 @@ def now() -> datetime:
 
 def main() -> None:
     """Run `prefca`. What a person can mend is one line on standard error, with its exit status."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # PINs, shares and keys are in memory; children inherit it
     try:
         sys.exit(prefca(prog_name="prefca", standalone_mode=False))  # the status of context.exit(), or None
     except click.ClickException as e:

@@ -1,5 +1,6 @@
 """The CA's key is activated by several persons, for a time; nobody alone can use it."""
 
+import re
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -105,6 +106,34 @@ def test_shares_are_renewed_by_those_who_have_them(
     assert prefca("activation", "start", *given(*sorted(out.iterdir()))).status == 0
 
 
+def test_a_split_that_was_stopped_leaves_the_one_before(
+    hsm_ca: Path, shares: list[Path], tmp_path: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While shares are handed over nothing has changed; and nobody is locked out, whenever it is stopped."""
+    out = tmp_path / "again"
+    out.mkdir()
+    (out / "share-2.txt").write_text("in the way")
+    again = ("activation", "split", "--needed", "2", "--shares", "2", "--new-pin", *given(*shares[:2]), "--out")
+    assert prefca(*again, out).status != 0
+    assert prefca("activation", "start", *given(*shares[1:])).status == 0
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("issuer.cli.activations.change_pin", stopped)
+        assert prefca(*again, tmp_path / "lost").status != 0
+    assert prefca(*again, tmp_path / "new").status == 0
+    assert prefca("activation", "start", *given(*sorted((tmp_path / "new").iterdir()))).status == 0
+
+
+def test_shares_are_not_poured_out(hsm_ca: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """Where there is no terminal to show each to its person alone, they go into files or nowhere."""
+    split = ("activation", "split", "--needed", "2", "--shares", "2", "--pin-file", tmp_path / "pin")
+    ended = prefca(*split)
+    assert (ended.status, ended.stdout, "add --out" in ended.complaint) == (3, "", True)
+
+
 @pytest.mark.req("R-5-2-2-1")
 def test_with_operators_four_persons_activate_it(
     hsm_ca: Path, shares: list[Path], tmp_path: Path, prefca: Prefca
@@ -131,7 +160,7 @@ def watched(*arguments: str | Path, instance: Path) -> tuple[Ended, bytes]:
     process = start(*arguments, instance=instance)
     seen = set()
     while process.poll() is None:
-        for name in ("cmdline", "environ"):
+        for name in ("cmdline", "environ", "limits"):
             try:
                 seen.add(Path(f"/proc/{process.pid}/{name}").read_bytes())
             except OSError:
@@ -157,6 +186,7 @@ def test_neither_pin_nor_share_is_seen_by_others(
     tables = ("operation_record", "operation", "operation_event", "activation_data")
     records = repr([select(f"SELECT * FROM {table}") for table in tables])
     for octets in (seen, seen_of_batch, seen_of_split):
+        assert re.search(rb"Max core file size +0 +0", octets)
         assert b"activation" in octets or b"batch" in octets
         assert not any(secret.encode() in octets for secret in secrets)
     for text in (records, *(one.stdout + one.stderr for one in (started, batch, again))):
@@ -173,6 +203,7 @@ def test_the_scheduler_removes_the_pin_at_the_end(
     while prefca("activation", "show", "--json").json["active"]:
         pass
     assert (tmp_path / "run" / "pin").exists()
+    (tmp_path / "run" / ".pin.new").write_text("what a process left that was killed")
     assert prefca("batch", "--now").status == 4
 
     async def look() -> None:
@@ -180,7 +211,7 @@ def test_the_scheduler_removes_the_pin_at_the_end(
             await activation.tidy(installation)
 
     run(look())
-    assert not (tmp_path / "run" / "pin").exists()
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 SIGNER = SignerSection(kind="pkcs11", module=Path("m"), token="t", activation_file=Path("run/pin"))
