@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from issuer import batch
 from issuer.act import Act, Facts
 from issuer.errors import RefusedError
-from issuer.founding import Founding, found, key_label
+from issuer.founding import Founding, found, key_label, makes_no_delegate
 from issuer.installation import Installation, opened_keys
 from issuer.key_use import used_key
 from issuer.operation import Parameters
@@ -26,6 +26,8 @@ def foundation(installation: Installation) -> Parameters:
         "key": key_label(installation.authority, 1),
         "algorithm": "rsa2048",  # R-6-1-1-2
         "token": signer.token if signer.kind == "pkcs11" else None,
+        "module": str(signer.module) if signer.kind == "pkcs11" else None,  # another one might keep the key elsewhere
+        "ocsp_delegate": None if makes_no_delegate(installation.settings) else "rsa2048",
     }
 
 
@@ -33,13 +35,13 @@ async def perform(act: Act) -> Facts:
     """Perform FOUND.
 
     Raises:
-        RefusedError: the CA has another name or token than when it was agreed to, or it was founded before.
+        RefusedError: the CA has another name, token or settings than when it was agreed to, or it was founded before.
         SigningError: the key cannot be made or used now.
         NotNowError: the token's PIN is not activated.
     """
     installation, store = act.installation, act.installation.store
     if dict(act.parameters) != dict(foundation(installation)):
-        raise RefusedError("name or token of the CA are others than when this was asked for; ask for it anew")
+        raise RefusedError("name, token or settings of the CA are others than when this was asked for; ask for it anew")
     async with opened_keys(installation) as keys:
         work = Founding(installation.settings, installation.authority, store, act.clock(), act.random_octets)
         await found(work, keys)

@@ -60,12 +60,17 @@ async def found(founding: Founding, keys: CAKeys) -> None:
         key = ActiveKey(generation, issuer, signer)
         partitions = {p.kind: p.partition_id for p in await store.partitions(authority_id)}
         new = [new_certificate(certificate, generation_id, partitions["ca"], Kind.SELF_SIGNED)]
-        if founding.settings.ocsp.pkcs11_module is None:  # else it may be the same module, which the CA's key has open
+        if not makes_no_delegate(founding.settings):
             made = _new_delegate(founding, key)
             new.append(new_certificate(made, generation_id, partitions["operations"], Kind.OCSP))
         await store.add_certificates(new, now)
         await store.record("authority_founded", now, label, {"hierarchy": authority.hierarchy})
         await store.record_many("certificate_issued", now, [(f"{c.serial:016X}", {"kind": c.kind}) for c in new])
+
+
+def makes_no_delegate(settings: Settings) -> bool:
+    """Its key would be in a token, perhaps of the module that the CA's key has open."""
+    return settings.ocsp.pkcs11_module is not None
 
 
 def _new_delegate(founding: Founding, key: ActiveKey) -> bytes:

@@ -2,18 +2,24 @@
 
 import asyncio
 import json
+import os
 import random
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from issuer import service_ca
+from issuer.act import Act
+from issuer.errors import RefusedError
+from issuer.first_key import foundation, perform
 from pkix import software
 from settings.load import INSTANCE_VARIABLE
-from tests.support.ca import notice_line
+from settings.sections import OCSPSection, SignerSection
+from tests.support.ca import NOW, FoundedCA, notice_line
 from tests.support.command import DSN_VARIABLE, Prefca, finished, start
 from tests.support.database import Database
 from tests.support.operators import agree, found_by_operators, write_staff
@@ -180,6 +186,26 @@ def test_a_production_ca_is_founded_by_several_persons(
     assert prefca("found").status == 3
     assert "it has no key yet" not in prefca(*init).stdout
     assert prefca("operation", "verify", "--all").status == 0
+
+
+@pytest.mark.req("R-6-1-1-1")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signer": SignerSection(kind="pkcs11", module=Path("/another.so"), token="prefca")},
+        {"signer": SignerSection(kind="pkcs11", module=Path("/hsm.so"), token="another")},
+        {"ocsp": OCSPSection(pkcs11_module=Path("/hsm.so"), pkcs11_token="ocsp")},
+    ],
+    ids=["module", "token", "no delegate"],
+)
+async def test_where_the_first_key_is_made_is_agreed_to(ca: FoundedCA, change: dict[str, object]) -> None:
+    """Whoever edits the configuration afterwards does not get the key into another place."""
+    signer = SignerSection(kind="pkcs11", module=Path("/hsm.so"), token="prefca")
+    installation = replace(ca.installation, settings=ca.settings.model_copy(update={"signer": signer}))
+    asked = foundation(installation)
+    changed = replace(installation, settings=installation.settings.model_copy(update=change))
+    with pytest.raises(RefusedError, match="are others than when this was asked for"):
+        await perform(Act(changed, asked, lambda: NOW, os.urandom))
 
 
 @pytest.mark.req("R-5-2-2-1")
