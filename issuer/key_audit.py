@@ -12,7 +12,8 @@ from typing import Final
 
 from issuer.audit import EVENT, Event, Filter, Finding, Period
 
-DAILY: Final = frozenset({"lists", "certificates", "rehearsal", "sample"})  # purposes that need no operation
+# Purposes that need no operation. Lists after a compromise are made also when it is gone on with (`--resume`).
+DAILY: Final = frozenset({"lists", "certificates", "compromise", "rehearsal", "sample"})
 WHOLE_SECOND: Final = timedelta(seconds=1)  # operations are dated in whole seconds, uses of keys are not
 ENDS: Final = frozenset({"operation_done", "operation_failed", "operation_withdrawn"})
 NEVER: Final = datetime.max.replace(tzinfo=UTC)

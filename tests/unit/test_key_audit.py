@@ -33,6 +33,7 @@ WITHOUT = "key use without an operation"
     ("records", "expected"),
     [
         ([step("key_opened", "ca-1 lists"), step("key_opened", "ca-1 certificates")], []),
+        ([BEGUN, DONE, step("key_opened", "ca-1 compromise", 600)], []),
         ([step("key_opened", "ca-1 link")], [(WITHOUT, "ca-1 link at 2026-10-15T03:00:00Z")]),
         ([BEGUN, step("key_opened", "ca-1 link", 30.5), DONE], []),
         ([BEGUN, step("key_opened", "ca-1 link", 60.9), DONE], []),
@@ -45,7 +46,7 @@ WITHOUT = "key use without an operation"
         ([BEGUN, step("operation_failed", "7 switch-key", 5), step("operation_begun", "7 switch-key", 9), DONE], []),
         ([step("key_opened", "ca-1 link", at=NOON - timedelta(days=9))], []),
     ],
-    ids=["daily", "none", "during", "same-second", "after", "before", "no-end", "again", "earlier-week"],
+    ids=["daily", "lists", "none", "during", "same-second", "after", "before", "no-end", "again", "earlier-week"],
 )
 def test_a_use_belongs_to_an_operation_that_is_under_way(
     records: list[Record], expected: list[tuple[str, str]]
