@@ -92,6 +92,21 @@ class InstanceStore:
         )
         return [row["file"] for row in rows]
 
+    async def withdraw_operations(self, reason: str, origin: str, now: datetime) -> list[tuple[int, bytes]]:
+        """End what several persons may have agreed to and was not done, as far as is known; number and content."""
+        rows = await self._connection.fetch(
+            "INSERT INTO operation_event (authority_id, number, position, event, at, origin, detail)"
+            " SELECT o.authority_id, o.number, 1 + (SELECT count(*) FROM operation_event e"
+            " WHERE (e.authority_id, e.number) = (o.authority_id, o.number)), 'withdrawn', $3, $2,"
+            " json_build_object('reason', $1::text)::text FROM operation o"
+            " WHERE NOT EXISTS (SELECT FROM operation_event e WHERE (e.authority_id, e.number)"
+            " = (o.authority_id, o.number) AND e.event IN ('done', 'withdrawn'))"
+            " RETURNING number, (SELECT content FROM operation o WHERE"
+            " (o.authority_id, o.number) = (operation_event.authority_id, operation_event.number))",
+            *(reason, origin, now),
+        )
+        return [(row["number"], row["content"]) for row in rows]
+
     async def jump(self, gap: int) -> None:
         """Leave so many numbers out, of lists, changes, publications and all else that is counted; wake all readers."""
         await self._connection.execute("UPDATE partition SET next_crl_number = next_crl_number + $1", gap)

@@ -4,7 +4,8 @@
 
 Killed at any point, the same command goes on. Whatever was done after the backup is lost here, but not elsewhere: lists
 were published and answers given under numbers that nobody here knows. So all numbers jump, further than anything can
-have counted; and what exported lists tell of revocations can be entered again (`issuer.list_entry`).
+have counted; operations that persons agreed to are withdrawn; and what exported lists tell of revocations can be
+entered again (`issuer.list_entry`).
 """
 
 import json
@@ -21,8 +22,10 @@ from issuer.errors import RefusedError
 from issuer.installation import connected, database, origin
 from issuer.instance_backup import ARCHIVE, DUMP, INSTANCE, SECRETS
 from issuer.instance_store import InstanceStore
+from issuer.request import parse
 from issuer.store import Store
 from issuer.whole import write_whole
+from pkix.validity import whole_second
 from settings.load import Settings, load
 
 GAP: Final = 1_000_000  # lists every minute for nearly two years
@@ -118,4 +121,15 @@ def _put_files(backup: Path, manifest: Mapping[str, Any], secrets: Path | None, 
 async def _jump(store: InstanceStore, operations: Store, backup: str, now: datetime) -> None:
     async with operations.transaction():
         await store.jump(GAP)
+        # They may have been done after the backup: nobody here knows, and the signatures would still do.
+        reason, moment = f"restored from {backup}: see whether it was done, and ask for it anew", whole_second(now)
+        for number, content in await store.withdraw_operations(reason, origin(), moment):
+            await operations.record("operation_withdrawn", moment, _named(number, content), {"reason": reason})
         await operations.record("restored", now, backup, {"numbers_left_out": GAP})
+
+
+def _named(number: int, content: bytes) -> str:
+    try:
+        return f"{number} {parse(content).kind}"
+    except RefusedError:  # somebody changed it; that is no reason to have no installation
+        return str(number)

@@ -22,6 +22,7 @@ from settings.load import INSTANCE_VARIABLE, load
 from tests.support.ca import notice_line, software_ca
 from tests.support.command import DSN_VARIABLE, Prefca, select
 from tests.support.database import Database, fresh_database, installed_server, reachable_directory
+from tests.support.operators import write_staff
 
 NOW = datetime(2026, 4, 1, 3, 0, 0, tzinfo=UTC)
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[:1]
@@ -79,6 +80,8 @@ def test_a_backup_is_restored_with_any_server(
     monkeypatch.setenv(INSTANCE_VARIABLE, str(instance))
     assert prefca("init").status == 0
     assert prefca("journal", "collect").status == 0
+    assert prefca("operator", "first", write_staff(tmp_path / "staff")).status == 0
+    operation = prefca("ocsp-delegate", "create", "--json").json["operation"]
     backup = backed_up(instance, tmp_path)
     (number,) = select(NUMBER)[0]
     monkeypatch.setenv(DSN_VARIABLE, both[1].dsn)
@@ -91,6 +94,9 @@ def test_a_backup_is_restored_with_any_server(
     assert {one["what"]: one["checked"] for one in checked["installation"]}["segments of journals"] >= 1
     assert select("SELECT count(*)::int FROM ocsp_delegate_v1", user="prefca_ocsp") == [(1,)]
     assert prefca("batch", "--now").status == 0
+    refused = prefca("operation", "run", str(operation))
+    assert (refused.status, "was withdrawn" in refused.complaint) == (3, True), "it may have been done since"
+    assert prefca("operation", "verify", "--all").status == 0
 
 
 def test_a_backup_of_a_later_server_is_refused(
