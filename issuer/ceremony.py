@@ -140,10 +140,7 @@ def _step(number: int, case: Case) -> Block:
         ["項目", "内容"],
         ["操作番号", f"{request.number}（{request.kind}）"],
         ["合意内容（SHA-256）", case.row.sha256.hex()],
-        *(
-            [f"指定 {name}", "－" if value is None else str(value)]
-            for name, value in sorted(request.parameters.items())
-        ),
+        *([f"指定 {name}", _said(value)] for name, value in sorted(request.parameters.items())),
         ["申請", f"{_moment(request.requested_at)}　{request.requested_by}"],
     ]
     for approval in case.row.approvals:
@@ -167,9 +164,9 @@ def as_markdown(record: Record) -> str:
 def as_html(record: Record) -> str:
     """To be printed and signed."""
     style = (
-        "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;width:100%}"
-        "td,th{border:1px solid #999;padding:.3em;text-align:left;overflow-wrap:anywhere}"
-        "table.sign td{height:3em}"
+        "@page{size:A4;margin:20mm}body{font-family:sans-serif}table{border-collapse:collapse;width:100%}"
+        "td,th{border:1px solid #999;padding:.3em;text-align:left;min-width:4em;overflow-wrap:anywhere}"
+        "h2{break-after:avoid}tr,table.sign{break-inside:avoid}table.sign td{height:3em}"
     )
     parts = [
         '<!DOCTYPE html><html lang="ja"><head><meta charset="utf-8">',

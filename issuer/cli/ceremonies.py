@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from issuer import agreement, consent
 from issuer.ceremony import Record, Room, as_html, as_markdown, obstacles, title
-from issuer.cli.asking import means_for
+from issuer.cli.asking import means_for, print_facts
 from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import is_terminal, secret, typed
 from issuer.consent import Case, State
@@ -73,10 +74,16 @@ def ceremony(
     """
     plan = _Ceremony(numbers, place, present, witnesses, is_rehearsal, share_files, now())
     made = run(_take_place(settings_of(context), plan))
-    name = f"ceremony-{'-'.join(map(str, numbers))}"
+    name = _unused(record, f"ceremony-{'-'.join(map(str, numbers))}")
     for ending, octets in ((".md", as_markdown(made)), (".html", as_html(made))):
         write_secret(record / f"{name}{ending}", octets.encode())
         click.echo(f"record: {record / f'{name}{ending}'}")
+
+
+def _unused(directory: Path, name: str) -> str:
+    """A record that was written, and perhaps signed, stays; another one is beside it."""
+    names = chain([name], (f"{name}.{number}" for number in count(2)))
+    return next(one for one in names if not any((directory / f"{one}{ending}").exists() for ending in (".md", ".html")))
 
 
 async def _take_place(settings: Settings, plan: _Ceremony) -> Record:
@@ -135,8 +142,7 @@ async def _walk(installation: Installation, number: int, plan: _Ceremony, presen
         click.echo(f"{roles_text(lacks)} still have to agree")
         case = await _agree(installation, case, {one.name: one for one in present})
     facts = await agreement.run(installation, number, means_for(case.request.kind, plan.share_files))
-    for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' ')}: {value}")
+    print_facts(facts, as_json=False)
 
 
 async def _agree(installation: Installation, case: Case, present: dict[str, Operator]) -> Case:

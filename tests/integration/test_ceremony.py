@@ -66,6 +66,11 @@ def test_a_ca_is_founded_in_a_rehearsal(registered: Path, tmp_path: Path, prefca
         ):
             assert word in record
     assert prefca("operation", "verify", "--all").status == 0
+    written = tmp_path / "record" / f"ceremony-{number}.html"
+    first = written.read_bytes()
+    assert prefca(*walk, "--rehearse").status == 0
+    assert written.read_bytes() == first
+    assert written.with_name(f"ceremony-{number}.2.html").exists()
 
 
 def answered(command: list[str], answers: Iterable[tuple[str, str]]) -> str:
