@@ -20,7 +20,7 @@ from issuer.activation_store import Activation, SealedData
 from issuer.alarm import Alarm
 from issuer.errors import RefusedError
 from issuer.installation import Installation
-from issuer.keys import check_secret
+from issuer.keys import change_pin, check_secret
 from issuer.operation import Parameters
 from pkix.validity import whole_second
 from settings.load import Settings
@@ -74,6 +74,29 @@ def _joined(data: SealedData | None, entered: Sequence[str]) -> str:
     if data is None:
         raise RefusedError("no PIN of this CA was split; run `prefca activation split` first")
     return shares.joined(data.sealed, [shares.parse(one) for one in entered])
+
+
+async def renew_pin(installation: Installation, old: str, new: str) -> None:
+    """Give the token another PIN; a key that is active stays so, with that one.
+
+    Raises:
+        SigningError: the token cannot be used, or takes no such PIN.
+        RefusedPinError: it refused the old one.
+        ConfigurationError: keys are in files.
+        RefusedError: there is no place for the PIN.
+    """
+    settings = installation.settings
+    file, opens = _file(settings), old
+    async with installation.store.transaction():
+        await installation.operations.lock(installation.authority_id)
+        is_used = file.exists() and await installation.activations.is_active(installation.authority_id)
+        _remove(file)  # killed now, nobody sends the token a PIN of before, until it locks itself
+        try:
+            change_pin(settings, old, new)
+            opens = new
+        finally:
+            if is_used:
+                _replace(file, opens)
 
 
 # ---------------------------------------------------------------- operations
@@ -153,7 +176,10 @@ def alarms(settings: Settings, newest: Activation | None, now: datetime) -> list
     signer = settings.signer
     if signer.activation_file is None:
         if settings.ca.hierarchy == "production" and signer.pin_file is not None:
-            text = "the PIN lies in `signer.pin_file`, for one person to use; split it (`prefca activation split`)"
+            text = (
+                "the PIN lies in `signer.pin_file`, for one person to use; set `signer.activation_file` instead, and"
+                " split it (`prefca activation split --new-pin`)"
+            )
             return [Alarm("pin_in_file", text)]
         return []
     if newest is None or newest.ended_at is not None or newest.ends_at <= now:

@@ -15,7 +15,7 @@ from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import entered_shares, is_terminal, secret
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
-from issuer.keys import change_pin, check_secret
+from issuer.keys import check_secret
 from issuer.operation import OperationKind
 from issuer.shares import Share
 from pkix.software import write_secret
@@ -59,6 +59,11 @@ def split(
     settings = settings_of(context)
     if new_pin and settings.signer.kind != "pkcs11":
         raise RefusedError("only a token has a PIN that can be renewed; leave --new-pin out")
+    if new_pin and settings.signer.activation_file is None:
+        raise RefusedError(
+            "set `signer.activation_file` instead of `signer.pin_file` first: a token that is sent a PIN of before"
+            " locks itself"
+        )
     if out is None and not (is_terminal() and sys.stdout.isatty()):
         raise RefusedError("each share is shown to its person alone, on a terminal; run this on one, or add --out")
     run(_split(settings, (needed, count), _Ways(out, pin_file, share_files, new_pin)))
@@ -89,7 +94,7 @@ async def _split(settings: Settings, counts: tuple[int, int], ways: _Ways) -> No
             _hand_over(installation, one, counts[1], ways.out)
         await activation.keep(installation, SealedData(*counts, sealed, whole_second(now())))
         if ways.new_pin:
-            change_pin(settings, present, kept)
+            await activation.renew_pin(installation, present, kept)
 
 
 def _hand_over(installation: Installation, share: Share, count: int, out: Path | None) -> None:
@@ -103,6 +108,7 @@ def _hand_over(installation: Installation, share: Share, count: int, out: Path |
         click.echo(page)
         click.pause("When it is written down, press a key; the next person comes.")
         click.clear()
+        click.echo("\x1b[3J", nl=False)  # nor by scrolling back
         return
     write_secret(out / f"share-{share.number}.txt", page.encode())
     click.echo(f"share {share.number}: {out / f'share-{share.number}.txt'}")

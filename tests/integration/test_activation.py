@@ -106,6 +106,27 @@ def test_shares_are_renewed_by_those_who_have_them(
     assert prefca("activation", "start", *given(*sorted(out.iterdir()))).status == 0
 
 
+def test_a_key_that_is_active_stays_so_with_the_new_pin(
+    hsm_ca: Path, shares: list[Path], tmp_path: Path, prefca: Prefca
+) -> None:
+    """Nobody sends the token the PIN of before, until it locks itself."""
+    assert prefca("activation", "start", *given(*shares[:2])).status == 0
+    before = (tmp_path / "run" / "pin").read_text()
+    again = ("activation", "split", "--needed", "2", "--shares", "2", "--new-pin", "--out", tmp_path / "again")
+    assert prefca(*again, *given(*shares[:2])).status == 0
+    assert (tmp_path / "run" / "pin").read_text() != before
+    assert prefca("batch", "--now").status == 0
+
+
+def test_a_pin_that_lies_in_a_file_is_not_renewed(hsm_ca: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """Whoever reads that file would lock the token."""
+    configuration = hsm_ca / "prefca.toml"
+    configuration.write_text(configuration.read_text().replace("activation_file", "pin_file"))
+    split = ("activation", "split", "--needed", "2", "--shares", "2", "--new-pin", "--pin-file", tmp_path / "pin")
+    ended = prefca(*split, "--out", tmp_path / "shares")
+    assert (ended.status, "set `signer.activation_file`" in ended.complaint) == (3, True)
+
+
 def test_a_split_that_was_stopped_leaves_the_one_before(
     hsm_ca: Path, shares: list[Path], tmp_path: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +142,7 @@ def test_a_split_that_was_stopped_leaves_the_one_before(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("issuer.cli.activations.change_pin", stopped)
+        patched.setattr("issuer.activation.change_pin", stopped)
         assert prefca(*again, tmp_path / "lost").status != 0
     assert prefca(*again, tmp_path / "new").status == 0
     assert prefca("activation", "start", *given(*sorted((tmp_path / "new").iterdir()))).status == 0
