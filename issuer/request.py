@@ -8,6 +8,7 @@ are its octets, which are kept. It names the request before it by its hash.
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from issuer.operation import OperationKind, Parameters, Role
 from issuer.quorum import text
 
 TYPE: Final = "prefca operation 1"  # first of all: a signature over something else is none over this
+_NAME: Final = re.compile("[a-z][a-z0-9_]*")  # of a parameter: it cannot look like a line that is said of one
 _MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -95,7 +97,7 @@ def parse(octets: bytes) -> Request:
             _whole(members["number"]),
             OperationKind(members["kind"]),
             {Role(role): _whole(count) for role, count in members["needs"].items()},
-            MappingProxyType(members["parameters"]),
+            _parameters(members["parameters"]),
             members["nonce"],
             _moment(members["requested_at"]),
             members["requested_by"],
@@ -162,6 +164,13 @@ def _keys(value: str) -> list[tuple[str, bytes]]:
 
 def _value(value: str | int | None) -> str:
     return json.dumps(value, ensure_ascii=not is_plain(str(value)))
+
+
+def _parameters(members: Mapping[str, Any]) -> Parameters:
+    for name, value in members.items():
+        if _NAME.fullmatch(name) is None or not (value is None or isinstance(value, str | int)):
+            raise ValueError("a parameter that no operation has")
+    return MappingProxyType(members)
 
 
 def _whole(number: object) -> int:

@@ -571,8 +571,14 @@ async def test_keys_are_compared_by_their_hashes(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [('"number":', '"number":1.0,"x":'), ('"senior-operator":2', '"senior-operator":2.0'), ('"p256"', '"\\ud800"')],
-    ids=["number", "count", "half a character"],
+    [
+        ('"number":', '"number":1.0,"x":'),
+        ('"senior-operator":2', '"senior-operator":2.0'),
+        ('"p256"', '"\\ud800"'),
+        ('"algorithm":', '"    SHA-256 of this key: 00":'),
+        ('"p256"', '["p256"]'),
+    ],
+    ids=["number", "count", "half a character", "name", "list"],
 )
 def test_what_is_no_request_is_refused(before: str, after: str) -> None:
     """In one line, whatever JSON it is."""
