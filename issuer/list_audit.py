@@ -44,7 +44,7 @@ class ListAudit:
     """What the lists of one CA are held against."""
 
     installation: Installation
-    certificates: dict[int, x509.Certificate]  # of the CA, by generation
+    certificates: dict[int, x509.Certificate]  # of the CA, by the number of its key
     in_force: Publication | None
     now: datetime
     inquiry: Inquiry | None
@@ -71,7 +71,7 @@ class ListAudit:
         for finding in self._findings_of_record(kept, before):
             yield finding
         octets = await self.installation.lists.octets(kept)
-        issuers = [Issuer(self.installation.authority, certificate) for certificate in self.certificates.values()]
+        issuers = {number: Issuer(self.installation.authority, one) for number, one in self.certificates.items()}
         unsound = await asyncio.to_thread(list, check_octets(kept, octets, issuers))
         for finding in unsound:
             yield finding
@@ -96,10 +96,10 @@ class ListAudit:
 
     async def _disagreements(self, kept: KeptList, octets: bytes, inquiry: Inquiry) -> list[str]:
         listed = _sample(octets, kept, inquiry.sample)
-        generations = await self.installation.lists.generations_of(listed.keys())
+        numbers = await self.installation.lists.key_numbers_of(listed.keys())
         told: dict[int, Revoked | None] = {}
-        for generation, certificate in self.certificates.items():
-            serials = [serial for serial in listed if generations.get(serial) == generation]
+        for number, certificate in self.certificates.items():
+            serials = [serial for serial in listed if numbers.get(serial) == number]
             told |= await inquiry.responder.revoked(certificate, serials)
         return list(check_statuses(listed, told))
 
@@ -111,7 +111,7 @@ async def open_audit(installation: Installation, now: datetime, inquiry: Inquiry
         LintError: a certificate of the CA itself is not sound.
     """
     rows = await installation.lists.ca_certificates(installation.authority_id)
-    certificates = {generation: x509.load_der_x509_certificate(der) for generation, der in rows.items()}
+    certificates = {number: x509.load_der_x509_certificate(der) for number, der in rows.items()}
     for certificate in certificates.values():
         check_issuer(certificate)
     in_force = await installation.store.publication_in_force(installation.authority_id)

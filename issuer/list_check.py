@@ -23,13 +23,13 @@ from pkix.signing import PublicKey
 MAX_NAMED: Final = 3  # serial numbers in one finding
 
 
-def check_octets(kept: KeptList, octets: bytes, issuers: Sequence[Issuer]) -> Iterator[str]:
+def check_octets(kept: KeptList, octets: bytes, issuers: Mapping[int, Issuer]) -> Iterator[str]:
     """Hold a list against what was recorded of it, and against the keys of the CA.
 
     Args:
         kept: its record.
         octets: the list.
-        issuers: every key of the CA.
+        issuers: every key of the CA, by number.
     """
     if sha256(octets).digest() != kept.sha256:
         yield "its SHA-256 is not the recorded one"
@@ -37,12 +37,14 @@ def check_octets(kept: KeptList, octets: bytes, issuers: Sequence[Issuer]) -> It
         parts = take_apart(octets)
         entries = parts.entries.tobytes()
         found = scan([entries])
-        issuer = _issuer(x509.load_der_x509_crl(parts.without_entries), issuers)
+        number, issuer = _issuer(x509.load_der_x509_crl(parts.without_entries), issuers)
         check_signature(octets, cast("PublicKey", issuer.certificate.public_key()))
         check_list(octets, ListOrder(kept.idp, kept.crl_number, kept.publication.window, (entries,)), issuer)
     except (ScanError, LintError) as e:
         yield str(e)
         return
+    if number != kept.generation:
+        yield f"the CA's key {number} signed it, and key {kept.generation} is recorded"
     if found.count != kept.entries:
         yield f"it has {found.count} entries, and {kept.entries} are recorded"
     certificate = issuer.certificate
@@ -98,11 +100,11 @@ def check_statuses(listed: Mapping[int, Revoked], told: Mapping[int, Revoked | N
     yield from _named("entries that have another time or reason as OCSP tells", _different(plain, told))
 
 
-def _issuer(crl: x509.CertificateRevocationList, issuers: Sequence[Issuer]) -> Issuer:
+def _issuer(crl: x509.CertificateRevocationList, issuers: Mapping[int, Issuer]) -> tuple[int, Issuer]:
     identifier = crl.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    for issuer in issuers:
+    for number, issuer in issuers.items():
         if issuer.authority_key_identifier.key_identifier == identifier:
-            return issuer
+            return number, issuer
     raise LintError("it names a key that is none of this CA")
 
 

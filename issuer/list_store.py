@@ -94,18 +94,19 @@ class ListStore:
         return value
 
     async def ca_certificates(self, authority_id: int) -> dict[int, bytes]:
-        """The self-signed certificate of every key of an authority, by generation."""
+        """The self-signed certificate of every key of an authority, by its number."""
         rows = await self._connection.fetch(
-            "SELECT generation_id, certificate FROM ca_generation WHERE authority_id = $1", authority_id
+            "SELECT number, certificate FROM ca_generation WHERE authority_id = $1", authority_id
         )
-        return {row["generation_id"]: row["certificate"] for row in rows}
+        return {row["number"]: row["certificate"] for row in rows}
 
-    async def generations_of(self, serials: Collection[int]) -> dict[int, int]:
-        """Which generation signed these certificates."""
+    async def key_numbers_of(self, serials: Collection[int]) -> dict[int, int]:
+        """The number of the CA's key that signed each of these certificates."""
         rows = await self._connection.fetch(
-            "SELECT serial, generation_id FROM certificate WHERE serial = ANY($1)", serials
+            "SELECT serial, number FROM certificate JOIN ca_generation USING (generation_id) WHERE serial = ANY($1)",
+            serials,
         )
-        return {row["serial"]: row["generation_id"] for row in rows}
+        return {row["serial"]: row["number"] for row in rows}
 
 
 _LIST = (

@@ -55,6 +55,10 @@ ALTERATIONS: dict[str, tuple[Alteration, list[str]]] = {
     "count": (lambda kept, octets: (replace(kept, entries=2), octets), ["it has 3 entries, and 2 are recorded"]),
     "number": (lambda kept, octets: (replace(kept, crl_number=6), octets), ["its CRLNumber differs"]),
     "place": (lambda kept, octets: (replace(kept, idp=idp(CHUO)), octets), ["its IssuingDistributionPoint moved"]),
+    "key": (
+        lambda kept, octets: (replace(kept, generation=2), octets),
+        ["the CA's key 1 signed it, and key 2 is recorded"],
+    ),
     "date": (
         lambda kept, octets: (
             replace(kept, publication=replace(kept.publication, window=made(at=NOW + DAY)[0].publication.window)),
@@ -85,18 +89,18 @@ ALTERATIONS: dict[str, tuple[Alteration, list[str]]] = {
 @pytest.mark.parametrize(("alter", "findings"), ALTERATIONS.values(), ids=ALTERATIONS)
 def test_a_list_is_held_against_its_record_and_its_key(alter: Alteration, findings: list[str]) -> None:
     """Nothing is found of a sound one."""
-    assert list(check_octets(*alter(*made()), [CA.issuer])) == findings
+    assert list(check_octets(*alter(*made()), {1: CA.issuer})) == findings
 
 
 def test_a_list_of_another_ca_is_found() -> None:
     """Its key is none of ours."""
-    assert list(check_octets(*made(), [])) == ["it names a key that is none of this CA"]
+    assert list(check_octets(*made(), {})) == ["it names a key that is none of this CA"]
 
 
 def test_what_is_no_list_is_found() -> None:
     """Whatever it is."""
     kept, _ = made()
-    found = list(check_octets(replace(kept, sha256=sha256(b"\x30\x00").digest()), b"\x30\x00", [CA.issuer]))
+    found = list(check_octets(replace(kept, sha256=sha256(b"\x30\x00").digest()), b"\x30\x00", {1: CA.issuer}))
     assert len(found) == 1
     assert found[0].startswith("it is no CertificateList")
 
