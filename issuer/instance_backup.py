@@ -12,6 +12,8 @@ the snapshot tells of. Secrets go to a directory of their own, or are left out. 
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -72,7 +74,7 @@ async def back_up(settings: Settings, directory: Path, secrets: Path | None, now
     async with database(settings), connected(settings, "owner") as connection:
         if not await is_current(connection):
             raise RefusedError("the database has no schema of this version; run `prefca init`")
-        with _unfinished(directory, name) as place:
+        with _alone(directory), _unfinished(directory, name) as place:
             facts, files = await _copy_all(settings, InstanceStore(connection), place, directory)
             outside = _outside(settings)
             manifest = {"made_at": f"{now:%Y-%m-%dT%H:%M:%SZ}", "host": socket.gethostname(), **facts}
@@ -83,6 +85,25 @@ async def back_up(settings: Settings, directory: Path, secrets: Path | None, now
         await Store(connection, origin()).record("backed_up", now, name, detail)
     copied = [one for group in files.values() for one in group.values()]
     return BackUp(directory / name, kept, digest, len(copied), sum(one.size for one in copied), tuple(outside))
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """No other backup goes there meanwhile: they share the archive.
+
+    Raises:
+        NotNowError: one does.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise NotNowError(f"another backup goes to {directory}; wait for it to end") from e
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -200,6 +221,16 @@ def _outside(settings: Settings) -> list[str]:
     }
     paths -= {one.signer.activation_file for one in settings.each()}  # it comes and goes
     return sorted(str(settings.path(path)) for path in paths)
+
+
+def secrets_of(backup: Path, directory: Path) -> Path:
+    """The secrets that were backed up together with a backup, which they open; else the newest ones.
+
+    Raises:
+        RefusedError: there are none.
+    """
+    together = directory / backup.resolve().name
+    return together if (together / MANIFEST).exists() else newest(directory)
 
 
 def newest(directory: Path) -> Path:

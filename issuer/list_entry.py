@@ -13,6 +13,7 @@ from typing import Final, cast
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from issuer.errors import RefusedError
 from issuer.installation import Installation
 from issuer.lint import LintError, check_signature
 from issuer.recovery_store import NotRevoked
@@ -42,10 +43,12 @@ async def enter(installation: Installation, files: Iterable[Path], now: datetime
 
     Raises:
         OSError: a file cannot be read.
+        RefusedError: an ARL says that a key was compromised, which the database does not know.
     """
-    done = Entered()
+    files, done = list(files), Entered()
     keys = [x509.load_der_x509_certificate(der) for der in await _certificates(installation)]
     partitions = {row.idp: row for row in await installation.store.partitions(installation.authority_id)}
+    await _require_compromises_known(installation, files, keys)
     for file in files:
         try:
             found = _read(file.read_bytes(), keys)
@@ -53,7 +56,7 @@ async def enter(installation: Installation, files: Iterable[Path], now: datetime
         except (LintError, ScanError, ValueError) as e:
             done.refused.append(f"{file}: {e}")
             continue
-        except (KeyError, _OfAnotherCAError):
+        except (KeyError, x509.ExtensionNotFound, _OfAnotherCAError):
             done.others.add(str(file))
             continue
         label = partition.code or partition.kind
@@ -65,6 +68,37 @@ async def enter(installation: Installation, files: Iterable[Path], now: datetime
         while some := dict(islice(entries, AT_A_TIME)):
             await _enter(installation, some, now, done)
     return done
+
+
+async def _require_compromises_known(
+    installation: Installation, files: Iterable[Path], certificates: Iterable[x509.Certificate]
+) -> None:
+    """What follows from a compromise is more than entries: nothing is issued, delegates go on answering.
+
+    Entered one by one they would look as if only they were revoked.
+
+    Raises:
+        RefusedError: a list has the certificate of a key of the CA that is not compromised here.
+    """
+    keys = await installation.generations.keys(installation.authority_id)
+    known = {one.generation_id for one in await installation.recovery.compromises(installation.authority_id)}
+    trusted = {
+        x509.load_der_x509_certificate(one.generation.certificate).serial_number: one.generation
+        for one in keys
+        if one.generation.generation_id not in known
+    }
+    (arl,) = (row.idp for row in await installation.store.partitions(installation.authority_id) if row.kind == "ca")
+    for file in files:
+        try:
+            found = _read(file.read_bytes(), certificates)
+        except (LintError, ScanError, ValueError, x509.ExtensionNotFound, _OfAnotherCAError):
+            continue  # told of when it is entered
+        listed = dict(revocations(found.entries)) if found.idp == arl else {}
+        for key in (trusted[serial] for serial in trusted.keys() & listed.keys()):
+            raise RefusedError(
+                f"{file} says that key {key.key_reference} was compromised; nothing was entered, run"
+                f" `prefca compromise --key {key.number}` first"
+            )
 
 
 async def _certificates(installation: Installation) -> list[bytes]:

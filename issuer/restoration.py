@@ -71,6 +71,7 @@ async def restore(backup: Path, secrets: Path | None, instance: Path, now: datet
             if await store.is_empty():
                 await load_dump(settings, backup / DUMP, store.server_major)
             if not await store.was_restored_from(backup.name):
+                await _require_content(store, manifest)
                 await _jump(store, Store(connection, origin()), backup.name, now)
     (instance / MARKER).unlink()
     return Restored(settings, manifest, len(manifest["files"]) + len(manifest["archive"]))
@@ -116,6 +117,15 @@ def _put_files(backup: Path, manifest: Mapping[str, Any], secrets: Path | None, 
     for name in manifest["archive"]:
         copy(backup.parent / ARCHIVE / name, settings.path(settings.journal.archive) / name)
     return settings
+
+
+async def _require_content(store: InstanceStore, manifest: Mapping[str, Any]) -> None:
+    """The database has what was loaded: a run that goes on may have been led to another one, perhaps in use."""
+    newest = await store.newest_record()
+    if (newest and newest.record_id) != (manifest["newest_record"] and manifest["newest_record"]["number"]):
+        raise RefusedError(
+            "the database is not the one that this restoration began with; set PREFCA_DATABASE__DSN as before"
+        )
 
 
 async def _jump(store: InstanceStore, operations: Store, backup: str, now: datetime) -> None:

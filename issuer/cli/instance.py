@@ -57,7 +57,7 @@ def restore(context: click.Context, source: Path, secrets: Path | None, as_json:
     jump, because what was counted since the backup is unknown. Killed at any point, run it again.
     """
     chosen = instance_backup.newest(source)
-    of_secrets = instance_backup.newest(secrets) if secrets else None
+    of_secrets = instance_backup.secrets_of(chosen, secrets) if secrets else None
     restored = run(restoration.restore(chosen, of_secrets, target_of(context).instance, now()))
     facts = _facts(chosen, restored)
     if as_json:

@@ -1,7 +1,9 @@
 """`prefca backup`, `restore`, `crl enter` where the drill does not get: other servers, kills, what is missing."""
 
 import asyncio
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -177,6 +179,81 @@ def test_a_database_that_has_something_is_left_alone(instance: Path, elsewhere: 
         with pytest.raises(RefusedError, match="the database is not empty"):
             restored_from(backup, None, elsewhere, NOW)
     assert select(NUMBER) == before
+
+
+def test_a_restoration_goes_on_in_no_other_database(
+    instance: Path, elsewhere: Path, tmp_path: Path, empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When PREFCA_DATABASE__DSN was forgotten the second time: what is in use somewhere keeps its numbers."""
+    backup, in_use = backed_up(instance, tmp_path), os.environ[DSN_VARIABLE]
+    before = select(NUMBER)
+
+    async def killed(*_: object) -> None:
+        raise NotNowError
+
+    with monkeypatch.context() as broken:
+        broken.setenv(DSN_VARIABLE, empty.dsn)
+        broken.setattr(restoration, "load_dump", killed)
+        with pytest.raises(NotNowError):
+            restored_from(backup, None, elsewhere, NOW)
+    monkeypatch.setenv(DSN_VARIABLE, in_use)
+    with pytest.raises(RefusedError, match="not the one that this restoration began with"):
+        restored_from(backup, None, elsewhere, NOW)
+    assert select(NUMBER) == before
+
+
+@pytest.mark.req("R-6-4-1-1")
+def test_an_earlier_backup_is_opened_by_its_own_secrets(
+    instance: Path, elsewhere: Path, tmp_path: Path, empty: Database, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passphrases may have changed since."""
+    passphrase = instance / "secrets" / "ca-key.passphrase"
+    before, backup = passphrase.read_bytes(), backed_up(instance, tmp_path)
+    passphrase.write_text("another one\n")
+    backed_up(instance, tmp_path, NOW + timedelta(days=1))
+    monkeypatch.setenv(DSN_VARIABLE, empty.dsn)
+    monkeypatch.setenv(INSTANCE_VARIABLE, str(elsewhere))
+    assert prefca("restore", backup, "--secrets", tmp_path / "secrets").status == 0
+    assert (elsewhere / "secrets" / "ca-key.passphrase").read_bytes() == before
+    assert prefca("key", "check").status == 0
+
+
+def test_two_backups_do_not_go_to_one_place_at_once(instance: Path, tmp_path: Path) -> None:
+    """They share the archive; elsewhere, or later, it goes."""
+    (tmp_path / "backups").mkdir()
+    descriptor = os.open(tmp_path / "backups", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(NotNowError, match="another backup goes to"):
+        backed_up(instance, tmp_path)
+    os.close(descriptor)
+    backed_up(instance, tmp_path)
+
+
+@pytest.mark.req("R-4-14-1", "R-4-14-2")
+def test_a_compromise_that_the_backup_lacks_is_told(
+    instance: Path,
+    elsewhere: Path,
+    tmp_path: Path,
+    empty: Database,
+    prefca: Prefca,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before its revocations are entered as if they were single ones: the key issues nothing, OCSP goes on."""
+    backup, lists = backed_up(instance, tmp_path), tmp_path / "lists"
+    status = prefca("status", "--json").json
+    named = ("--name", status["authority"]["name"], "--fingerprint", status["ca_certificate"]["sha256"])
+    assert prefca("compromise", *named).status == 0
+    prefca("crl", "export", lists, "--der")
+    monkeypatch.setenv(DSN_VARIABLE, empty.dsn)
+    monkeypatch.setenv(INSTANCE_VARIABLE, str(elsewhere))
+    restored_from(backup, tmp_path / "secrets" / backup.name, elsewhere, NOW)
+    refused = prefca("crl", "enter", lists)
+    assert refused.status == 3
+    assert "was compromised; nothing was entered, run `prefca compromise --key 1` first" in refused.complaint
+    assert select("SELECT count(*)::int FROM revocation") == [(0,)]
+    assert prefca("compromise", *named).status == 0
+    assert prefca("crl", "enter", lists, "--json").json["entered"] == 0
+    assert select("SELECT count(*)::int FROM ocsp_delegate_v1") == [(1,)]
 
 
 def test_every_number_and_every_reader_jumps(instance: Path) -> None:
