@@ -136,15 +136,14 @@ async def _certified(act: Act, planned: Sequence[Planned], public_keys: Sequence
 
 
 async def _require_states(installation: Installation, planned: Sequence[Planned]) -> None:
-    """No key was compromised or destroyed meanwhile.
+    """No key was compromised or destroyed meanwhile, and none is until the transaction ends.
+
+    Else a delegate would not be among all that is revoked with the key that signed it.
 
     Raises:
         RefusedError: one was.
     """
-    states = {
-        key.generation.generation_id: key.state
-        for key in await installation.generations.keys(installation.authority_id)
-    }
+    states = await installation.generations.held_states({one.key.generation.generation_id for one in planned})
     if any(states[one.key.generation.generation_id] != one.key.state for one in planned):
         raise RefusedError("the state of a key of the CA changed meanwhile; run it again")
 

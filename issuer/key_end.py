@@ -72,8 +72,10 @@ async def _replaced(installation: Installation, parameters: Parameters) -> KeyRo
     in_force = await installation.store.publication_in_force(installation.authority_id)
     lists = await installation.store.published_lists(in_force.publication_id) if in_force else []
     if any(one.generation == key.generation.number for one in lists):
+        signs_too = key.state is State.RETIRED and installation.settings.crl.retired_key_signs_crl
+        also = "set `crl.retired_key_signs_crl = false`, then " if signs_too else ""
         raise RefusedError(
-            f"lists in force are signed by key {asked[1]}; publish with the new key, `prefca batch --now`"
+            f"lists in force are signed by key {asked[1]}; {also}publish with the new key, `prefca batch --now`"
         )
     if any(one.finished_at is None for one in await installation.recovery.compromises(installation.authority_id)):
         raise RefusedError("a compromise is not finished; run `prefca compromise --resume` first")

@@ -9,7 +9,8 @@ Prepared is all at once or not at all. A key that was made and not recorded is u
 was made is written down before it is, for certificates tell that day (R-7-1-4).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,7 +24,7 @@ from issuer.authority import Kind
 from issuer.ca_key import KeySight
 from issuer.certification import Joined, certify_link, certify_self
 from issuer.delegate import covered_until
-from issuer.errors import RefusedError
+from issuer.errors import NotNowError, RefusedError
 from issuer.founding import key_label
 from issuer.generation import State
 from issuer.installation import ActiveKey, Installation, key_of, opened_keys
@@ -48,17 +49,31 @@ async def prepare(act: Act) -> Facts:
     nothing happens. A CA whose key was compromised gets no links: nothing leads from that key to another one.
 
     Raises:
+        NotNowError: somebody else makes a key of this CA.
         RefusedError: the parameters are not those of the next key, or another one is planned.
         SigningError: a key cannot be made or used now.
         LintError: a certificate breaks its profile.
     """
-    sight = await key_sight(act.installation)
-    if sight.planned is not None and _is_planned(act, sight.planned.generation):
-        return _facts(sight.planned.generation, State.PLANNED)
-    number = sight.keys[-1].generation.number + 1
-    if _asked(act) != (number, key_label(act.installation.authority, number)):
-        raise RefusedError(f"the next key of this CA is number {number}; run `prefca key prepare` again")
-    return await _prepare(act, sight)
+    async with _alone(act.installation):
+        sight = await key_sight(act.installation)
+        if sight.planned is not None and _is_planned(act, sight.planned.generation):
+            return _facts(sight.planned.generation, State.PLANNED)
+        number = sight.keys[-1].generation.number + 1
+        if _asked(act) != (number, key_label(act.installation.authority, number)):
+            raise RefusedError(f"the next key of this CA is number {number}; run `prefca key prepare` again")
+        return await _prepare(act, sight)
+
+
+@asynccontextmanager
+async def _alone(installation: Installation) -> AsyncIterator[None]:
+    """Nobody else makes a key meanwhile: a token takes two of one name, and knows neither by it then."""
+    generations, authority_id = installation.generations, installation.authority_id
+    if not await generations.lock_making(authority_id):
+        raise NotNowError("the next key of this CA is being made by somebody else; wait for that to end")
+    try:
+        yield
+    finally:
+        await generations.unlock_making(authority_id)
 
 
 def _asked(act: Act) -> tuple[object, object]:

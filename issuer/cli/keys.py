@@ -44,6 +44,8 @@ def prepare(context: click.Context, as_json: bool) -> None:
 async def _next(settings: Settings) -> Parameters:
     async with opened(settings) as installation:
         sight = await key_sight(installation)
+        if not sight.keys:
+            raise RefusedError("this CA has no key yet; `prefca init` or `prefca found` makes a first one")
         number = sight.planned.generation.number if sight.planned else sight.keys[-1].generation.number + 1
         return {"generation": number, "key": key_label(installation.authority, number)}
 

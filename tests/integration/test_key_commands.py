@@ -114,6 +114,14 @@ def test_lists_of_both_keys_are_found_shown_and_verified(
     assert x509.load_pem_x509_crl(prefca("export", "crl", "132217").stdout.encode()) == values[1]
 
 
+@pytest.mark.usefixtures("new")
+def test_without_a_first_key_there_is_no_next_one(prefca: Prefca) -> None:
+    """One line says so."""
+    assert prefca("init", "--without-key").status == 0
+    ended = prefca("key", "prepare")
+    assert (ended.status, "this CA has no key yet" in ended.complaint) == (3, True)
+
+
 def test_prepare_completes_after_it_was_killed(instance: Path, prefca: Prefca) -> None:
     """At any moment: run again, there is one next key with two links."""
     dsn = os.environ[DSN_VARIABLE]

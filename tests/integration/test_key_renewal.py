@@ -1,5 +1,6 @@
 """The CA's next key: prepared, published, and then it signs; the key before it goes on being answered for."""
 
+import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -13,11 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import batch, delegates_ahead, renewal
+from issuer import batch, compromise, delegates_ahead, renewal
 from issuer.act import Act, Facts
 from issuer.ca_key import KeySight
+from issuer.compromise import CompromiseOrder
 from issuer.delegate import covered_until
-from issuer.errors import RefusedError
+from issuer.errors import NotNowError, RefusedError
 from issuer.generation import State
 from issuer.installation import active_key
 from issuer.key_sight import key_sight
@@ -26,6 +28,7 @@ from issuer.list_audit import open_audit
 from issuer.list_store import Selection
 from issuer.operation import OperationKind, Parameters
 from issuer.rows import Generation
+from issuer.store import Store
 from pkix.signing import SigningError
 from pkix.validity import JST
 from tests.support.ca import NOW, FoundedCA, notice_line, open_ca, settings_for
@@ -193,6 +196,19 @@ async def test_what_was_agreed_to_is_the_next_key_or_nothing(ca: FoundedCA, para
         await perform(ca, renewal.prepare, parameters, PREPARED)
 
 
+async def test_two_never_make_the_next_key_at_once(ca: FoundedCA) -> None:
+    """A token would take both under one name, and none could be used any more; the second one comes back later."""
+
+    async def settle(_: Facts) -> None:
+        async with ca.another_process() as other:
+            with pytest.raises(NotNowError, match="being made by somebody else"):
+                await perform(other, renewal.prepare, NEXT, PREPARED)
+
+    await renewal.prepare(Act(ca.installation, NEXT, lambda: PREPARED, secrets.token_bytes, settle=settle))
+    async with ca.another_process() as other:
+        assert (await perform(other, renewal.prepare, NEXT, PREPARED))["state"] == "planned"
+
+
 # ---------------------------------------------------------------- delegates in advance
 
 
@@ -348,6 +364,39 @@ async def test_a_retired_key_may_sign_the_same_lists_beside_the_new_one(ca: Foun
     assert not any(finding for one in verified[:1] for finding in one.findings)
     # The lists of the switch came a week after those before them; that is all that is wrong with them.
     assert [len(one.findings) for one in verified[1:]] == [1, 1]
+
+
+# ---------------------------------------------------------------- compromise
+
+
+@pytest.mark.req("R-4-14-2")
+async def test_a_delegate_made_during_a_compromise_is_revoked_with_the_key(
+    ca: FoundedCA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever comes first: a delegate is not recorded, or is among what is revoked."""
+    (generation,) = await generations_of(ca)
+    order = CompromiseOrder("", 1, "", key_is_lost=False, circumstances="")
+    async with ca.another_process() as other, ca.database.connect("owner") as connection:
+        deciding: list[asyncio.Task[int]] = []
+        add = ca.installation.store.add_certificates
+
+        async def meanwhile(*arguments: Any) -> None:
+            deciding.append(asyncio.create_task(compromise.decide(other.installation, generation, order, PREPARED)))
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            while not (deciding[0].done() or await connection.fetchval(waiting)):
+                await connection.execute("SELECT pg_sleep(0.01)")
+            await add(*arguments)
+
+        monkeypatch.setattr(Store, "add_certificates", lambda _, *arguments: meanwhile(*arguments))
+        await perform(ca, delegates_ahead.perform, AHEAD, PREPARED)
+        await asyncio.gather(*deciding)
+    open_ones = (
+        "SELECT count(*) FROM certificate c WHERE not_after >= $1"
+        " AND NOT EXISTS (SELECT FROM revocation r WHERE r.serial = c.serial)"
+    )
+    assert await ca.query(open_ones, PREPARED) == 0
 
 
 async def generations_of(ca: FoundedCA) -> list[Generation]:
