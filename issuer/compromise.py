@@ -184,9 +184,8 @@ async def follow(installation: Installation, generation: Generation, clock: Cloc
             " `prefca compromise --resume`"
         ) from e
     files = _write(directory, _facts(installation, generation, compromise, published))
-    if compromise.finished_at is None:
-        async with installation.store.transaction():
-            await installation.recovery.finish_compromise(generation.generation_id, clock())
+    async with installation.store.transaction():
+        if await installation.recovery.finish_compromise(generation.generation_id, clock()):
             await installation.store.record("compromise_finished", clock(), generation.key_reference, {"files": files})
     return {
         "key": generation.key_reference,
@@ -264,12 +263,10 @@ def alarms(compromises: Sequence[Compromise], sight: KeySight) -> list[Alarm]:
     ]
     if compromises and sight.active is None:
         key = compromises[-1].key_reference
-        found.append(
-            Alarm(
-                "ca_key_compromised",
-                f"nothing is issued, for key {key} is compromised; make a new key with `prefca key prepare`",
-            )
-        )
+        remedy = "make a new key with `prefca key prepare`"
+        if sight.planned is not None:
+            remedy = "let the prepared key take over with `prefca key switch`"
+        found.append(Alarm("ca_key_compromised", f"nothing is issued, for key {key} is compromised; {remedy}"))
     return found
 
 

@@ -22,11 +22,13 @@ class GenerationStore:
     async def keys(self, authority_id: int) -> list[KeyRow]:
         """Every key of an authority, the oldest first."""
         # The last resident's certificate of a key is the one that ends last: all of them are for the same time.
+        # Those of a compromised key are revoked, and need nothing more, also when it is destroyed.
         rows = await self._connection.fetch(
             "SELECT g.generation_id, g.authority_id, g.number, g.key_reference, g.certificate, g.signs_until,"
             " g.state, g.signs_from, c.not_after,"
+            " CASE WHEN g.generation_id NOT IN (SELECT generation_id FROM compromise) THEN"
             " (SELECT r.not_after FROM certificate r WHERE r.kind = 'resident' AND r.generation_id = g.generation_id"
-            " ORDER BY r.issued_at DESC LIMIT 1) AS residents_until"
+            " ORDER BY r.issued_at DESC LIMIT 1) END AS residents_until"
             " FROM ca_generation g JOIN certificate c ON c.generation_id = g.generation_id AND c.kind = 'self-signed'"
             " WHERE g.authority_id = $1 ORDER BY g.number",
             authority_id,

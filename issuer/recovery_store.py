@@ -95,11 +95,13 @@ class RecoveryStore:
         )
         return [Compromise(*row) for row in rows]
 
-    async def finish_compromise(self, generation_id: int, now: datetime) -> None:
-        """Record that everything that follows from it is done."""
-        await self._connection.execute(
-            "UPDATE compromise SET finished_at = $2 WHERE generation_id = $1", generation_id, now
+    async def finish_compromise(self, generation_id: int, now: datetime) -> bool:
+        """Record that everything that follows from it is done; False: it was recorded already."""
+        tag: str = await self._connection.execute(
+            "UPDATE compromise SET finished_at = $2 WHERE generation_id = $1 AND finished_at IS NULL",
+            *(generation_id, now),
         )
+        return tag == "UPDATE 1"
 
     # ---------------------------------------------------------------- keys that are away
 

@@ -124,6 +124,8 @@ async def revoke_generation(
 ) -> int:
     """Revoke everything that a key of the CA signed, its own certificate too: after its compromise (R-4-4-1-3).
 
+    So are the links by which another key of the CA certified it.
+
     One statement, without a look at single certificates: a million takes seconds. The key stays active, to sign the
     lists that say so; whoever ends it too changes its state in one transaction with this, and nothing more is issued.
 

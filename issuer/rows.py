@@ -34,7 +34,7 @@ class KeyRow:
     state: State
     signs_from: datetime  # when the key was made
     not_after: datetime  # of its self-signed certificate
-    residents_until: datetime | None  # the end of the last resident's certificate that it signed
+    residents_until: datetime | None  # the last resident's certificate that it signed ends; None: none lives
 
 
 @dataclass(frozen=True, slots=True)

@@ -357,6 +357,8 @@ class Store:
     async def revoke_generation(self, generation_id: int, status: Revoked, entry: tuple[bytes, bytes]) -> int:
         """Revoke at once every certificate that a key signed and that has neither expired nor been revoked.
 
+        Links of the key that another one signed, too: they lead to what it signed, and to what a thief signs with it.
+
         Args:
             generation_id: the key.
             status: what is said of all of them; its time is also that of reception.
@@ -368,7 +370,8 @@ class Store:
         tag: str = await self._connection.execute(
             "INSERT INTO revocation (serial, partition_id, reason, received_at, revoked_at, not_after, entry)"
             " SELECT serial, partition_id, $2, $3, $3, not_after, $4 || int8send(serial) || $5 FROM certificate"
-            " WHERE generation_id = $1 AND not_after >= $3"
+            " WHERE not_after >= $3 AND (generation_id = $1 OR kind = 'link' AND spki_sha256 ="
+            " (SELECT spki_sha256 FROM certificate WHERE kind = 'self-signed' AND generation_id = $1))"
             " ORDER BY partition_id, serial ON CONFLICT (serial) DO NOTHING",
             *(generation_id, status.reason, status.at, *entry),
         )

@@ -1,5 +1,6 @@
 """A key of the CA is compromised: what is stopped, revoked, published and told, also after a kill."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -122,6 +123,17 @@ async def test_a_compromise_that_was_killed_is_gone_on_with(ca: FoundedCA) -> No
     assert len((await ca.lists())["ca"]) == 1
     assert first["publication"] == await ca.query("SELECT max(publication_id) FROM publication")
     assert await ca.query("SELECT count(*) FROM publication") == 2
+
+
+@pytest.mark.req("R-4-14-2")
+async def test_two_may_go_on_with_it_at_once(ca: FoundedCA) -> None:
+    """Somebody resumes what another one waits for: both come to the end, which is recorded once."""
+    await compromise.decide(ca.installation, ca.key.generation, order(ca), LATER)
+    async with ca.another_process() as other:
+        both = [compromise.follow(one.installation, ca.key.generation, lambda: LATER) for one in (ca, other)]
+        first, second = await asyncio.gather(*both)
+    assert first == second
+    assert await ca.query("SELECT count(*) FROM operation_record WHERE kind = 'compromise_finished'") == 1
 
 
 async def test_lists_that_were_read_just_before_do_not_do(ca: FoundedCA) -> None:

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import batch, compromise, delegates_ahead, renewal
+from issuer import batch, ca_sight, compromise, delegate, delegates_ahead, key_end, renewal
 from issuer.act import Act, Facts
 from issuer.ca_key import KeySight
 from issuer.compromise import CompromiseOrder
@@ -24,6 +24,7 @@ from issuer.generation import State
 from issuer.installation import active_key
 from issuer.key_sight import key_sight
 from issuer.key_use import used_list_key
+from issuer.keys import KeyAlgorithm
 from issuer.list_audit import open_audit
 from issuer.list_store import Selection
 from issuer.operation import OperationKind, Parameters
@@ -367,6 +368,64 @@ async def test_a_retired_key_may_sign_the_same_lists_beside_the_new_one(ca: Foun
 
 
 # ---------------------------------------------------------------- compromise
+
+
+async def compromised(ca: FoundedCA, number: int, now: datetime, *, is_lost: bool = False) -> None:
+    """The compromise of a key, done to its end."""
+    generation = next(one for one in await generations_of(ca) if one.number == number)
+    name, sha256 = ca.installation.authority.name.rfc4514_string(), compromise.fingerprint(generation)
+    order = CompromiseOrder(name, number, sha256, is_lost, "")
+    await perform(ca, compromise.perform, order.parameters, now)
+
+
+@pytest.mark.req("R-4-14-2", "R-4-13-2")
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_after_a_compromise_the_next_key_has_no_links_and_waits_for_nothing(ca: FoundedCA, is_lost: bool) -> None:
+    """Nothing leads from a compromised key to another one; and nobody has to have it before it signs."""
+    (before,) = await ca.issue(1, now=PREPARED)
+    await compromised(ca, 1, PREPARED, is_lost=is_lost)
+    await perform(ca, renewal.prepare, NEXT, PREPARED)
+    assert await certificates(ca, "link") == []
+    await perform(ca, renewal.switch, {"from": None, "to": 2, "without_delegates": 1}, PREPARED)
+    assert [key.state for key in (await sight(ca)).keys] == [State.COMPROMISED, State.ACTIVE]
+    async with with_present_key(ca) as new:
+        await new.issue(2, now=PREPARED)
+        await new.publish(PREPARED)
+        old, certificate = await certificates(new, "self-signed")
+        lists = await new.lists()
+        assert await shown(new) == [certificate]
+    assert all(is_by(each, certificate) for each in lists.values())
+    assert [each.serial_number for each in lists["132217"]] == [before.serial]
+    assert [each.serial_number for each in lists["ca"]] == [old.serial_number]
+
+
+@pytest.mark.req("R-4-14-2", "R-4-4-1-3")
+@pytest.mark.parametrize("number", [1, 2])
+async def test_no_link_leads_to_a_compromised_key(ca: FoundedCA, number: int) -> None:
+    """Neither that which it signed nor that which the other key signed of it: both are on the ARL."""
+    await ca.issue(1, now=PREPARED)
+    await renewed(ca)
+    await compromised(ca, number, SWITCHED)
+    own = (await certificates(ca, "self-signed"))[number - 1]
+    listed = {each.serial_number for each in (await ca.lists())["ca"]}
+    assert listed == {own.serial_number, *(each.serial_number for each in await certificates(ca, "link"))}
+
+
+@pytest.mark.req("R-4-14-2", "R-6-2-1-9")
+async def test_a_compromised_key_that_is_destroyed_is_no_alarm(ca: FoundedCA) -> None:
+    """Its certificates are revoked: nobody needs delegates for them, nor its own certificate."""
+    await ca.issue(1, now=PREPARED)
+    await compromised(ca, 1, PREPARED)
+    await perform(ca, renewal.prepare, NEXT, PREPARED)
+    standing = ca_sight.alarms(await ca_sight.ca_sight(ca.installation), ca.settings, PREPARED)
+    (alarm,) = (one for one in standing if one.name == "ca_key_compromised")
+    assert alarm.message.endswith("; let the prepared key take over with `prefca key switch`")
+    await perform(ca, renewal.switch, {"from": None, "to": 2, "without_delegates": 1}, PREPARED)
+    await perform(ca, delegate.perform, delegate.asked_for(KeyAlgorithm.P256), PREPARED)
+    async with with_present_key(ca) as new:
+        await new.publish(PREPARED)
+    await perform(ca, key_end.destroy, {"generation": 1, "key": "test-tokyo-to-1"}, PREPARED)
+    assert ca_sight.alarms(await ca_sight.ca_sight(ca.installation), ca.settings, PREPARED) == []
 
 
 @pytest.mark.req("R-4-14-2")
