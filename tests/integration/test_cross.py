@@ -205,6 +205,21 @@ def test_a_pair_is_published_replaced_and_taken_out(desk: Desk) -> None:
     assert page.index("取消した認証局") < page.index(PARTNER)
 
 
+@pytest.mark.req("R-2-6-1-2", "R-4-10-1")
+def test_a_pair_whose_certificate_is_revoked_by_its_serial_number_is_taken_out(desk: Desk) -> None:
+    """As with `cross revoke`, which has nothing left to do then: case, directory and the page for the web tell so."""
+    case = desk.up_to_completion()
+    serial = desk.done("show", case)["ours"]["serial"]
+    assert desk.prefca("revoke", serial, "--reason", "superseded").status == 0
+    assert desk.prefca("batch", "--now").status == 0
+    assert select("SELECT 1 FROM published_object_v1 WHERE attribute = 'crossCertificatePair'") == []
+    assert desk.done("show", case)["revoked"].startswith("superseded")
+    assert "取消した認証局" in desk.cross("names").stdout
+    ended = desk.cross("revoke", case, reason="superseded", requested_by="governor", by=KEN)
+    assert (ended.status, "was revoked at" in ended.complaint) == (REFUSED, True)
+    assert desk.prefca("status", "--check").status == 0
+
+
 @pytest.mark.req("R-1-3-2-3", "R-1-2-1", "R-2-8-2", "R-2-8-3-1", "R-2-1-2-3")
 def test_a_server_gets_a_certificate_for_a_year_that_can_be_revoked(desk: Desk) -> None:
     """With the policy of the rule; its revocation is on the public list of operations certificates."""
