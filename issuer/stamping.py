@@ -109,10 +109,18 @@ async def _ask(address: str, query: bytes) -> bytes:
         ):
             if not answer.ok:
                 raise NotNowError(f"the authority for time stamps at {address} answered {answer.status}; try again")
-            return await answer.content.read(MAX_RESPONSE_OCTETS)
+            return await _read(answer.content)
     except TimeoutError as e:
         raise NotNowError(f"the authority for time stamps at {address} did not answer in time; try again") from e
     except (aiohttp.ClientError, OSError) as e:
         raise NotNowError(
             f"the authority for time stamps at {address} cannot be reached ({type(e).__name__}); try again"
         ) from e
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """All of an answer, in whatever portions it comes; what is longer than any time stamp is cut off."""
+    octets = b""
+    while block := await content.read(MAX_RESPONSE_OCTETS - len(octets)):
+        octets += block
+    return octets

@@ -61,6 +61,27 @@ def test_an_authority_that_is_away_stops_nothing_and_is_asked_again(
     assert prefca("journal", "stamp", "--json").json["root"] == 1
 
 
+def test_an_answer_that_comes_in_portions_is_read_to_its_end(
+    instance: Path, prefca: Prefca, tsa: TimeStampServer
+) -> None:
+    """As from far away, where it does not fit into one packet."""
+    tsa.is_slow = True
+    collected(instance, prefca)
+    assert prefca("journal", "stamp", "--json").json["root"] == 1
+
+
+def test_an_earlier_stamp_is_not_taken_for_a_new_one(
+    instance: Path, prefca: Prefca, tsa: TimeStampServer, tmp_path: Path
+) -> None:
+    """A later root is not in it."""
+    collected(instance, prefca)
+    assert prefca("journal", "stamp").status == 0
+    tsa.replays = (tmp_path / "tsa" / "reply.tsr").read_bytes()
+    collected(instance, prefca)
+    ended = prefca("journal", "stamp")
+    assert (ended.status, "no time stamp by" in ended.complaint) == (3, True)
+
+
 def test_nobody_else_can_stamp(
     instance: Path, prefca: Prefca, tsa: TimeStampServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from time import sleep
 from typing import Final
 
 _CONFIGURATION: Final = """
@@ -27,12 +28,16 @@ class TimeStampServer:
         self.certificate = directory / "tsa.pem"
         self.address = address
         self.is_away = False
+        self.is_slow = False  # its answers come in portions
+        self.replays: bytes | None = None  # an earlier answer, given instead of a new one
         self.queries = 0
         self._directory = directory
 
     def reply(self, query: bytes) -> bytes:
         """A TimeStampResp."""
         self.queries += 1
+        if self.replays is not None:
+            return self.replays
         (self._directory / "query.tsq").write_bytes(query)
         _openssl(
             self._directory,
@@ -55,7 +60,11 @@ def time_stamp_server(directory: Path) -> Iterator[TimeStampServer]:
             self.send_header("Content-Type", "application/timestamp-reply")
             self.end_headers()
             if not running.is_away:
-                self.wfile.write(running.reply(query))
+                reply = running.reply(query)
+                self.wfile.write(reply[:100])
+                if running.is_slow:
+                    sleep(0.1)
+                self.wfile.write(reply[100:])
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
