@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from issuer.usage import Amount, UsageCounter, Use
 from journal.reading import Contents, SegmentReader, TamperedError
 from journal.record import Record
 from journal.recovery import JournalBusyError, StreamPlace, lock, recover
-from journal.seal import Head, NotASegmentError, spki
+from journal.seal import Head, NotASegmentError, is_checkpoint, spki
 from journal.writing import Journal, stream_key
 
 STREAM: Final = "issuer"  # of the operation records
@@ -131,7 +131,7 @@ async def collect(store: JournalStore, operations: Store, places: Places, now: d
             await asyncio.to_thread(os.sync)  # a loss of power must not take the key that is recorded now for ever
             await store.add_stream(STREAM, spki(key), now)
         await asyncio.to_thread(_seal_what_was_left, places, now)
-        await _write_operations(store, places, now)
+        await _write_operations(store, places, spki(key), now)
         begun = _begun(places.segments)
         collected = await _collect(store, operations, places, now)
         if not collected.refused:
@@ -332,9 +332,9 @@ def _seal_what_was_left(places: Places, now: datetime) -> None:
             os.close(held)
 
 
-async def _write_operations(store: JournalStore, places: Places, now: datetime) -> None:
+async def _write_operations(store: JournalStore, places: Places, key: bytes, now: datetime) -> None:
     """Write the operation records that are in no segment yet: the issuer's own stream."""
-    last = max(await store.operations_written(), _last_operation(places))
+    last = max(await store.operations_written(), _last_operation(places, key))
     rows = await store.operations_after(last, OPERATIONS_AT_A_TIME)
     if not rows:
         return
@@ -355,13 +355,24 @@ def operation_line(row: asyncpg.Record) -> bytes:
     return b'%b,"id":%d}\n' % (record.line()[:-2], row["record_id"])
 
 
-def _last_operation(places: Places) -> int:
+def _last_operation(places: Places, key: bytes) -> int:
     """The highest number of an operation record in the segments that are not collected yet."""
     with waiting(places.segments) as segments:
-        return last_operation(segments)
+        return max((_last_signed(one, key) for one in segments if one.stream == STREAM), default=0)
 
 
-def last_operation(segments: Iterable[Waiting]) -> int:
-    """The highest number of an operation record in segments."""
-    lines = (line for one in segments if one.stream == STREAM for line in one.records())
-    return max((int(found[1]) for line in lines if (found := _ID.search(line))), default=0)
+def _last_signed(segment: Waiting, key: bytes) -> int:
+    """The highest number that the issuer signed in a segment.
+
+    Others may write there, too: a number that one of them makes up must not keep the issuer's acts out of the journal.
+    """
+    reader, last, signed = SegmentReader(), 0, 0
+    segment.file.seek(0)
+    with contextlib.suppress(TamperedError):  # what stands before it is signed all the same
+        for line in segment.file:
+            if reader.feed(line):
+                found = _ID.search(line)
+                last = max(last, int(found[1]) if found else 0)
+            elif is_checkpoint(line) and reader.contents().head.key == key:
+                signed = last
+    return signed

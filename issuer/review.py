@@ -7,7 +7,7 @@ from pathlib import Path
 
 from issuer.audit import Period
 from issuer.audit_store import AuditStore
-from issuer.collection import OPERATIONS_AT_A_TIME, RECORD, Places, Waiting, last_operation, operation_line, waiting
+from issuer.collection import OPERATIONS_AT_A_TIME, RECORD, STREAM, Places, Waiting, operation_line, waiting
 from issuer.journal_store import JournalStore, SegmentRow
 from issuer.proof import archived_lines
 from issuer.store import Store
@@ -20,7 +20,7 @@ class Sources:
     archive: Path
     segments: Sequence[SegmentRow]
     waiting: Sequence[Waiting]
-    operations: Sequence[bytes]  # of the issuer, that are in no segment yet
+    operations: Sequence[bytes]  # of the issuer, that are not collected yet: from the database, where they are final
     deleted: int  # segments of the period whose files are no more
 
     def lines(self) -> Iterator[bytes]:
@@ -45,13 +45,15 @@ async def sources(
     with waiting(places.segments) as left:
         async with operations.snapshot():
             segments = await journals.segments(*period.moments)
-            not_collected = [one for one in left if await journals.segment(one.stream, one.number) is None]
+            not_collected = [
+                one for one in left if one.stream != STREAM and await journals.segment(one.stream, one.number) is None
+            ]
             written, deleted = await journals.operations_written(), await audits.deletions()
         yield Sources(
             places.archive,
             [one for one in segments if (one.stream, one.number) not in deleted],
             not_collected,
-            [line async for line in _operations(journals, max(written, last_operation(not_collected)))],
+            [line async for line in _operations(journals, written)],
             sum((one.stream, one.number) in deleted for one in segments),
         )
 

@@ -47,6 +47,10 @@ class StreamPlace:
         files = self.segments.glob(f"{self.stream}-{'[0-9]' * NUMBER_DIGITS}{SUFFIX}")
         return max((int(file.name.removesuffix(SUFFIX)[-NUMBER_DIGITS:]) for file in files), default=0)
 
+    def taken_from(self, number: int) -> int:
+        """The last of the segments without a gap from this number on; the number itself, if it is there or not."""
+        return next(one for one in itertools.count(number) if not self.segment(one + 1).exists())
+
     @property
     def _note(self) -> Path:
         return self.keys / f"{self.stream}.note"
@@ -117,7 +121,8 @@ def recover(place: StreamPlace, key: Ed25519PrivateKey, now: datetime) -> tuple[
         return _recover(place, note, newest, key, now)
     except (_ForeignError, TamperedError) as e:
         _logger.error("journal_tampered", extra={"stream": place.stream, "segment": newest, "why": str(e)})  # noqa: TRY400 - no fault of ours
-        return max(newest, note.segment), note.sha256
+        # Not behind the newest: who puts a segment there with the last number of all must not end the stream.
+        return place.taken_from(note.segment), note.sha256
 
 
 def replace_durably(file: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from journal.recovery import StreamPlace
 from journal.writing import Journal
-from tests.support.command import Prefca
+from tests.support.command import Prefca, select
 from tests.support.segments import NOW, answered, started, written
 
 pytestmark = pytest.mark.req("R-4-11-5-1", "R-4-12-2-3")
@@ -178,3 +178,24 @@ def test_a_clock_that_was_set_back_between_segments_is_told(instance: Path, pref
             0,
             ended.stderr.strip().removeprefix("prefca: "),
         )
+
+
+@pytest.mark.parametrize("number", [2, 99_999_999])
+def test_a_planted_number_does_not_keep_the_issuers_acts_out_of_the_journal(
+    instance: Path, prefca: Prefca, number: int
+) -> None:
+    """Whoever writes to the directory says that acts are recorded which are not; it is told, and they are recorded."""
+    assert prefca("journal", "collect").status == 0
+    planted = instance / "journal" / f"issuer-{number:08}.jsonl"
+    act = b'{"at":"2026-10-15T03:00:00.000Z","kind":"x","result":"done","party":null,"origin":"","object":"","size":0'
+    planted.write_bytes(act + b',"id":999999999}\n')
+    assert prefca("sample", "--count", "2").status == 0
+    assert prefca("journal", "verify").status == 3
+    for _ in range(2):
+        assert prefca("journal", "collect").status == 0
+        newest = select("SELECT max(record_id) FROM operation_record")
+        assert select("SELECT operations FROM journal_progress") == newest
+    planted.unlink()
+    assert prefca("journal", "collect").status == 0
+    ended = prefca("journal", "verify")
+    assert ended.status == (0 if number > 2 else 3), ended  # else the chain tells of it for ever
