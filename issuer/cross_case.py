@@ -17,6 +17,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from cryptography import x509
+
 from issuer.errors import RefusedError
 from issuer.operation import Role
 from pkix.revocation import Revoked
@@ -193,13 +195,28 @@ def same_person(name: str) -> str:
     return folded
 
 
-def superseded(cases: Mapping[int, Case]) -> set[int]:
-    """The numbers of cases whose pair another completed case has replaced (R-4-9-1)."""
+def renewed(cases: Mapping[int, Case]) -> dict[int, Case]:
+    """The completed cases by the numbers of those whose pair they renew (R-4-9-1)."""
     completed = (case for case in cases.values() if any(each.state is State.COMPLETED for each in case.done))
-    return {case.application.renews for case in completed if case.application.renews is not None}
+    return {case.application.renews: case for case in completed if case.application.renews is not None}
 
 
-def in_force(cases: Mapping[int, Case]) -> list[Case]:
+def superseded(cases: Mapping[int, Case], now: datetime) -> set[int]:
+    """The numbers of cases whose pair another one has replaced, which nobody needs any more.
+
+    A pair that is valid from a later day on replaces nothing before: until then paths lead through the old one.
+    """
+    return {number for number, case in renewed(cases).items() if _has_begun(case, now)}
+
+
+def _has_begun(case: Case, now: datetime) -> bool:
+    """Are both halves valid, or were they before ours was revoked?"""
+    halves = (x509.load_der_x509_certificate(each) for each in (case.ours, case.theirs) if each is not None)
+    until = now if case.revoked is None else min(now, case.revoked.at)
+    return all(each.not_valid_before_utc <= until for each in halves)
+
+
+def in_force(cases: Mapping[int, Case], now: datetime) -> list[Case]:
     """The cases whose pair is shown in the repository (R-4-8-2)."""
-    replaced = superseded(cases)
+    replaced = superseded(cases, now)
     return [case for case in cases.values() if case.is_mutual and case.case_id not in replaced]

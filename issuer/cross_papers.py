@@ -70,7 +70,7 @@ class NamedCA:
 
 def named(cases: Mapping[int, Case], now: datetime) -> list[NamedCA]:
     """Each CA once, the first one first; a renewal is no end."""
-    replaced = superseded(cases)
+    replaced = superseded(cases, now)
     found: dict[str, NamedCA] = {}
     for case in cases.values():
         completed = next((done.at for done in case.done if done.state is State.COMPLETED), None)

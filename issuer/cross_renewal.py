@@ -8,7 +8,7 @@ from cryptography import x509
 
 from issuer.alarm import Alarm
 from issuer.authority import Authority, Kind
-from issuer.cross_case import Case, Trigger, in_force, superseded
+from issuer.cross_case import Case, Trigger, in_force, renewed, superseded
 from issuer.cross_pair import end_of
 from issuer.rows import Generation
 from pkix.policy import leads_to
@@ -25,12 +25,13 @@ def alarms(cases: Mapping[int, Case], authority: Authority, active: Generation |
     cross_certificate_superseded  a pair was replaced, but our certificate of the old one is not revoked (R-4-10-1)
     """
     found = []
-    for case in in_force(cases):
+    being_replaced = renewed(cases)  # perhaps by a pair whose day has not come
+    for case in (each for each in in_force(cases, now) if each.case_id not in being_replaced):
         for trigger, text in _triggers(case, authority, active, now):
             name = "cross_certificate_changed" if trigger in _CHANGES else "cross_certificate_ending"
             advice = f"renew it: `prefca cross receive --renews {case.case_id} --because {trigger}`"
             found.append(Alarm(name, f"case {case.case_id}: {text}; {advice}"))
-    replaced = (cases[number] for number in sorted(superseded(cases)))
+    replaced = (cases[number] for number in sorted(superseded(cases, now)))
     for case in replaced:
         if case.is_mutual and case.ours is not None and end_of(case.ours) >= now:
             advice = f"`prefca cross revoke {case.case_id} --reason superseded`"

@@ -21,7 +21,7 @@ async def certificates_shown(installation: Installation, now: datetime) -> list[
     cases = await installation.cross.cases(installation.authority_id)
     pairs = [
         certificate_pair(case.theirs, case.ours)
-        for case in in_force(cases)
+        for case in in_force(cases, now)
         if case.theirs and case.ours and min(map(end_of, (case.theirs, case.ours))) >= now
     ]
     return [

@@ -37,7 +37,7 @@ async def perform_cross_event(world: World, event: CrossEvent) -> None:
 async def _certify(world: World) -> None:
     """A whole case, from the bridge's request to both receipts; it replaces the pair that there is."""
     installation, bridge, now = world.installation, world.bridge, world.clock.now
-    old = in_force(await installation.cross.cases(installation.authority_id))
+    old = in_force(await installation.cross.cases(installation.authority_id), now)
     renews = old[-1].case_id if old else None
     trigger = Trigger.OURS_CHANGES if old else None
     application = Application(PARTNER, bridge.request(), None, renews, trigger)
@@ -69,7 +69,7 @@ async def _revoke_replaced(world: World) -> None:
     """The CA's certificates of pairs that were replaced (R-4-10-1); what a compromise revoked is so already."""
     installation = world.installation
     cases = await installation.cross.cases(installation.authority_id)
-    for case in (cases[number] for number in sorted(superseded(cases))):
+    for case in (cases[number] for number in sorted(superseded(cases, world.clock.now))):
         if case.is_mutual:
             parameters = cross_operation.revoke_parameters(case, OPERATOR, CRLReason.SUPERSEDED, "governor")
             await operate(world, OperationKind.CROSS_REVOCATION, parameters)

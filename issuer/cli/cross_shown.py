@@ -67,7 +67,7 @@ def list_command(context: click.Context, as_json: bool) -> None:
             return await installation.cross.cases(installation.authority_id)
 
     cases = run(work(settings_of(context)))
-    shown = {case.case_id for case in in_force(cases)}
+    shown = {case.case_id for case in in_force(cases, now())}
     rows = [{**case_facts(case), "in_force": case.case_id in shown} for case in cases.values()]
     if as_json:
         print_json(rows)

@@ -104,9 +104,9 @@ def test_nobody_does_nothing(name: str) -> None:
 def test_a_pair_is_in_force_until_it_is_replaced_or_revoked() -> None:
     """A renewal replaces it when it is completed, not before; and it stays replaced when the new one ends."""
     old, open_renewal = case(State.COMPLETED, 1), case(State.RECEIPT_GIVEN, 2, renews=1)
-    assert in_force(numbered([old, open_renewal])) == [old]
+    assert in_force(numbered([old, open_renewal]), NOW) == [old]
     new = case(State.COMPLETED, 2, renews=1)
-    assert in_force(numbered([old, new])) == [new]
-    assert superseded(numbered([old, new])) == {1}
+    assert in_force(numbered([old, new]), NOW) == [new]
+    assert superseded(numbered([old, new]), NOW) == {1}
     revoked = replace(new, revoked=Revoked(NOW, CRLReason.CESSATION_OF_OPERATION))
-    assert in_force(numbered([old, revoked])) == []
+    assert in_force(numbered([old, revoked]), NOW) == []

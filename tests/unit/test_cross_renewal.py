@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from issuer.authority import Kind
 from issuer.certification import certify, certify_self
 from issuer.certification_request import cross_request
-from issuer.cross_case import Application, Case, Done, State, Step, Trigger
+from issuer.cross_case import Application, Case, Done, State, Step, Trigger, in_force
 from issuer.cross_papers import as_html, as_json, named
 from issuer.cross_renewal import RENEW_BEFORE, alarms
 from issuer.operation import Role
@@ -95,6 +95,20 @@ def test_a_renewal_ends_the_reminder_and_asks_for_the_revocation() -> None:
     assert "prefca cross revoke 1 --reason superseded" in found[0].message
     done = replace(old, revoked=Revoked(now, CRLReason.SUPERSEDED))
     assert alarms({1: done, 2: new}, CA.issuer.authority, None, now) == []
+
+
+@pytest.mark.req("R-4-8-2", "R-4-9-1")
+def test_a_pair_that_is_valid_from_a_later_day_leaves_the_old_one_where_it_is() -> None:
+    """Until that day; nobody is reminded of either, and one that was revoked before never replaces anything."""
+    old, begin = completed(), NOW + 30 * DAY
+    new = completed(2, 1, theirs_der=theirs(not_before=begin))
+    cases = {1: old, 2: new}
+    assert [case.case_id for case in in_force(cases, NOW)] == [1, 2]
+    assert [case.case_id for case in in_force(cases, begin)] == [2]
+    assert told(old, new) == []
+    assert [name for name, _ in told(old, new, now=begin)] == ["cross_certificate_superseded"]
+    revoked = replace(new, revoked=Revoked(NOW + DAY, CRLReason.CESSATION_OF_OPERATION))
+    assert in_force({1: old, 2: revoked}, begin) == [old]
 
 
 @pytest.mark.req("R-2-6-1-1", "R-2-8-3-1")
