@@ -5,12 +5,14 @@ accept, give_receipt, take_receipt       the other CA's certificate for us, and 
 """
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import CertificatePoliciesOID
 
 from issuer.authority import Kind
 from issuer.certification_request import cross_request
@@ -41,16 +43,17 @@ async def receive(installation: Installation, application: Application, person: 
     request = cross_request(application.request)
     if request.name == installation.authority.name:
         raise RefusedError("the request names this CA itself; give the one that the other CA made")
-    if application.policy is not None and not _OID.fullmatch(application.policy):
-        raise RefusedError(f"{application.policy!r} is not an object identifier; write it with dots, as 1.2.392.200149")
+    if application.policy is not None:
+        _require_policy(application.policy)
     if not application.partner.strip():
         raise RefusedError("the other CA has no name; give --partner, as people and the web are to read it")
     cases = await installation.cross.cases(installation.authority_id)
     if application.renews is not None and not (application.renews in cases and cases[application.renews].is_mutual):
         raise RefusedError(f"case {application.renews} has no pair to renew; `prefca cross list` shows those that have")
     async with installation.store.transaction():
-        case_id = await installation.cross.add_case(installation.authority_id, application)
-        case = Case(case_id, application, ())
+        kept = replace(application, request=request.der)  # it may have come as PEM
+        case_id = await installation.cross.add_case(installation.authority_id, kept)
+        case = Case(case_id, kept, ())
         detail = {"subject": text(request.name), "key_sha256": fingerprint(request.key)}
         return await do(installation, case, Step.RECEIVE, By(case_id, person, now), Left(detail))
 
@@ -143,6 +146,16 @@ async def take_receipt(installation: Installation, by: By, paper: bytes) -> Case
 
 def _paper(paper: bytes) -> Left:
     return Left({"sha256": sha256_of(paper), "octets": len(paper)}, paper)
+
+
+def _require_policy(dotted: str) -> None:
+    """Raises RefusedError if no certificate can map it (RFC 5280, section 4.2.1.5)."""
+    try:
+        is_policy = _OID.fullmatch(dotted) and x509.ObjectIdentifier(dotted) != CertificatePoliciesOID.ANY_POLICY
+    except ValueError:  # an arc that there cannot be
+        is_policy = False
+    if not is_policy:
+        raise RefusedError(f"{dotted!r} is not the identifier of a policy; write it with dots, as 1.2.392.200149")
 
 
 def _require_words(words: str, option: str) -> None:

@@ -137,12 +137,14 @@ def test_five_years_count_from_the_day_it_becomes_valid(desk: Desk) -> None:
     ("csr", "options", "message"),
     [
         (b"no", {}, "this is no certification request"),
-        (None, {"policy": "1.2.x"}, "is not an object identifier"),
+        (None, {"policy": "1.2.x"}, "is not the identifier of a policy"),
+        (None, {"policy": "1.99.1"}, "is not the identifier of a policy"),
+        (None, {"policy": "2.5.29.32.0"}, "is not the identifier of a policy"),
         (None, {"partner": " "}, "the other CA has no name"),
         (None, {"renews": 7, "because": "ours-ends"}, "case 7 has no pair to renew"),
         (None, {"by": ""}, "is not a person's name"),
     ],
-    ids=["no request", "no policy", "no name", "nothing to renew", "nobody"],
+    ids=["no request", "no policy", "no such arc", "any policy", "no name", "nothing to renew", "nobody"],
 )
 def test_an_application_that_is_none_opens_no_case(
     desk: Desk, csr: bytes | None, options: dict[str, Any], message: str
