@@ -42,6 +42,33 @@ _PUBLISHED = (
     " WHERE n.published_at >= $1 AND n.published_at < $2 AND"
 )
 _FIRST_PUBLICATION = "SELECT min(published_at) FROM publication"
+_OPERATIONS = (  # each step with its time: what was asked for names that in its content
+    "WITH e AS (SELECT (convert_from(content, 'UTF8')::json->>'requested_at')::timestamptz AS at, 1 AS place,"
+    " authority_id, number,"
+    " jsonb_build_object('step', 'requested', 'origin', origin, 'sha256', encode(sha256, 'hex'),"
+    " 'content', translate(encode(content, 'base64'), E'\\n', '')) AS told FROM operation"
+    " UNION ALL SELECT approved_at, 2, a.authority_id, a.number,"
+    " jsonb_build_object('step', 'approved', 'origin', a.origin, 'operator', o.name, 'full_name', o.full_name,"
+    " 'role', a.role, 'roles', o.roles, 'key', translate(encode(o.key, 'base64'), E'\\n', ''),"
+    " 'signature', translate(encode(a.signature, 'base64'), E'\\n', ''))"
+    " FROM operation_approval a JOIN operator o USING (operator_id)"
+    " UNION ALL SELECT at, 2 + position, authority_id, number,"
+    " jsonb_build_object('step', event, 'origin', origin, 'detail', detail::jsonb) FROM operation_event)"
+)
+_CROSS = (  # steps of cases, the first one with what the case is about, and the CA's own requests
+    "WITH e AS (SELECT s.at, c.authority_id, s.case_id, s.number, jsonb_build_object('case', s.case_id, 'step', s.step,"
+    " 'state', s.state, 'person', s.person, 'role', s.role, 'detail', s.detail, 'serial', upper(to_hex(s.serial)),"
+    " 'document', translate(encode(s.document, 'base64'), E'\\n', ''), 'partner', c.partner, 'policy', c.policy,"
+    " 'renews', c.renews, 'trigger', c.trigger, 'request', CASE s.number WHEN 1 THEN"
+    " translate(encode(c.request, 'base64'), E'\\n', '') END) AS told"
+    " FROM cross_step s JOIN cross_case c USING (case_id)"
+    " UNION ALL SELECT made_at, authority_id, 0, request_id, jsonb_build_object('step', 'request',"
+    " 'request', translate(encode(der, 'base64'), E'\\n', ''))"
+    " FROM cross_request JOIN ca_generation USING (generation_id))"
+)
+_TOLD = "SELECT at, NULL::timestamptz, (told || jsonb_build_object('at', at, 'authority', authority_id"
+_OLDEST = "SELECT min(at) FROM e"
+_STEPS_OF_A_MONTH = "FROM e WHERE at >= $1 AND at < $2 ORDER BY at, authority_id"
 
 KINDS: Final = (
     ArchiveKind(
@@ -86,6 +113,18 @@ KINDS: Final = (
         "SELECT at, NULL::timestamptz, json_build_object('at', at, 'id', record_id, 'kind', kind, 'result', result,"
         " 'origin', origin, 'object', object, 'detail', detail)::text"
         " FROM operation_record WHERE at >= $1 AND at < $2 ORDER BY record_id",
+    ),
+    ArchiveKind(  # who asked for what on a key of the CA, who agreed with which signature, and what came of it
+        "operations",
+        YEARS,
+        f"{_OPERATIONS} {_OLDEST}",
+        f"{_OPERATIONS} {_TOLD}, 'operation', number))::text {_STEPS_OF_A_MONTH}, number, place",
+    ),
+    ArchiveKind(  # 相互認証: requests, findings, the other CA's certificates and receipts
+        "cross-certification",
+        YEARS,
+        f"{_CROSS} {_OLDEST}",
+        f"{_CROSS} {_TOLD}))::text {_STEPS_OF_A_MONTH}, case_id, number",
     ),
 )
 

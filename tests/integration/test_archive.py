@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 import zstandard
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from issuer.cli import archive
+from tests.support.bridge import Bridge
 from tests.support.command import Prefca, select
+from tests.support.cross import Desk
+from tests.support.operators import write_staff
 from tests.support.segments import NOW, answered, written
 from tests.support.tsa import TimeStampServer, time_stamp_server
 
@@ -85,6 +90,38 @@ def test_every_kind_is_there_with_its_times_and_its_retention(
     assert years["lists"] - years["revocations"] in {7, 6, 8}  # certificates are for three years
     assert found["lists"]["archived_at"] == f"{later:%Y-%m-%dT%H:%M:%SZ}"
     assert select("SELECT kind FROM operation_record ORDER BY record_id DESC LIMIT 1") == [("archive_exported",)]
+
+
+@pytest.mark.req("R-4-11-2-1", "R-4-12-2-5")
+@pytest.mark.usefixtures("later")
+def test_operations_and_cross_certification_are_there_with_signatures_and_papers(
+    kept: Path, prefca: Prefca, media: Path, tmp_path: Path
+) -> None:
+    """What the media hold proves without the database who agreed to what; both for ten years."""
+    desk = Desk(prefca, tmp_path, Bridge())
+    case = desk.up_to_completion()
+    staff = write_staff(tmp_path / "staff")
+    assert kept.exists()
+    assert prefca("operator", "first", staff).status == 0
+    number = prefca("cross", "request", "--json").json["operation"]
+    signing = ("--key", staff.with_name("senior1.p12"), "--passphrase-file", staff.with_name("passphrase"))
+    assert prefca("operation", "approve", str(number), *signing, "--yes").status == 0
+    assert prefca("archive", "export", media).status == 0
+    steps = [one for one in items(media, "operations") if one["operation"] == number]
+    assert [one["step"] for one in steps] == ["requested", "approved"]
+    content, signature = (base64.b64decode(steps[at][name]) for at, name in ((0, "content"), (1, "signature")))
+    key = serialization.load_der_public_key(base64.b64decode(steps[1]["key"]))
+    assert isinstance(key, rsa.RSAPublicKey)
+    key.verify(signature, content, padding.PKCS1v15(), hashes.SHA256())
+    crossed = items(media, "cross-certification")
+    assert [one["step"] for one in crossed if one.get("case") == case][-2:] == ["give-receipt", "take-receipt"]
+    papers = {one["step"]: base64.b64decode(one["document"]) for one in crossed if one.get("document")}
+    assert papers["take-receipt"] == b"%PDF-"
+    requests = {one["step"]: base64.b64decode(one["request"]) for one in crossed if one.get("request")}
+    assert requests.keys() == {"receive", "request"}
+    assert all(x509.load_der_x509_csr(request).is_signature_valid for request in requests.values())
+    assert all(one["at"] for one in (*steps, *crossed))
+    assert prefca("archive", "check", media).status == 0
 
 
 @pytest.mark.req("R-4-12-2-6", "R-4-11-6")
