@@ -38,6 +38,7 @@ JOURNAL: Final = "journal"
 MANIFEST: Final = "manifest.jsonl"
 SUMS: Final = journal_media.SUMS
 STATEMENT: Final = "statement.json"
+STAMP_TOLERANCE: Final = timedelta(hours=1)  # media are stamped when they are made; clocks may differ
 SETTLED: Final = timedelta(days=1)  # after the end of a month nothing of it comes into being any more
 _JOURNAL_FILES: Final = (journal_media.SUMS, journal_media.SEGMENTS, journal_media.ROOTS, journal_media.STAMPS)
 
@@ -205,8 +206,8 @@ def check(directory: Path, trust: Trust) -> Iterator[str]:
         OSError: it is no such directory.
         RefusedError: the manifest is damaged.
     """
-    yield from journal_media.not_as_listed(directory)
-    yield from _statement_findings(directory, trust)
+    yield from _as_far_as_readable(SUMS, journal_media.not_as_listed(directory))
+    yield from _as_far_as_readable(STATEMENT, _statement_findings(directory, trust))
     for bundle in listed(directory).values():
         try:
             found = _count(directory / bundle.file)
@@ -215,28 +216,69 @@ def check(directory: Path, trust: Trust) -> Iterator[str]:
             continue
         if found != bundle.items:
             yield f"{bundle.file}: {found} items, and not {bundle.items}"
-    for finding in journal_media.check(directory / JOURNAL, trust.roots):
+    for finding in _as_far_as_readable("its lists", journal_media.check(directory / JOURNAL, trust.roots)):
         yield f"{JOURNAL}/{finding}"
 
 
+def _as_far_as_readable(what: str, findings: Iterator[str]) -> Iterator[str]:
+    """Findings; a bad medium may hold anything, and what of it cannot be read is one, too."""
+    try:
+        yield from findings
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        yield f"{what}: not what was written: {e!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """What is signed and stamped, as far as it can be read."""
+
+    octets: bytes
+    archive: str  # digest of SHA256SUMS
+    at: datetime
+    key: bytes
+    signature: bytes
+    time_stamp: bytes | None
+
+
+def _statement(file: Path) -> _Statement:
+    said = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(said["statement"])
+    return _Statement(
+        octets=said["statement"].encode(),
+        archive=content["archive"],
+        at=datetime.fromisoformat(content["at"]).astimezone(UTC),
+        key=b64decode(content["key"]),
+        signature=b64decode(said["signature"]),
+        time_stamp=None if said["time_stamp"] is None else b64decode(said["time_stamp"]),
+    )
+
+
 def _statement_findings(directory: Path, trust: Trust) -> Iterator[str]:
-    said = json.loads((directory / STATEMENT).read_text(encoding="utf-8"))
-    statement = said["statement"].encode()
-    content = json.loads(statement)
-    key = b64decode(content["key"])
-    if content["archive"] != _sha256(directory / SUMS):
+    said = _statement(directory / STATEMENT)
+    if said.archive != _sha256(directory / SUMS):
         yield f"{STATEMENT}: it is of other files"
-    if trust.key is not None and trust.key != key:
+    if trust.key is not None and trust.key != said.key:
         yield f"{STATEMENT}: signed with another key than the issuer's"
     try:
-        public_key(key).verify(b64decode(said["signature"]), statement)
+        public_key(said.key).verify(said.signature, said.octets)
     except (InvalidSignature, NotASegmentError):
         yield f"{STATEMENT}: the signature is wrong"
-    if said["time_stamp"] is not None and trust.roots:
-        try:
-            stamped_at(b64decode(said["time_stamp"]), statement, trust.roots)
-        except NoTimeStampError as e:
-            yield f"{STATEMENT}: its time stamp proves nothing: {e}"
+    if trust.roots:
+        yield from _time_stamp_findings(said, trust.roots)
+
+
+def _time_stamp_findings(said: _Statement, roots: Sequence[Certificate]) -> Iterator[str]:
+    """Whoever holds the key could sign other media today; that he did it then, only the authority can say."""
+    if said.time_stamp is None:
+        yield f"{STATEMENT}: it has no time stamp"
+        return
+    try:
+        stamped = stamped_at(said.time_stamp, said.octets, roots)
+    except NoTimeStampError as e:
+        yield f"{STATEMENT}: its time stamp proves nothing: {e}"
+        return
+    if abs(stamped - said.at) > STAMP_TOLERANCE:
+        yield f"{STATEMENT}: made {_text(said.at)} by its own account, and stamped {_text(stamped)}"
 
 
 def _count(file: Path) -> int:

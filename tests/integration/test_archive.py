@@ -146,6 +146,13 @@ def test_media_are_read_again_without_anything_else(kept: Path, prefca: Prefca, 
     assert prefca("archive", "check", media).status == 0
     (media / "SHA256SUMS").write_text((media / "SHA256SUMS").read_text().splitlines(keepends=True)[0])
     assert "statement.json: it is of other files" in prefca("archive", "check", media).stderr
+    for name in ("statement.json", "SHA256SUMS", "journal/SHA256SUMS", "journal/segments.jsonl", "journal/roots.jsonl"):
+        whole = (media / name).read_bytes()
+        for damaged in (b"", b"\xff", b"[1]", whole[:-20], whole.replace(b'":', b'!":')):
+            (media / name).write_bytes(damaged)
+            ended = prefca("archive", "check", media)
+            assert (ended.status, "Traceback" in ended.stderr) == (3, False), (name, damaged[:9], ended)
+        (media / name).write_bytes(whole)
 
 
 @pytest.mark.usefixtures("kept", "later")
@@ -183,8 +190,10 @@ def tsa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TimeStampSe
 
 @pytest.mark.req("R-4-12-2-5")
 @pytest.mark.usefixtures("kept", "later")
-def test_media_are_stamped_as_a_whole(prefca: Prefca, media: Path, tsa: TimeStampServer, tmp_path: Path) -> None:
-    """By the authority; while it is away they are made all the same, and the next export has it."""
+def test_media_are_stamped_as_a_whole(
+    prefca: Prefca, media: Path, tsa: TimeStampServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the authority, when they are made; while it is away they are made all the same, and the next export has it."""
     tsa.is_away = True
     ended = prefca("archive", "export", media)
     assert (ended.status, "without a time stamp: the authority" in ended.stderr) == (0, True)
@@ -192,11 +201,18 @@ def test_media_are_stamped_as_a_whole(prefca: Prefca, media: Path, tsa: TimeStam
     assert prefca("journal", "stamp").status == 0
     assert prefca("archive", "export", media).stderr == ""
     check = ("archive", "check", media, "--time-stamp-roots")
+    told = prefca(*check, tsa.roots).stderr  # the authority knows no other time than the real one
+    assert ("proves nothing" in told, "statement.json: made 20" in told, told.count("prefca: ")) == (False, True, 2)
+    monkeypatch.setattr(archive, "now", lambda: datetime.now(UTC))
+    assert prefca("archive", "export", media).status == 0
     assert prefca(*check, tsa.roots).status == 0
     with time_stamp_server(tmp_path / "other") as other:
         told = prefca(*check, other.roots).stderr
     assert "statement.json: its time stamp proves nothing" in told
     assert "journal/stamps.jsonl: root 1: its time stamp proves nothing" in told
+    statement = json.loads((media / "statement.json").read_text())
+    (media / "statement.json").write_text(json.dumps(statement | {"time_stamp": None}))
+    assert "statement.json: it has no time stamp" in prefca(*check, tsa.roots).stderr
 
 
 @pytest.mark.usefixtures("kept", "later")
