@@ -68,7 +68,8 @@ async def _write_journal(desk: Desk, directory: Path, months: Months) -> list[Se
         if (one.stream, one.number) not in deleted or (target / one.file).exists()
     ]
     stamps = await desk.journals.stamps()
-    proofs = Proofs(await desk.journals.streams(), await desk.journals.roots(), list(stamps.values()))
+    keys, roots, places = await desk.journals.streams(), await desk.journals.roots(), await desk.journals.places()
+    proofs = Proofs(keys, roots, list(stamps.values()), places)
     await asyncio.to_thread(journal_media.write, target, desk.places.archive, segments, proofs)
     return segments
 

@@ -1,7 +1,7 @@
 """The archive of the journals on external media (R-4-11-6, R-4-12-2-3), and the yearly reading of it (R-4-12-2-6).
 
     DIRECTORY/<stream>/<stream>-00000001.jsonl.zst      segments, as in the archive
-    DIRECTORY/segments.jsonl                            what the database knows of each
+    DIRECTORY/segments.jsonl                            what the database knows of each, and its place under a root
     DIRECTORY/roots.jsonl                               the signed roots above them
     DIRECTORY/stamps.jsonl                              their time stamps (RFC 3161)
     DIRECTORY/SHA256SUMS                                of all these files, for `sha256sum -c`
@@ -14,9 +14,11 @@ import json
 import os
 import shutil
 from base64 import b64decode, b64encode
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +28,10 @@ from cryptography.x509 import Certificate
 from issuer.audit_store import SegmentKey
 from issuer.errors import RefusedError
 from issuer.journal_store import RootRow, SegmentRow, StampRow
-from issuer.proof import check_archived
+from issuer.proof import check_archived, segment_leaf
 from issuer.time_stamp import NoTimeStampError, stamped_at
 from issuer.whole import write_whole
+from journal.merkle import Tree
 from journal.reading import TamperedError
 from journal.seal import public_key
 
@@ -47,6 +50,7 @@ class Proofs:
     keys: Mapping[str, bytes]  # SubjectPublicKeyInfo of each stream
     roots: Sequence[RootRow]
     stamps: Sequence[StampRow]
+    places: Mapping[SegmentKey, tuple[int, int]]  # of each segment: under which root, and where in its tree
 
 
 def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs: Proofs) -> None:
@@ -74,7 +78,11 @@ def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs
             partial.rename(target)
         listed[segment.stream, segment.number] = (segment, proofs.keys[segment.stream])
     rows = [listed[place] for place in sorted(listed)]
-    _write_lines(directory / SEGMENTS, (_as_dict(row, key) for row, key in rows))
+    places = (proofs.places.get((row.stream, row.number), (None, None)) for row, _ in rows)
+    _write_lines(
+        directory / SEGMENTS,
+        (_as_dict(*each) | {"root": root, "leaf": leaf} for each, (root, leaf) in zip(rows, places, strict=True)),
+    )
     _write_lines(
         directory / ROOTS,
         ({"root": r.statement.decode(), "signature": b64encode(r.signature).decode()} for r in proofs.roots),
@@ -93,7 +101,7 @@ def _listed(file: Path) -> dict[SegmentKey, tuple[SegmentRow, bytes]]:
     if not file.exists():
         return {}
     try:
-        return {(row.stream, row.number): (row, key) for row, key in _segments(file)}
+        return {(row.stream, row.number): (row, key) for row, key, _ in _segments(file)}
     except (ValueError, KeyError, TypeError) as e:
         raise RefusedError(f"{file} is damaged; export everything to new media") from e
 
@@ -109,11 +117,12 @@ def check(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
         OSError: it is no such directory.
     """
     yield from not_as_listed(directory)
-    for row, key in _segments(directory / SEGMENTS):
+    for row, key, _ in _segments(directory / SEGMENTS):
         finding = check_archived(directory, row, key).finding
         if finding:
             yield finding
     yield from _root_findings(directory, trusted)
+    yield from _tree_findings(directory)
 
 
 def not_as_listed(directory: Path) -> Iterator[str]:
@@ -129,7 +138,7 @@ def not_as_listed(directory: Path) -> Iterator[str]:
 
 def _root_findings(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
     """What is wrong with roots and their time stamps."""
-    roots = []
+    roots: list[bytes] = []
     for number, line in enumerate((directory / ROOTS).read_text().splitlines(), 1):
         said = json.loads(line)
         try:
@@ -137,6 +146,8 @@ def _root_findings(directory: Path, trusted: Sequence[Certificate]) -> Iterator[
             public_key(key).verify(b64decode(said["signature"]), said["root"].encode())
         except (InvalidSignature, ValueError, TamperedError):
             yield f"{ROOTS}: line {number}: the signature is wrong"
+        if json.loads(said["root"])["previous"] != hashlib.sha256(roots[-1] if roots else b"").hexdigest():
+            yield f"{ROOTS}: line {number}: it does not follow the one before"
         roots.append(said["root"].encode())
     for line in (directory / STAMPS).read_text().splitlines() if trusted else ():
         said = json.loads(line)
@@ -146,18 +157,32 @@ def _root_findings(directory: Path, trusted: Sequence[Certificate]) -> Iterator[
             yield f"{STAMPS}: root {said['root']}: its time stamp proves nothing: {e}"
 
 
+def _tree_findings(directory: Path) -> Iterator[str]:
+    """Roots that are not those of the segments there: else their time stamps would prove nothing of these."""
+    trees: dict[int | None, list[tuple[int, SegmentRow]]] = defaultdict(list)
+    for row, _, (root, leaf) in _segments(directory / SEGMENTS):
+        trees[root].append((leaf, row))
+    for number, line in enumerate((directory / ROOTS).read_text().splitlines(), 1):
+        said = json.loads(json.loads(line)["root"])
+        leaves = [row for _, row in sorted(trees[number], key=itemgetter(0))]
+        is_whole = len(leaves) >= said["segments"]  # else the rest is on other media, or was deleted
+        if is_whole and Tree(map(segment_leaf, leaves)).root().hex() != said["merkle_root"]:
+            yield f"{ROOTS}: line {number}: its tree is not that of the segments under it"
+
+
 def last_sealed(directory: Path) -> datetime | None:
     """When the newest segment there was sealed."""
-    return max((row.sealed_at for row, _ in _segments(directory / SEGMENTS)), default=None)
+    return max((row.sealed_at for row, _, _ in _segments(directory / SEGMENTS)), default=None)
 
 
-def _segments(file: Path) -> Iterator[tuple[SegmentRow, bytes]]:
+def _segments(file: Path) -> Iterator[tuple[SegmentRow, bytes, tuple[int | None, int]]]:
+    """Each with the key of its stream, and its place under a root."""
     for line in file.read_text().splitlines():
         said = json.loads(line)
-        key = b64decode(said.pop("key"))
+        key, place = b64decode(said.pop("key")), (said.pop("root", None), said.pop("leaf", None) or 0)
         moments = {name: datetime.fromisoformat(said[name]) for name in _MOMENTS}
         hashes = {name: bytes.fromhex(said[name]) for name in _HASHES}
-        yield SegmentRow(**(said | moments | hashes)), key
+        yield SegmentRow(**(said | moments | hashes)), key, place
 
 
 def _as_dict(row: SegmentRow, key: bytes) -> dict[str, object]:

@@ -184,6 +184,11 @@ class JournalStore:
         )
         return [SegmentRow(*row) for row in rows]
 
+    async def places(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """Under which root each segment is, and where in its tree, by stream and number."""
+        rows = await self._connection.fetch("SELECT stream, segment, number, position FROM journal_root_leaf")
+        return {(row["stream"], row["segment"]): (row["number"], row["position"]) for row in rows}
+
     async def root_of(self, stream: str, segment: int) -> int | None:
         """The number of the root above a segment."""
         found: int | None = await self._connection.fetchval(

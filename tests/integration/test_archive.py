@@ -215,6 +215,25 @@ def test_media_are_stamped_as_a_whole(
     assert "statement.json: it has no time stamp" in prefca(*check, tsa.roots).stderr
 
 
+@pytest.mark.req("R-4-12-2-5")
+@pytest.mark.usefixtures("later")
+def test_roots_on_media_are_those_of_the_segments_there(kept: Path, prefca: Prefca, media: Path) -> None:
+    """So that what was stamped is what is there, also when the database is no more."""
+    written(kept, "ocsp-0", answered("tester"))
+    assert prefca("journal", "collect").status == 0
+    assert prefca("archive", "export", media).status == 0
+    assert prefca("archive", "check", media).status == 0
+    roots, segments = media / "journal" / "roots.jsonl", media / "journal" / "segments.jsonl"
+    whole = segments.read_text()
+    segments.write_text(whole.replace('"root": 2', '"root": 1'))
+    assert (
+        "journal/roots.jsonl: line 1: its tree is not that of the segments" in prefca("archive", "check", media).stderr
+    )
+    segments.write_text(whole)
+    roots.write_text(roots.read_text().splitlines(keepends=True)[1])
+    assert "journal/roots.jsonl: line 1: it does not follow the one before" in prefca("archive", "check", media).stderr
+
+
 @pytest.mark.usefixtures("kept", "later")
 def test_media_that_somebody_else_signed_are_refused(prefca: Prefca, media: Path) -> None:
     """By the key that the operators published."""
