@@ -167,12 +167,17 @@ def moved(case: Case, step: Step, person: str) -> tuple[State, Role]:
     """Where the step leads, and in which role the person does it. Nothing else decides what may be done in a case.
 
     Raises:
-        RefusedError: the step is not one that comes now, or the person acts in another role of this case.
+        RefusedError: the step is not one that comes now, our certificate is revoked, or the person acts in another role
+            of this case.
     """
     after = NEXT_STATE.get((case.state, step))
     if after is None:
         possible = ", ".join(each for state, each in NEXT_STATE if state is case.state) or "nothing"
         raise RefusedError(f"case {case.case_id} is {case.state}: {step} is not possible now; possible: {possible}")
+    if case.revoked is not None and step is not Step.REVOKE:
+        raise RefusedError(
+            f"our certificate of case {case.case_id} is revoked; end the case with `prefca cross revoke`"
+        )
     role, name = role_of(step, case.state), same_person(person)
     for each in case.done:
         if each.role is not role and same_person(each.person) == name:

@@ -24,7 +24,7 @@ from issuer.profile import cross, serial_number
 from issuer.revocation import NotRevoked, RevocationOrder, revoke
 from issuer.rows import new_certificate
 from pkix.names import text
-from pkix.revocation import CRLReason
+from pkix.revocation import CRLReason, Revoked
 from pkix.validity import JST, whole_second
 
 REASONS: Final = (CRLReason.CA_COMPROMISE, CRLReason.SUPERSEDED, CRLReason.CESSATION_OF_OPERATION)  # R-4-10-1
@@ -157,7 +157,7 @@ async def perform_revoke(act: Act) -> Facts:
     """Revoke our certificate for the other CA: it goes on the next ARL, and the pair leaves the repository.
 
     Raises:
-        RefusedError: it was never issued, or is revoked or expired already.
+        RefusedError: it was never issued, its case is ended, or it has expired.
     """
     installation, asked, now = act.installation, act.parameters, whole_second(act.clock())
     case = await find(installation, int(asked["case"] or 0))
@@ -166,16 +166,22 @@ async def perform_revoke(act: Act) -> Facts:
     moved(case, Step.REVOKE, by.person)
     if asked["serial"] != _serial(case):
         raise RefusedError(f"case {case.case_id} has another certificate than was agreed to; ask anew")
-    detail = {"reason": reason.label, "requested_by": asked["requested_by"]}
     async with installation.store.transaction():
-        order = RevocationOrder([int(_serial(case), 16)], reason, now)
-        (outcome,) = await revoke(installation, order, now)
-        if isinstance(outcome, NotRevoked):
-            raise RefusedError(f"{_serial(case)} {outcome.message}")
+        # With the key, when that was compromised, it is revoked already: the case is ended all the same.
+        status = case.revoked or await _revoked(installation, case, reason, now)
+        detail = {"reason": status.reason.label, "requested_by": asked["requested_by"]}
         await do(installation, case, Step.REVOKE, by, Left(detail))
-        facts = {"case": case.case_id, "serial": _serial(case), "reason": reason.label, "revoked_at": outcome.status.at}
+        facts = {"case": case.case_id, "serial": _serial(case), "reason": detail["reason"], "revoked_at": status.at}
         await act.settle(facts)
     return facts
+
+
+async def _revoked(installation: Installation, case: Case, reason: CRLReason, now: datetime) -> Revoked:
+    order = RevocationOrder([int(_serial(case), 16)], reason, now)
+    (outcome,) = await revoke(installation, order, now)
+    if isinstance(outcome, NotRevoked):
+        raise RefusedError(f"{_serial(case)} {outcome.message}")
+    return outcome.status
 
 
 def _serial(case: Case) -> str:

@@ -306,3 +306,16 @@ async def test_of_two_who_act_at_once_one_is_refused(ca: FoundedCA) -> None:
     await ca.installation.cross.add_step(case, done, Left({}))
     with pytest.raises(RefusedError, match="somebody else acted"):
         await ca.installation.cross.add_step(case, done, Left({}))
+
+
+@pytest.mark.req("R-4-10-1", "R-4-4-1-3")
+def test_a_case_whose_certificate_was_revoked_otherwise_goes_on_to_its_end_alone(desk: Desk) -> None:
+    """As with the key that signed it, when that was compromised."""
+    case = desk.up_to_issue()
+    serial = desk.done("show", case)["ours"]["serial"]
+    assert desk.prefca("revoke", serial, "--reason", "superseded").status == 0
+    refused = desk.cross("accept", case, desk.file("theirs.pem", desk.their_certificate()), by=KEN)
+    assert (refused.status, "end the case with `prefca cross revoke`" in refused.complaint) == (REFUSED, True)
+    ended = desk.done("revoke", case, reason="cACompromise", requested_by="governor", by=KEN)
+    assert ended["reason"] == "superseded"  # as it is on the list: a revocation is final
+    assert desk.done("show", case)["state"] == "ended"
