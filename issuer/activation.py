@@ -18,6 +18,7 @@ from issuer import shares
 from issuer.act import Act, Facts
 from issuer.activation_store import Activation, SealedData
 from issuer.alarm import Alarm
+from issuer.audit import SPLIT_WITHOUT_SHARES
 from issuer.errors import RefusedError
 from issuer.installation import Installation
 from issuer.keys import change_pin, check_secret
@@ -36,15 +37,17 @@ def new_pin(octets: bytes) -> str:
     return octets[:_PIN_OCTETS].hex()
 
 
-async def keep(installation: Installation, new: SealedData) -> None:
+async def keep(installation: Installation, new: SealedData, *, shares_lost: bool = False) -> None:
     """Keep what was split, once people have their shares; those of a split before activate nothing from then on.
 
-    It is no operation: whoever knows the secret has the key anyway, and whoever has the shares knows it.
+    It is no operation: whoever knows the secret has the key anyway, and whoever has the shares knows it. Without shares
+    of the one before (`shares_lost`) it is a finding of the auditor's review, for it may be one person's.
     """
     async with installation.store.transaction():
         await installation.activations.add_data(installation.authority_id, new)
         told = {"needed": new.needed, "shares": new.shares}
-        await installation.store.record("activation_data_split", new.made_at, shares.name(new.sealed).hex(), told)
+        kind = SPLIT_WITHOUT_SHARES if shares_lost else "activation_data_split"
+        await installation.store.record(kind, new.made_at, shares.name(new.sealed).hex(), told)
 
 
 async def joined(installation: Installation, entered: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ EVENT: Final = 33
 _OBJECT: Final = b',"object":'
 _KEEPS_OBJECTS: Final = re.compile(rb'"kind":"(?:[^"]*","result":"unknown"|ldap_bind","result":"(?!success")|key_)')
 _KEY_STEPS: Final = {"key_opened": 1, "key_used": -1}
+SPLIT_WITHOUT_SHARES: Final = "activation_data_split_without_shares"  # kind of an act
 _OF_THE_SCHEDULE: Final = " lists"  # ends the object of a key's record
 
 
@@ -160,6 +161,7 @@ def findings(happened: Sequence[Happened], rules: Rules) -> list[Finding]:
         *_at_night(acts, rules),
         *_unlisted(acts, rules),
         *_unfinished(acts),
+        *_split_without_shares(acts),
     ]
 
 
@@ -257,6 +259,12 @@ def _unfinished(acts: Iterable[Happened]) -> Iterator[Finding]:
     for about, number in sorted(opened.items()):
         if number > 0:
             yield Finding("key use without end", about, number, "killed, or the database was away")
+
+
+def _split_without_shares(acts: Iterable[Happened]) -> Iterator[Finding]:
+    for one in acts:
+        if one.event.kind == SPLIT_WITHOUT_SHARES:
+            yield Finding("split without shares", one.event.origin, one.number, "see that key managers knew of it")
 
 
 def _who(event: Event) -> str:

@@ -2,6 +2,7 @@
 
 import secrets
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def activation_group() -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a file for each person there.")
 @click.option("--new-pin", is_flag=True, help="Give the token a new PIN, that nobody knows.")
 @click.option("--pin-file", type=_FILE, help="The present PIN or passphrase; without it you are asked.")
-@click.option("--share", "share_files", type=_FILE, multiple=True, help="Or shares of the split before, in files.")
+@click.option("--share", "share_files", type=_FILE, multiple=True, help="Shares of the split before, in files.")
+@click.option("--shares-lost", is_flag=True, help="Too few shares of before are left; the auditor is told.")
 @click.pass_context
 def split(
     context: click.Context,
@@ -50,11 +52,12 @@ def split(
     new_pin: bool,
     pin_file: Path | None,
     share_files: tuple[Path, ...],
+    shares_lost: bool,
 ) -> None:
     """Split the PIN (or the passphrase of a key file): --needed of --shares open it, fewer learn nothing.
 
     Without --out each share is shown alone, to be written down by its person. Files: hand them over, one to each, and
-    keep none. Shares of a split before open nothing from then on.
+    keep none. A split after the first takes shares of the one before, which open nothing from then on.
     """
     settings = settings_of(context)
     if new_pin and settings.signer.kind != "pkcs11":
@@ -66,25 +69,23 @@ def split(
         )
     if out is None and not (is_terminal() and sys.stdout.isatty()):
         raise RefusedError("each share is shown to its person alone, on a terminal; run this on one, or add --out")
-    run(_split(settings, (needed, count), _Ways(out, pin_file, share_files, new_pin)))
+    run(_split(settings, (needed, count), _Ways(out, pin_file, share_files, new_pin, shares_lost)))
 
 
+@dataclass(frozen=True, slots=True)
 class _Ways:
     """How a split is done."""
 
-    def __init__(self, out: Path | None, pin_file: Path | None, share_files: tuple[Path, ...], new_pin: bool) -> None:
-        self.out = out
-        self.pin_file = pin_file
-        self.share_files = share_files
-        self.new_pin = new_pin
+    out: Path | None
+    pin_file: Path | None
+    share_files: tuple[Path, ...]
+    new_pin: bool
+    shares_lost: bool
 
 
 async def _split(settings: Settings, counts: tuple[int, int], ways: _Ways) -> None:
     async with opened(settings) as installation:
-        if ways.share_files:
-            present = await activation.joined_before(installation, entered_shares(ways.share_files))
-        else:
-            present = secret(ways.pin_file, "PIN or passphrase of the CA's key", "--pin-file")
+        present = await _present(installation, ways)
         check_secret(settings, present)
         kept = secrets.token_hex(_PIN_OCTETS) if ways.new_pin else present
         sealed, made = shares.split(kept, *counts, secrets.token_bytes)
@@ -92,9 +93,26 @@ async def _split(settings: Settings, counts: tuple[int, int], ways: _Ways) -> No
         # of the one before still do for another split.
         for one in made:
             _hand_over(installation, one, counts[1], ways.out)
-        await activation.keep(installation, SealedData(*counts, sealed, whole_second(now())))
+        await activation.keep(
+            installation, SealedData(*counts, sealed, whole_second(now())), shares_lost=ways.shares_lost
+        )
         if ways.new_pin:
             await activation.renew_pin(installation, present, kept)
+
+
+async def _present(installation: Installation, ways: _Ways) -> str:
+    """The secret that is split.
+
+    Raises:
+        RefusedError: it was split before, and is brought by one person.
+    """
+    if ways.share_files:
+        return await activation.joined_before(installation, entered_shares(ways.share_files))
+    if not ways.shares_lost and await installation.activations.data(installation.authority_id) is not None:
+        raise RefusedError(
+            "it is split already: another split takes shares of before (--share); if too few are left, --shares-lost"
+        )
+    return secret(ways.pin_file, "PIN or passphrase of the CA's key", "--pin-file")
 
 
 def _hand_over(installation: Installation, share: Share, count: int, out: Path | None) -> None:

@@ -92,7 +92,20 @@ def test_the_pin_before_opens_the_token_no_more(
 ) -> None:
     """Nobody knows the new one, whoever knew that."""
     split = ("--needed", "2", "--shares", "2", "--pin-file", tmp_path / "pin", "--out", tmp_path / "again")
-    assert "wrong PIN" in prefca("activation", "split", *split).complaint
+    assert "wrong PIN" in prefca("activation", "split", *split, "--shares-lost").complaint
+
+
+@pytest.mark.req("R-6-2-1-2", "R-4-11-1")
+def test_nobody_splits_it_anew_alone_and_unseen(
+    hsm_ca: Path, shares: list[Path], tmp_path: Path, prefca: Prefca
+) -> None:
+    """Whoever reads the PIN of an active key cannot take it from those who have shares, but with a trace."""
+    assert prefca("activation", "start", *given(*shares[:2])).status == 0
+    split = ("activation", "split", "--needed", "2", "--shares", "2", "--pin-file", tmp_path / "run" / "pin")
+    ended = prefca(*split, "--out", tmp_path / "mine")
+    assert (ended.status, "takes shares of before" in ended.complaint) == (3, True)
+    assert prefca(*split, "--out", tmp_path / "mine", "--shares-lost").status == 0
+    assert select("SELECT count(*) FROM operation_record WHERE kind = 'activation_data_split_without_shares'") == [(1,)]
 
 
 def test_shares_are_renewed_by_those_who_have_them(

@@ -111,11 +111,15 @@ def test_a_filter_leaves_what_it_names(wanted: Filter, number: int) -> None:
             [("key use without end", "ca-1 certificates", 1, "killed, or the database was away")],
         ),
         (
+            [act("activation_data_split"), act("activation_data_split_without_shares")],
+            [("split without shares", OPERATOR, 1, "see that key managers knew of it")],
+        ),
+        (
             [act("audit_review", "not by the auditor", result="refused")],
             [("refused", f"(anonymous) {OPERATOR}", 1, "audit_review refused 1")],
         ),
     ],
-    ids=["ordinary", "refusals", "binds", "few", "unknown", "night", "schedule", "key", "not-the-auditor"],
+    ids=["ordinary", "refusals", "binds", "few", "unknown", "night", "schedule", "key", "split", "not-the-auditor"],
 )
 def test_what_is_odd_is_told(records: list[Record], expected: list[tuple[str, str, int, str]]) -> None:
     """Rule by rule, with who and how often."""
