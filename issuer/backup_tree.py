@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from issuer.errors import RefusedError
+from issuer.whole import sync_names
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
@@ -95,7 +96,7 @@ def write_manifest(directory: Path, facts: Facts) -> str:
         output.write(octets)
         output.flush()
         os.fsync(output.fileno())
-    sync(directory)
+    sync_names(directory)
     return hashlib.sha256(octets).hexdigest()
 
 
@@ -128,15 +129,6 @@ def _wrong_with(directory: Path, name: str, said: Mapping[str, Any]) -> str | No
         return None if sha256_of(directory / name) == said["sha256"] else f"{name}: its SHA-256 is another one"
     except OSError as e:
         return f"{name}: {e.strerror}"
-
-
-def sync(directory: Path) -> None:
-    """Names in it reach the disk; raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _private(file: Path) -> BinaryIO:

@@ -28,6 +28,7 @@ from issuer.errors import NotNowError, RefusedError
 from issuer.journal_store import JournalStore, SegmentRow
 from issuer.store import Store
 from issuer.usage import Amount, UsageCounter, Use
+from issuer.whole import sync_names
 from journal.reading import Contents, SegmentReader, TamperedError
 from journal.record import Record
 from journal.recovery import JournalBusyError, StreamPlace, lock, recover
@@ -302,20 +303,11 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
     finally:
         partial.unlink(missing_ok=True)
     for directory in {target.parent, *(one.parent for one in new)}:
-        _sync(directory)  # the original goes next: a loss of power must not take both
+        sync_names(directory)  # the original goes next: a loss of power must not take both
     written = _ID.search(last) if stream == STREAM else None
     with target.open("rb") as octets:
         digest = hashlib.file_digest(octets, "sha256").digest()
     return _Copy(contents, counter.totals(), name, digest, int(written[1]) if written else None)
-
-
-def _sync(directory: Path) -> None:
-    """Names in it reach the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _seal_what_was_left(places: Places, now: datetime) -> None:

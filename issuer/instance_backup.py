@@ -22,13 +22,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from issuer.backup_tree import MANIFEST, Copied, copy, copy_tree, files_below, sha256_of, sync, write_manifest
+from issuer.backup_tree import MANIFEST, Copied, copy, copy_tree, files_below, sha256_of, write_manifest
 from issuer.dump import dump
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import connected, database, origin, require_database
 from issuer.instance_store import InstanceStore
 from issuer.migrate import is_current
 from issuer.store import Store
+from issuer.whole import sync_names
 from settings.load import Settings
 
 DUMP: Final = "database.dump"
@@ -120,7 +121,7 @@ def _unfinished(directory: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
         raise
     place.rename(directory / name)
-    sync(directory)
+    sync_names(directory)
 
 
 async def _copy_all(

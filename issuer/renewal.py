@@ -217,8 +217,8 @@ def obstacles(
     if sight.active is not None:
         if sight.shown_since is None:
             yield False, "the new certificates are not in the directory; run `prefca batch --now`"
-        elif sight.shown_since + lead > now:
-            yield False, f"relying parties may not have the new certificates before {_text(sight.shown_since + lead)}"
+        elif (known_from := whole_second(sight.shown_since) + lead) > now:
+            yield False, f"relying parties may not have the new certificates before {_text(known_from)}"
         until = sight.active.residents_until
         if until is not None and covered_until(sight.active, delegates, now) < max(until, now):
             number = sight.active.generation.number

@@ -1,4 +1,4 @@
-"""What several tests of the two servers begin with."""
+"""What several tests begin with: servers, and every PostgreSQL that is supported."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,9 +7,23 @@ import asyncpg
 import pytest
 
 from tests.support import ocsp_program
-from tests.support.database import Database
+from tests.support.database import Database, installed_server, reachable_directory
 from tests.support.ocsp import Records
 from tests.support.repository import OBJECTS, RepositoryProcess, add_authority, publish, running
+
+DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[:1]  # 15 with Debian 12, the oldest that is supported
+
+
+@pytest.fixture(scope="module", params=["embedded", "debian"])
+def supported_postgres(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The instance directory of a running PostgreSQL: the newest and the oldest that is supported."""
+    if request.param == "embedded":
+        yield request.getfixturevalue("postgres_instance")
+    elif not DEBIAN:
+        pytest.skip("needs the package postgresql")
+    else:
+        with reachable_directory() as instance, installed_server(instance, DEBIAN[0]):
+            yield instance
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,30 +23,20 @@ from pkix.validity import UpdateWindow
 from settings.load import INSTANCE_VARIABLE, load
 from tests.support.ca import notice_line, software_ca
 from tests.support.command import DSN_VARIABLE, Prefca, select
-from tests.support.database import Database, fresh_database, installed_server, reachable_directory
+from tests.support.database import Database, fresh_database
 from tests.support.operators import write_staff
 
 NOW = datetime(2026, 4, 1, 3, 0, 0, tzinfo=UTC)
-DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[:1]
 NUMBER = "SELECT min(next_crl_number) FROM partition"
 
 
-@pytest.fixture(params=["embedded", "debian"])
-def server(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Where to restore to: the newest PostgreSQL, and the oldest that is supported."""
-    if request.param == "embedded":
-        yield request.getfixturevalue("postgres_instance")
-    elif not DEBIAN:
-        pytest.skip("needs the package postgresql")
-    else:
-        with reachable_directory() as instance, installed_server(instance, DEBIAN[0]):
-            yield instance
-
-
 @pytest.fixture
-async def both(server: Path) -> AsyncIterator[tuple[Database, Database]]:
+async def both(supported_postgres: Path) -> AsyncIterator[tuple[Database, Database]]:
     """Two databases without schema, there."""
-    async with fresh_database(server, template="template1") as one, fresh_database(server, "template1") as other:
+    async with (
+        fresh_database(supported_postgres, template="template1") as one,
+        fresh_database(supported_postgres, "template1") as other,
+    ):
         yield one, other
 
 

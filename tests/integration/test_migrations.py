@@ -1,7 +1,7 @@
 """The schema on every supported PostgreSQL: how it is brought up to date, what is final, who may do what."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import pytest
 from issuer import migrate as module
 from issuer.migrate import Migration, MigrationError, migrate
 from settings.database import Role
-from tests.support.database import NOW, Database, fresh_database, installed_server, reachable_directory
+from tests.support.database import NOW, Database, fresh_database
 
-DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[:1]  # 15 with Debian 12, the oldest that is supported
 FILES = [
     "001_schema.sql",
     "002_views.sql",
@@ -28,29 +27,17 @@ FILES = [
 SERIAL = 2**62
 
 
-@pytest.fixture(scope="module", params=["embedded", "debian"])
-def server(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """The instance directory of a running PostgreSQL: the newest and the oldest that is supported."""
-    if request.param == "embedded":
-        yield request.getfixturevalue("postgres_instance")
-    elif not DEBIAN:
-        pytest.skip("needs the package postgresql")
-    else:
-        with reachable_directory() as instance, installed_server(instance, DEBIAN[0]):
-            yield instance
-
-
 @pytest.fixture
-async def database(server: Path) -> AsyncIterator[Database]:
+async def database(supported_postgres: Path) -> AsyncIterator[Database]:
     """A database with the whole schema."""
-    async with fresh_database(server) as database:
+    async with fresh_database(supported_postgres) as database:
         yield database
 
 
 @pytest.fixture
-async def empty(server: Path) -> AsyncIterator[Database]:
+async def empty(supported_postgres: Path) -> AsyncIterator[Database]:
     """A database without schema."""
-    async with fresh_database(server, template="template1") as database:
+    async with fresh_database(supported_postgres, template="template1") as database:
         yield database
 
 
@@ -139,7 +126,7 @@ async def test_two_programs_may_migrate_at_once(empty: Database) -> None:
     assert sorted(applied) == [[], FILES]
 
 
-async def test_an_owner_without_special_rights_may_migrate(server: Path, empty: Database) -> None:
+async def test_an_owner_without_special_rights_may_migrate(empty: Database) -> None:
     """An operator's database needs no superuser: its owner does, once the three roles exist."""
     async with empty.connect("owner") as connection:
         await connection.execute(f"CREATE ROLE plain_{empty.name} LOGIN")

@@ -1,11 +1,9 @@
 """The CA's key in a token over its life: it is away and comes back, is copied and restored, replaced and destroyed."""
 
-import io
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,8 +85,7 @@ def test_a_token_is_restored_from_a_copy_that_two_persons_open(
     lost = prefca("key", "check")
     assert (lost.status, "no token is labelled prefca" in lost.complaint) == (4, True)
     opened = opened_by(opened_by(octets, suzuki_key, suzuki), sato_key, sato)
-    with tarfile.open(fileobj=io.BytesIO(opened)) as archive:
-        archive.extractall(tokens, filter="data")
+    subprocess.run(["tar", "-x", "-C", tokens], input=opened, check=True)
     assert prefca("key", "check").status == 0
     assert prefca("batch", "--now").status == 0
     ((detail,),) = select("SELECT count(*)::int FROM operation_record WHERE kind = 'key_backed_up'")
