@@ -133,7 +133,10 @@ async def _made(installation: Installation, keys: CAKeys, label: str, now: datet
         return keys.get_or_create(label), now
     made_at = await installation.generations.key_made_at(label)
     if made_at is None:
-        raise RefusedError(f"there is a key {label} that this CA has not made; remove it where it is, then try again")
+        raise RefusedError(
+            f"there is a key {label} that this CA has not made, as its records say; after a restore it may be the CA's"
+            " own, in use (docs/recovery.md); remove it where it is only if it is nobody's"
+        )
     return signer, made_at
 
 
