@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
+from issuer.authority import Kind
 from issuer.installation import connected
 from pkix.validity import Validity
 from simulation.directory import Searcher
@@ -46,9 +47,15 @@ class Observer:
         issuers = {number: x509.load_der_x509_certificate(own) for number, (_, own) in keys.items()}
         certificates = await self._records.certificates(now - KEPT)
         found = self._searcher.found(await self._shown.objects(), issuers)
-        # Of a planned key's own certificates nothing is told before it has a delegate; nor of a compromised one's.
+        # Of a planned key's own certificates nothing is told before it has a delegate; nor of a compromised one's, nor
+        # of a retired one's after its last delegate, when its residents' certificates have ended: the ARL tells then.
         able = spoken_for(certificates.values(), now)
-        able |= {number for number, (key, _) in keys.items() if key.state in SERVING_STATES}
+        able |= {
+            one.generation_id
+            for one in certificates.values()
+            if one.kind is Kind.RESIDENT and one.validity.not_after >= now
+            if keys[one.generation_id][0].state in SERVING_STATES
+        }
         asked = (one for one in certificates.values() if one.generation_id in able)
         told, refusals = await self._asked(asked, issuers, everything=everything)
         return Sight(
