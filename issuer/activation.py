@@ -28,13 +28,7 @@ from settings.load import Settings
 
 TELL_BEFORE: Final = timedelta(hours=48)  # two regular lists: time to gather four persons
 MAX_DAYS: Final = 366
-_PIN_OCTETS: Final = 16
 _MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
-
-
-def new_pin(octets: bytes) -> str:
-    """A PIN that nobody will ever type: hexadecimal digits, which every token takes."""
-    return octets[:_PIN_OCTETS].hex()
 
 
 async def keep(installation: Installation, new: SealedData, *, shares_lost: bool = False) -> None:

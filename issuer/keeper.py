@@ -197,9 +197,8 @@ class Keeper:
         `check` does so for the settings that it is given, as `Batch` works, and writes down what it found.
         """
         section, signer = self.settings.scheduler, self.settings.signer
-        has_secret = (
-            signer.passphrase_file or signer.pin_file or signer.activation_file
-        ) is not None  # else a person types it, for each batch
+        # Without a file a person types the secret, for each batch.
+        has_secret = (signer.passphrase_file or signer.pin_file or signer.activation_file) is not None
         pause_s = float(section.key_check_s)
         while True:
             await asyncio.sleep(pause_s)
