@@ -182,9 +182,8 @@ def test_a_request_that_cannot_be_used_is_refused(
     assert complaint in ended.complaint
 
 
-def test_a_missing_pin_is_named(
-    shared_instance: Path, prefca: Prefca, hsm: SoftHSM, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("instance")
+def test_a_missing_pin_is_named(prefca: Prefca, hsm: SoftHSM, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the file and the key of the configuration; nothing is certified, and a list can be had all the same."""
     monkeypatch.setenv("PREFCA_OCSP__PKCS11_MODULE", str(hsm.module))
     monkeypatch.setenv("PREFCA_OCSP__PKCS11_TOKEN", hsm.label)

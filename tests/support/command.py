@@ -136,7 +136,7 @@ def set_up_template(postgres_instance: Path) -> Iterator[tuple[Path, Database]]:
 
 @pytest.fixture
 def shared_instance(set_up_template: tuple[Path, Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same with files of its own and the database of the template: for commands that are refused."""
+    """The same with files of its own and the database of the template: for commands that write nothing there."""
     template_instance, template = set_up_template
     monkeypatch.setenv(INSTANCE_VARIABLE, str(tmp_path / "instance"))
     monkeypatch.setenv(DSN_VARIABLE, template.dsn)
