@@ -9,7 +9,7 @@ are then skipped: a number is never on two lists.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count, zip_longest
@@ -46,13 +46,14 @@ class Rehearsal:
     lists: tuple[PublishedList, ...]
 
 
-async def run(
+async def run(  # noqa: PLR0913 - what differs from batch to batch
     installation: Installation,
     key: ActiveKey,
     now: datetime,
     *,
     cut_off: datetime | None = None,
     next_publish: datetime | None = None,
+    reader: Store | None = None,
 ) -> Published:
     """Publish lists of all revocations whose reception ended by the cut-off (R-4-4-3-1).
 
@@ -62,6 +63,7 @@ async def run(
         now: thisUpdate.
         cut_off: None: now.
         next_publish: when the next lists are due, at most `crl.period_h` from now; None: just then.
+        reader: another connection than the installation's, which reads; None: one that is opened and closed.
 
     Raises:
         NotNowError: another batch of this CA runs.
@@ -74,10 +76,18 @@ async def run(
     async with alone(installation):
         plan = await _plan(installation, now, cut_off or now, next_publish)
         numbers = await store.reserve_crl_numbers(installation.authority_id)
-        async with connected(installation.settings) as connection:
-            reader = Store(connection, origin())
-            async with reader.snapshot(), aclosing(_lists(plan, numbers, reader, _makers(key, _signed))) as lists:
-                return await _publish(plan, key, lists)
+        async with (
+            nullcontext(reader) if reader else _opened_reader(installation) as used,
+            used.snapshot(),
+            aclosing(_lists(plan, numbers, used, _makers(key, _signed))) as lists,
+        ):
+            return await _publish(plan, key, lists)
+
+
+@asynccontextmanager
+async def _opened_reader(installation: Installation) -> AsyncIterator[Store]:
+    async with connected(installation.settings) as connection:
+        yield Store(connection, origin())
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from simulation.timetable import Plan, plan_of_days, plan_of_years, timetable
 from simulation.world import settings_for
 
 START: Final = date(2026, 4, 1)  # the beginning of a fiscal year
-RESIDENTS: Final = 45  # on the first day, three in each municipality
+RESIDENTS: Final = 45  # on the first day
 PASSABLE: Final = 0o711  # for the account of PostgreSQL, where root runs it
 
 

@@ -77,7 +77,9 @@ async def publish(world: World) -> None:
     cut_off = schedule.due(in_force, now)
     if cut_off is None:
         raise RefusedError("the regular lists are not due")
-    await batch.run(installation, await world.key(), now, cut_off=cut_off, next_publish=schedule.next(now))
+    await batch.run(
+        installation, await world.key(), now, cut_off=cut_off, next_publish=schedule.next(now), reader=world.reader
+    )
 
 
 async def _tend(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
@@ -31,12 +31,13 @@ class Resident:
 
 
 class Population:
-    """Everybody who holds a certificate."""
+    """Everybody who holds a certificate, in the municipalities with these codes."""
 
-    def __init__(self, prefecture: PrefectureName, random: Random) -> None:
+    def __init__(self, prefecture: PrefectureName, codes: Collection[str], random: Random) -> None:
         self._random = random
         self._keys = _public_keys()
-        self._newcomers = sample_notices(prefecture, _MOST_PERSONS, random, self._keys)
+        everybody = sample_notices(prefecture, _MOST_PERSONS, random, self._keys)
+        self._newcomers = (notice for notice in everybody if notice["municipality"] in codes)
         self._notices = count(1)
         self.holders: dict[int, Resident] = {}  # by serial number
         self.without: list[dict[str, Any]] = []  # whose certificates were revoked with the CA's key

@@ -1,5 +1,6 @@
 """All SQL of the simulation: what the database has, beside what the programs show of it."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 import asyncpg
@@ -15,6 +16,11 @@ async def hurry(owner: asyncpg.Connection) -> None:
     """Let commits from now on not wait for the disk: this database lives as long as the command that made it."""
     database = await owner.fetchval("SELECT quote_ident(current_database())")
     await owner.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
+
+
+async def leave_out(owner: asyncpg.Connection, codes: Collection[str]) -> None:
+    """Let a new CA be one of fewer municipalities: without those of these codes."""
+    await owner.execute("DELETE FROM partition WHERE code = ANY($1)", codes)
 
 
 class Records:

@@ -11,7 +11,7 @@ from issuer.founding import Founding, found
 from issuer.installation import ActiveKey, Installation, configured_authority, connected, database, list_key, opened
 from issuer.keys import open_keys
 from issuer.migrate import migrate
-from issuer.municipality import PrefectureName
+from issuer.municipality import PrefectureName, municipalities_of
 from issuer.store import Store
 from pkix.software import write_secret
 from settings.load import Settings
@@ -23,7 +23,7 @@ from simulation.timetable import Plan, Random
 
 PASSPHRASE_FILE: Final = Path("secrets/ca-key.passphrase")
 PASSPHRASE_OCTETS: Final = 16
-PREFECTURE: Final[PrefectureName] = "Toyama-ken"  # with 15 municipalities it has the fewest lists
+PREFECTURE: Final[PrefectureName] = "Toyama-ken"
 ORIGIN: Final = "simulation"
 
 
@@ -52,6 +52,7 @@ class World:
     random: Random
     population: Population
     bridge: Bridge
+    reader: Store  # of the batch, which would open a connection every day
     _key: tuple[contextlib.AsyncExitStack, ActiveKey] | None = None
 
     async def key(self) -> ActiveKey:
@@ -98,8 +99,12 @@ async def world(settings: Settings, plan: Plan, random: Random) -> AsyncIterator
             await migrate(connection, clock.now)
             await store.hurry(connection)
         await _found(settings, clock.now, random)
-        async with opened(settings) as installation:
-            made = World(settings, installation, clock, random, Population(settings.ca.prefecture, random), Bridge())
+        codes = [one.code for one in municipalities_of(settings.ca.prefecture)]
+        async with connected(settings, "owner") as connection:
+            await store.leave_out(connection, codes[plan.municipalities :])
+        population = Population(settings.ca.prefecture, codes[: plan.municipalities], random)
+        async with opened(settings) as installation, connected(settings) as connection:
+            made = World(settings, installation, clock, random, population, Bridge(), Store(connection, ORIGIN))
             try:
                 yield made
             finally:

@@ -55,8 +55,9 @@ class Machine:
             store, authority_id = other.installation.store, other.installation.authority_id
             schedule = Schedule.of(settings)
             cut_off = self.now if options else schedule.due(await store.publication_in_force(authority_id), self.now)
-            arguments = {"cut_off": cut_off, "next_publish": schedule.next(self.now)}
-            made = await batch.run(other.installation, other.key, self.now, **arguments)
+            made = await batch.run(
+                other.installation, other.key, self.now, cut_off=cut_off, next_publish=schedule.next(self.now)
+            )
         return {"publication": made.publication_id}
 
     async def sees(self, condition: Callable[[], bool]) -> None:
