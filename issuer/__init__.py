@@ -1,8 +1,14 @@
 """The batch CA: the one writer, the one holder of CA keys, no listening port.
 
-Reading order. The core, values in and values out: `municipality`, `characters`, `notice` (what a municipality sends),
-`authority` (names, policies, partitions), `profile` (certificates), `crl` (lists), `lint` (what is refused before it is
-signed). Then the shell: `rows`, `store` and `party_store` (all SQL), `keys`, `installation` (all of it, open),
-`certification`, `registration`, `revocation`, `batch`. Setting up: `configuration`, `migrate`, `founding`,
-`service_ca`. Running: `embedded` and `cluster` (PostgreSQL), `supervision` (`prefca up`). On top, the command: `cli`.
+Reading order, from values to programs; each package says what it is for, and nothing imports upwards:
+
+    profiles, rules                    the core, values in and values out: certificates, lists, notices; who may do what
+    records, postgres                  all SQL, and the database that comes along
+    keys, installation                 where keys live; all of it, open
+    operations, signing                what several persons agree to, and the key in use
+    residents, servers, cross, lists   what is issued, revoked and published
+    generations, recovery              the key over the years, and when things go wrong
+    archive                            what was written down, proved and reported
+    watch                              programs that run for long
+    cli                                on top, the command
 """

@@ -4,21 +4,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from issuer import (
-    activation,
-    compromise,
-    cross_operation,
-    delegates_ahead,
-    first_key,
-    key_end,
-    operations_certificate,
-    operators,
-    policy,
-    renewal,
-    server_revocation,
-)
-from issuer.act import Performer
-from issuer.operation import OperationKind
+from issuer.cross import cross_operation
+from issuer.generations import delegates_ahead, first_key, key_end, renewal
+from issuer.operations import activation, operators, policy
+from issuer.operations.act import Performer
+from issuer.recovery import compromise
+from issuer.rules.operation import OperationKind
+from issuer.servers import operations_certificate, server_revocation
 
 PERFORMERS: Final[Mapping[OperationKind, Performer]] = MappingProxyType(
     {

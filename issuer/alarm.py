@@ -5,18 +5,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from issuer.rows import Publication
+from issuer.records.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 
 NAMES: Final = (
     *("database_away", "clock_behind", "late", "expiring", "expired"),
-    *("ocsp_delegate_ending", "ocsp_delegate_gap", "no_ocsp_delegate"),  # issuer.delegate
+    *("ocsp_delegate_ending", "ocsp_delegate_gap", "no_ocsp_delegate"),  # issuer.servers.delegate
     *("ca_key_ending", "ca_key_switch_due", "ca_key_ended", "ca_key_unpublished", "ca_certificate_ending"),  # ca_key
-    *("key_not_activated", "activation_ending", "pin_in_file"),  # issuer.activation
-    *("cross_certificate_ending", "cross_certificate_changed", "cross_certificate_superseded"),  # issuer.cross_renewal
-    "cvs_certificate_ending",  # issuer.operations_certificate
-    *("ca_key_compromised", "compromise_unfinished"),  # issuer.compromise
-    "ca_key_away",  # issuer.key_probe
+    *("key_not_activated", "activation_ending", "pin_in_file"),  # issuer.operations.activation
+    *(
+        "cross_certificate_ending",
+        "cross_certificate_changed",
+        "cross_certificate_superseded",
+    ),  # issuer.cross.cross_renewal
+    "cvs_certificate_ending",  # issuer.servers.operations_certificate
+    *("ca_key_compromised", "compromise_unfinished"),  # issuer.recovery.compromise
+    "ca_key_away",  # issuer.signing.key_probe
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

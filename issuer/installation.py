@@ -11,23 +11,23 @@ from typing import Literal
 import asyncpg
 from cryptography import x509
 
-from issuer import embedded
-from issuer.activation_store import ActivationStore
-from issuer.authority import Authority
-from issuer.cross_store import CrossStore
 from issuer.errors import NotNowError, RefusedError
-from issuer.generation_store import GenerationStore
 from issuer.key_proof import require_own
 from issuer.keys import CAKeys, open_keys, secret_of
-from issuer.list_store import ListStore
-from issuer.migrate import is_current
-from issuer.municipality import PREFECTURES
-from issuer.operation_store import OperationStore
-from issuer.party_store import PartyStore
-from issuer.profile import Issuer
-from issuer.recovery_store import RecoveryStore
-from issuer.rows import Generation
-from issuer.store import Store
+from issuer.postgres import embedded
+from issuer.profiles.authority import Authority
+from issuer.profiles.municipality import PREFECTURES
+from issuer.profiles.profile import Issuer
+from issuer.records.activation_store import ActivationStore
+from issuer.records.cross_store import CrossStore
+from issuer.records.generation_store import GenerationStore
+from issuer.records.list_store import ListStore
+from issuer.records.migrate import is_current
+from issuer.records.operation_store import OperationStore
+from issuer.records.party_store import PartyStore
+from issuer.records.recovery_store import RecoveryStore
+from issuer.records.rows import Generation
+from issuer.records.store import Store
 from pkix.signing import Signer
 from settings.database import FAILURES, Role, connect_arguments
 from settings.load import Settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Self
 
-from issuer.rows import Publication
+from issuer.records.rows import Publication
 from pkix.validity import JST, whole_second
 from settings.load import Settings
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from issuer.authority import Authority
 from issuer.installation import configured_authority, records
-from issuer.municipality import municipalities_of
-from issuer.profile import MAX_SERIAL
+from issuer.profiles.authority import Authority
+from issuer.profiles.municipality import municipalities_of
+from issuer.profiles.profile import MAX_SERIAL
 from settings.load import Settings
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuer.installation import connected, database
-from issuer.municipality import municipalities_of
+from issuer.profiles.municipality import municipalities_of
 from settings.load import Settings, load
 
 NOTICES = 4_000  # of a file: some seconds of work

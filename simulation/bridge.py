@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ObjectIdentifier
 
-from issuer.profile import key_usage
+from issuer.profiles.profile import key_usage
 from pkix.names import name
 
 PARTNER: Final = "公的個人認証サービスブリッジ認証局（模擬）"

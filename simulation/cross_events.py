@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from issuer import cross_certification, cross_operation
-from issuer.authority import Kind
-from issuer.cross_case import Application, Step, Trigger, in_force, superseded
-from issuer.cross_register import By, find
+from issuer.cross import cross_certification, cross_operation
+from issuer.cross.cross_register import By, find
 from issuer.errors import RefusedError
-from issuer.operation import OperationKind
+from issuer.profiles.authority import Kind
+from issuer.rules.cross_case import Application, Step, Trigger, in_force, superseded
+from issuer.rules.operation import OperationKind
 from pkix.revocation import CRLReason
 from simulation.bridge import PARTNER
 from simulation.operating import operate

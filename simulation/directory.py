@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
-from issuer.rows import PartitionRow
+from issuer.records.rows import PartitionRow
 from pkix import der
 from pkix.revocation import CRLReason, Revoked
 from pkix.validity import Validity

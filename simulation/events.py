@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from issuer import batch, ca_key, delegate
 from issuer.errors import RefusedError
-from issuer.key_sight import key_sight
 from issuer.keys import KeyAlgorithm
-from issuer.operation import OperationKind
-from issuer.profile import RESIDENT_YEARS
-from issuer.registration import Issued, open_desk, register
-from issuer.revocation import NotRevoked, RevocationOrder, revoke
+from issuer.lists import batch
+from issuer.profiles.profile import RESIDENT_YEARS
+from issuer.residents.registration import Issued, open_desk, register
+from issuer.residents.revocation import NotRevoked, RevocationOrder, revoke
+from issuer.rules.operation import OperationKind
 from issuer.schedule import Schedule
+from issuer.servers import delegate
+from issuer.signing import ca_key
+from issuer.signing.key_sight import key_sight
 from pkix.revocation import CRLReason
 from pkix.validity import counting_first_day
 from simulation.cross_events import perform_cross_event

@@ -10,12 +10,12 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
-from issuer.authority import Kind
+from issuer.profiles.authority import Kind
 from pkix.revocation import CertStatus, Good, Revoked, Unknown
 from pkix.validity import JST, Validity
 from simulation.sight import SERVING_STATES, Certificate, RevocationList, Sight
 
-# An entry stays a little longer than it must (issuer.store.LATE_REVOCATION), and whoever looks a day later sees it.
+# An entry stays a little longer than it must (`store.LATE_REVOCATION`), and whoever looks a day later sees it.
 STAYS_AT_MOST: Final = timedelta(days=2)
 _YEARS: Final = {Kind.RESIDENT: 3, Kind.OCSP: 1}  # R-1-3-2-1, R-1-3-2-4
 

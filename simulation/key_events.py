@@ -1,13 +1,16 @@
 """What is done with keys of the CA: renewed every five years, and replaced when one was compromised."""
 
-from issuer import batch, compromise, delegate, delegates_ahead
-from issuer.compromise import CompromiseOrder
 from issuer.errors import RefusedError
-from issuer.founding import key_label
-from issuer.key_sight import key_sight
+from issuer.generations import delegates_ahead
+from issuer.generations.founding import key_label
 from issuer.keys import KeyAlgorithm
-from issuer.operation import OperationKind, Parameters
+from issuer.lists import batch
+from issuer.recovery import compromise
+from issuer.recovery.compromise import CompromiseOrder
+from issuer.rules.operation import OperationKind, Parameters
 from issuer.schedule import Schedule
+from issuer.servers import delegate
+from issuer.signing.key_sight import key_sight
 from simulation.operating import operate
 from simulation.timetable import Compromise, KeyEvent, MakeDelegates, PrepareKey, ReplaceKey, SwitchKey
 from simulation.world import World

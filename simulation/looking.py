@@ -10,8 +10,8 @@ from typing import Final
 
 from cryptography import x509
 
-from issuer.authority import Kind
 from issuer.installation import connected
+from issuer.profiles.authority import Kind
 from pkix.validity import Validity
 from simulation.directory import Searcher
 from simulation.responder import CLIENT, Responder, heard, request, responder

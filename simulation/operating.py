@@ -1,9 +1,9 @@
 """Operations on keys of the CA, asked for and done as the commands do it."""
 
-from issuer import agreement
 from issuer.acts import PERFORMERS
-from issuer.agreement import Means, Order
-from issuer.operation import OperationKind, Parameters
+from issuer.operations import agreement
+from issuer.operations.agreement import Means, Order
+from issuer.rules.operation import OperationKind, Parameters
 from simulation.world import World
 
 

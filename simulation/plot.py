@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from html import escape
 from typing import Final
 
-from issuer.authority import Kind
+from issuer.profiles.authority import Kind
 from pkix.validity import JST
 from simulation.history import History
 from simulation.sight import Certificate, Key

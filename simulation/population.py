@@ -11,8 +11,8 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer.municipality import PrefectureName
-from issuer.sample import sample_notices
+from issuer.profiles.municipality import PrefectureName
+from issuer.profiles.sample import sample_notices
 from simulation.timetable import Random
 
 RENEWS_BEFORE: Final = timedelta(days=60)  # the end

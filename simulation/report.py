@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from issuer.authority import Kind
+from issuer.profiles.authority import Kind
 from pkix.validity import JST
 from simulation.history import History
 from simulation.invariants import INVARIANTS

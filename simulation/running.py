@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from issuer.errors import IssuerError
-from issuer.lint import LintError
+from issuer.profiles.lint import LintError
 from pkix.signing import SigningError
 from settings.load import Settings
 from simulation.events import perform

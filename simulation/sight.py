@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from issuer.authority import Kind
+from issuer.profiles.authority import Kind
 from pkix.revocation import CertStatus, Revoked
 from pkix.validity import Validity
 

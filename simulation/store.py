@@ -5,7 +5,7 @@ from datetime import datetime
 
 import asyncpg
 
-from issuer.authority import Kind
+from issuer.profiles.authority import Kind
 from pkix.revocation import CRLReason, Revoked
 from pkix.validity import Validity
 from repository.snapshot import PublishedObject

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from issuer.founding import Founding, found
+from issuer.generations.founding import Founding, found
 from issuer.installation import ActiveKey, Installation, configured_authority, connected, database, list_key, opened
 from issuer.keys import open_keys
-from issuer.migrate import migrate
-from issuer.municipality import PrefectureName, municipalities_of
-from issuer.store import Store
+from issuer.profiles.municipality import PrefectureName, municipalities_of
+from issuer.records.migrate import migrate
+from issuer.records.store import Store
 from pkix.software import write_secret
 from settings.load import Settings
 from settings.sections import CASection, DatabaseSection, SignerSection

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from issuer import activation, shares
-from issuer.activation_store import Activation, SealedData
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, text
 from issuer.cli.root import now, run, settings_of
@@ -17,8 +15,11 @@ from issuer.cli.secret_input import entered_shares, is_terminal, secret
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
 from issuer.keys import check_secret
-from issuer.operation import OperationKind
-from issuer.shares import Share
+from issuer.operations import activation
+from issuer.records.activation_store import Activation, SealedData
+from issuer.rules import shares
+from issuer.rules.operation import OperationKind
+from issuer.rules.shares import Share
 from pkix.software import write_secret
 from pkix.validity import whole_second
 from settings.load import Settings

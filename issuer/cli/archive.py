@@ -10,15 +10,16 @@ from pathlib import Path
 
 import click
 
-from issuer import archive_export, archive_media, children, stamping
-from issuer.backup_store import BackupStore
+from issuer import children
+from issuer.archive import archive_export, archive_media, stamping
+from issuer.archive.desk import desk_of
 from issuer.cli.days import MONTH
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import now, run, settings_of
-from issuer.desk import desk_of
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import connected, database, origin, require_database
-from issuer.store import Store
+from issuer.records.backup_store import BackupStore
+from issuer.records.store import Store
 from settings.load import ConfigurationError, Settings
 
 

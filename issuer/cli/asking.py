@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from issuer import agreement
-from issuer.act import Facts
 from issuer.acts import PERFORMERS
-from issuer.agreement import Means, Order
 from issuer.cli.output import print_json, text
 from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import entered_shares
-from issuer.consent import Case
 from issuer.errors import RefusedError
 from issuer.installation import opened
-from issuer.operation import OperationKind, Parameters
-from issuer.quorum import text as roles_text
-from issuer.request import words
+from issuer.operations import agreement
+from issuer.operations.act import Facts
+from issuer.operations.agreement import Means, Order
+from issuer.operations.consent import Case
+from issuer.rules.operation import OperationKind, Parameters
+from issuer.rules.quorum import text as roles_text
+from issuer.rules.request import words
 from settings.load import Settings
 
 

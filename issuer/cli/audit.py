@@ -10,18 +10,18 @@ from datetime import date, datetime, timedelta
 import click
 import zstandard
 
-from issuer import audit
-from issuer.audit import Event, Filter, Finding, Happened, Period, Retention, Rules, Tally
+from issuer.archive.collection import STREAM
+from issuer.archive.desk import Desk, desk_of
+from issuer.archive.review import Sources, sources
 from issuer.cli.days import DAY, today
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
-from issuer.collection import STREAM
-from issuer.desk import Desk, desk_of
 from issuer.errors import RefusedError
 from issuer.installation import account, origin
-from issuer.journal_store import SegmentRow
-from issuer.key_audit import KeySteps
-from issuer.review import Sources, sources
+from issuer.records.journal_store import SegmentRow
+from issuer.rules import audit
+from issuer.rules.audit import Event, Filter, Finding, Happened, Period, Retention, Rules, Tally
+from issuer.rules.key_audit import KeySteps
 from pkix.validity import JST
 from settings.load import Settings
 

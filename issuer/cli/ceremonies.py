@@ -10,18 +10,18 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import agreement, consent
-from issuer.ceremony import Record, Room, as_html, as_markdown, obstacles, title
 from issuer.cli.asking import means_for, print_facts
 from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import is_terminal, secret, typed
-from issuer.consent import Case, State
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import Installation, opened
-from issuer.person import Operator
-from issuer.personal_key import opened_key
-from issuer.quorum import text as roles_text
-from issuer.request import words
+from issuer.operations import agreement, consent
+from issuer.operations.ceremony import Record, Room, as_html, as_markdown, obstacles, title
+from issuer.operations.consent import Case, State
+from issuer.operations.personal_key import opened_key
+from issuer.rules.person import Operator
+from issuer.rules.quorum import text as roles_text
+from issuer.rules.request import words
 from pkix.names import text
 from pkix.signing import SigningError, sign
 from pkix.software import write_secret

@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 import click
 from cryptography import x509
 
-from issuer import agreement
-from issuer.agreement import Order
-from issuer.authority import Kind
 from issuer.cli.asking import means
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
 from issuer.installation import Installation, opened
-from issuer.operation import OperationKind
-from issuer.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
-from issuer.rows import CertificateRow
-from issuer.server_revocation import not_residents, revocation_of
+from issuer.operations import agreement
+from issuer.operations.agreement import Order
+from issuer.profiles.authority import Kind
+from issuer.records.rows import CertificateRow
+from issuer.residents.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
+from issuer.rules.operation import OperationKind
+from issuer.servers.server_revocation import not_residents, revocation_of
 from issuer.which_ca import issuing_ca
 from settings.load import Settings
 

@@ -18,7 +18,7 @@ from issuer.cli.parties import as_row, bind_name, registered, relying_party
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Records, records
-from issuer.party_store import CertificateUse, CredentialRow, RelyingPartyRow
+from issuer.records.party_store import CertificateUse, CredentialRow, RelyingPartyRow
 from settings.load import Settings
 from settings.passwords import hash_of
 

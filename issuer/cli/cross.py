@@ -7,19 +7,19 @@ from typing import Any
 
 import click
 
-from issuer import cross_certification, cross_operation
-from issuer.certification_request import MAX_REQUEST_OCTETS
 from issuer.cli.asking import ask
 from issuer.cli.cross_shown import SHOWING, case_facts
 from issuer.cli.output import json_option, print_json
 from issuer.cli.reading import file_argument, read
 from issuer.cli.root import now, run, settings_of
-from issuer.cross_case import Application, Case, Step, Trigger, moved
-from issuer.cross_pair import MAX_CERTIFICATE_OCTETS
-from issuer.cross_register import By, find
+from issuer.cross import cross_certification, cross_operation
+from issuer.cross.cross_register import By, find
 from issuer.installation import Installation, opened
-from issuer.operation import OperationKind, Parameters
-from issuer.revocation import parse_reason
+from issuer.profiles.certification_request import MAX_REQUEST_OCTETS
+from issuer.residents.revocation import parse_reason
+from issuer.rules.cross_case import Application, Case, Step, Trigger, moved
+from issuer.rules.cross_pair import MAX_CERTIFICATE_OCTETS
+from issuer.rules.operation import OperationKind, Parameters
 from settings.load import Settings
 
 by_option = click.option("--by", "person", required=True, help="The person who does it.")

@@ -6,16 +6,16 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer import cross_papers
-from issuer.certification_request import cross_request
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.publishing import pem
 from issuer.cli.root import now, run, settings_of
-from issuer.cross_case import NEXT_STATE, Case, Step, in_force
-from issuer.cross_pair import certificate_pair
-from issuer.cross_register import find, fingerprint, request_of
+from issuer.cross import cross_papers
+from issuer.cross.cross_register import find, fingerprint, request_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
+from issuer.profiles.certification_request import cross_request
+from issuer.rules.cross_case import NEXT_STATE, Case, Step, in_force
+from issuer.rules.cross_pair import certificate_pair
 from settings.load import Settings
 
 _LABELS: Final = {

@@ -7,16 +7,17 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import delegate, delegates_ahead
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.generation import State
+from issuer.generations import delegates_ahead
 from issuer.installation import opened
 from issuer.keys import KeyAlgorithm
-from issuer.operation import OperationKind, Parameters
-from issuer.rows import DelegateRow
+from issuer.profiles.generation import State
+from issuer.records.rows import DelegateRow
+from issuer.rules.operation import OperationKind, Parameters
+from issuer.servers import delegate
 from pkix.signing import SigningError
 from settings.load import Settings
 

@@ -2,17 +2,17 @@
 
 import click
 
-from issuer import compromise
-from issuer.act import Facts
 from issuer.cli.asking import ask, print_facts
 from issuer.cli.output import json_option
 from issuer.cli.root import now, run, settings_of
-from issuer.compromise import CompromiseOrder
 from issuer.errors import RefusedError
-from issuer.generation import State
 from issuer.installation import opened
-from issuer.operation import OperationKind
-from issuer.rows import KeyRow
+from issuer.operations.act import Facts
+from issuer.profiles.generation import State
+from issuer.records.rows import KeyRow
+from issuer.recovery import compromise
+from issuer.recovery.compromise import CompromiseOrder
+from issuer.rules.operation import OperationKind
 from settings.load import Settings
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from issuer import instance_backup, restoration
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import REFUSED_STATUS, each, now, run, settings_of, target_of
 from issuer.installation import opened
-from issuer.instance_check import Checked, check_authority, check_files, check_journals
-from issuer.restoration import GAP, Restored
+from issuer.recovery import instance_backup, restoration
+from issuer.recovery.instance_check import Checked, check_authority, check_files, check_journals
+from issuer.recovery.restoration import GAP, Restored
 from settings.load import Settings
 
 

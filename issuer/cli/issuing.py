@@ -11,15 +11,15 @@ from typing import BinaryIO, Final
 
 import click
 
-from issuer.clerks import Clerks, Employment, clerk_processes
 from issuer.cli.output import json_option, print_json
 from issuer.cli.pace import Pace
 from issuer.cli.results import Done, Results, open_results
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
 from issuer.installation import ActiveKey, Installation, opened, secret_for
-from issuer.key_use import UsedKey, used_key
-from issuer.notice import MAX_LINE_BYTES
-from issuer.registration import Issued, Refused, open_desk, register
+from issuer.profiles.notice import MAX_LINE_BYTES
+from issuer.residents.clerks import Clerks, Employment, clerk_processes
+from issuer.residents.registration import Issued, Refused, open_desk, register
+from issuer.signing.key_use import UsedKey, used_key
 from settings.load import Settings
 
 BULK_LINES: Final = 1000  # more are worth the half second that processes take to start

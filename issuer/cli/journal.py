@@ -5,15 +5,15 @@ from datetime import datetime
 
 import click
 
-from issuer import collection, proof
+from issuer.archive import collection, proof
+from issuer.archive.collection import Collected
+from issuer.archive.desk import desk_of
 from issuer.cli.days import DAY, days
 from issuer.cli.journal_proof import prove_command, stamp_command, verify_command
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
-from issuer.collection import Collected
-from issuer.desk import desk_of
 from issuer.errors import RefusedError
-from issuer.journal_store import SegmentRow
+from issuer.records.journal_store import SegmentRow
 from journal.seal import spki
 from settings.load import Settings
 

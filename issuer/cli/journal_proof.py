@@ -5,14 +5,14 @@ from datetime import datetime
 
 import click
 
-from issuer import proof, stamping, verification
+from issuer.archive import proof, stamping, verification
+from issuer.archive.desk import desk_of
+from issuer.archive.verification import Verified
 from issuer.cli.days import DAY, days
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
-from issuer.desk import desk_of
 from issuer.errors import RefusedError
-from issuer.journal_store import StampRow
-from issuer.verification import Verified
+from issuer.records.journal_store import StampRow
 from settings.load import Settings
 
 

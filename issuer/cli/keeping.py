@@ -5,9 +5,9 @@ import signal
 
 import click
 
-from issuer import scheduler
 from issuer.cli.root import now, run, settings_of
 from issuer.installation import require_database
+from issuer.watch import scheduler
 from settings.load import Settings
 
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from issuer import key_probe
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
+from issuer.generations.key_end import recipients_of
 from issuer.installation import opened
-from issuer.key_end import recipients_of
-from issuer.operation import OperationKind, Parameters
+from issuer.rules.operation import OperationKind, Parameters
+from issuer.signing import key_probe
 from settings.load import Settings
 
 

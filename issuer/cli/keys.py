@@ -6,18 +6,18 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer.ca_key import KeySight
 from issuer.cli import key_end
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.founding import key_label
+from issuer.generations.founding import key_label
+from issuer.generations.renewal import obstacles
 from issuer.installation import opened
-from issuer.key_sight import key_sight
-from issuer.operation import OperationKind, Parameters
-from issuer.renewal import obstacles
-from issuer.rows import KeyRow
+from issuer.records.rows import KeyRow
+from issuer.rules.operation import OperationKind, Parameters
+from issuer.signing.ca_key import KeySight
+from issuer.signing.key_sight import key_sight
 from settings.load import Settings
 
 

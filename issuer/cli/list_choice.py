@@ -11,8 +11,8 @@ import click
 from issuer.cli.root import now
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
-from issuer.list_store import KeptList, Selection
-from issuer.municipality import municipalities_of, municipality
+from issuer.profiles.municipality import municipalities_of, municipality
+from issuer.records.list_store import KeptList, Selection
 from pkix.validity import JST
 from settings.load import Settings
 

@@ -26,13 +26,13 @@ from issuer.cli.list_choice import (
 from issuer.cli.output import json_line, json_option, print_json, print_table, progress, text
 from issuer.cli.publishing import dates, pem
 from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
-from issuer.inquiry import Responder
 from issuer.installation import opened
-from issuer.list_audit import Inquiry, Verified, open_audit
-from issuer.list_entry import SUFFIXES, Entered
-from issuer.list_entry import enter as enter_lists
-from issuer.list_store import KeptList
-from issuer.scan import revocations, take_apart
+from issuer.lists.list_audit import Inquiry, Verified, open_audit
+from issuer.lists.list_entry import SUFFIXES, Entered
+from issuer.lists.list_entry import enter as enter_lists
+from issuer.profiles.scan import revocations, take_apart
+from issuer.records.list_store import KeptList
+from issuer.servers.inquiry import Responder
 from issuer.which_ca import with_list
 from issuer.whole import write_whole
 from pkix.revocation import Revoked

@@ -7,22 +7,22 @@ from typing import Any
 
 import click
 
-from issuer import agreement, consent
-from issuer.act import Facts
 from issuer.cli.asking import means_for, print_facts, told
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import agreed, is_terminal, secret
-from issuer.consent import Case
 from issuer.errors import RefusedError
 from issuer.installation import opened
-from issuer.operation import Role
-from issuer.operation_audit import findings
-from issuer.operation_export import files
-from issuer.person import Operator, spki
-from issuer.personal_key import Card, opened_key
-from issuer.quorum import text as roles_text
-from issuer.request import escaped, words
+from issuer.operations import agreement, consent
+from issuer.operations.act import Facts
+from issuer.operations.consent import Case
+from issuer.operations.operation_audit import findings
+from issuer.operations.operation_export import files
+from issuer.operations.personal_key import Card, opened_key
+from issuer.rules.operation import Role
+from issuer.rules.person import Operator, spki
+from issuer.rules.quorum import text as roles_text
+from issuer.rules.request import escaped, words
 from pkix.signing import sign
 from settings.load import Settings
 

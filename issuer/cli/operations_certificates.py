@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from issuer import operations_certificate
-from issuer.authority import Kind
-from issuer.certification_request import MAX_REQUEST_OCTETS
 from issuer.cli.asking import ask
 from issuer.cli.certificates import print_certificates
 from issuer.cli.output import json_option
 from issuer.cli.reading import file_argument, read
-from issuer.operation import OperationKind
+from issuer.profiles.authority import Kind
+from issuer.profiles.certification_request import MAX_REQUEST_OCTETS
+from issuer.rules.operation import OperationKind
+from issuer.servers import operations_certificate
 
 
 @click.group("operations-certificate")

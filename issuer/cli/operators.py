@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from issuer import agreement
-from issuer.agreement import Order
 from issuer.cli.asking import ask, means
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import opened
-from issuer.operation import OperationKind, Role
-from issuer.operators import ending, registration, roles_of
-from issuer.person import Operator, parse_roles, signing_key
-from issuer.quorum import text, unreachable
+from issuer.operations import agreement
+from issuer.operations.agreement import Order
+from issuer.operations.operators import ending, registration, roles_of
+from issuer.rules.operation import OperationKind, Role
+from issuer.rules.person import Operator, parse_roles, signing_key
+from issuer.rules.quorum import text, unreachable
 from settings.load import Settings
 
 _TABLE = {"name", "full_name", "roles", "key"}

@@ -10,7 +10,7 @@ from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Records, records
-from issuer.party_store import RelyingPartyRow
+from issuer.records.party_store import RelyingPartyRow
 from pkix.validity import Validity
 from settings.load import Settings
 

@@ -2,14 +2,14 @@
 
 import click
 
-from issuer import agreement, policy
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, text
 from issuer.cli.root import REFUSED_STATUS, run, settings_of
-from issuer.consent import Case
 from issuer.errors import RefusedError
 from issuer.installation import opened
-from issuer.operation import OperationKind
+from issuer.operations import agreement, policy
+from issuer.operations.consent import Case
+from issuer.rules.operation import OperationKind
 from settings.load import Settings
 
 

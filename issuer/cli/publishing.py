@@ -9,16 +9,17 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer import ca_sight, delegate
 from issuer.alarm import Alarm, Sight, alarms
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
-from issuer.municipality import municipality
-from issuer.revocation import parse_serial
-from issuer.rows import Publication, PublishedList
+from issuer.profiles.municipality import municipality
+from issuer.records.rows import Publication, PublishedList
+from issuer.residents.revocation import parse_serial
 from issuer.schedule import Schedule
+from issuer.servers import delegate
+from issuer.watch import ca_sight
 from issuer.which_ca import issuing_ca, with_list
 from pkix.validity import UpdateWindow
 from settings.load import Settings

@@ -5,11 +5,11 @@ from typing import BinaryIO
 
 import click
 
+from issuer.archive.desk import desk_of
 from issuer.cli.days import MONTH
 from issuer.cli.root import now, run, settings_of
-from issuer.desk import desk_of
-from issuer.municipality import PREFECTURES
-from issuer.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
+from issuer.profiles.municipality import PREFECTURES
+from issuer.rules.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
 from settings.load import Settings
 
 
@@ -37,7 +37,7 @@ def provision_command(context: click.Context, month: datetime, form: str, output
     """
     made = run(_provision(settings_of(context), month.date()))
     if form == "pdf":
-        from issuer.provision_pdf import as_pdf  # slow: no other command should pay for it
+        from issuer.archive.provision_pdf import as_pdf  # slow: no other command should pay for it
 
         output.write(as_pdf(made))
     else:

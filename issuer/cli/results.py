@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from issuer.errors import NotNowError, RefusedError
-from issuer.registration import Issued, Outcome
+from issuer.residents.registration import Issued, Outcome
 from issuer.whole import write_whole
 
 Result = Literal["issued", "issued_before", "refused"]

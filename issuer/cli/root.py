@@ -16,8 +16,8 @@ from issuer.cli.commands import Commands
 from issuer.errors import IssuerError, NotNowError, RefusedError
 from issuer.installation import database, require_database
 from issuer.keys import RefusedPinError
-from issuer.lint import LintError
-from issuer.municipality import PREFECTURES
+from issuer.profiles.lint import LintError
+from issuer.profiles.municipality import PREFECTURES
 from pkix.signing import SigningError
 from settings import log
 from settings.load import CA_VARIABLE, INSTANCE_VARIABLE, ConfigurationError, Settings, load

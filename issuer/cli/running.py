@@ -16,20 +16,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer import batch, service_ca, supervision
 from issuer.cli.credentials import give_network, give_password
 from issuer.cli.output import progress
 from issuer.cli.parties import AGREEMENT, bind_name, register
 from issuer.cli.root import each, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import ActiveKey, Installation, configured_authority, opened, require_database
-from issuer.key_use import used_key
-from issuer.municipality import municipalities_of
-from issuer.registration import Issued, open_desk
-from issuer.registration import register as register_residents
-from issuer.revocation import RevocationOrder, revoke
-from issuer.sample import sample_notices
+from issuer.lists import batch
+from issuer.profiles.municipality import municipalities_of
+from issuer.profiles.sample import sample_notices
+from issuer.residents.registration import Issued, open_desk
+from issuer.residents.registration import register as register_residents
+from issuer.residents.revocation import RevocationOrder, revoke
 from issuer.schedule import Schedule
+from issuer.servers import service_ca
+from issuer.signing.key_use import used_key
+from issuer.watch import supervision
 from pkix.names import text
 from pkix.revocation import CRLReason
 from pkix.software import write_secret

@@ -7,15 +7,15 @@ from typing import Final
 
 import click
 
-from issuer import batch
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.publishing import dates, list_row
 from issuer.cli.root import each, for_scripts, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
-from issuer.key_use import used_list_key
-from issuer.rows import Publication
+from issuer.lists import batch
+from issuer.records.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
+from issuer.signing.key_use import used_list_key
 from settings.load import Settings
 
 ALL_OR_NONE: Final = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from issuer.errors import RefusedError
-from issuer.shares import parse
+from issuer.rules.shares import parse
 
 
 def secret(file: Path | None, prompt: str, option: str) -> str:

@@ -7,22 +7,24 @@ from typing import Final
 
 import click
 
-from issuer import batch, founding, service_ca
-from issuer.authority import Authority
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import each, for_scripts, now, run, settings_of, target_of
 from issuer.configuration import Choices, add_ca, check_choices, write_configuration
 from issuer.errors import RefusedError
-from issuer.first_key import foundation
+from issuer.generations import founding
+from issuer.generations.first_key import foundation
 from issuer.installation import configured_authority, connected, database, opened, origin
-from issuer.key_use import used_key
 from issuer.keys import open_keys
-from issuer.migrate import migrate
-from issuer.municipality import PREFECTURES
-from issuer.operation import OperationKind, Parameters
+from issuer.lists import batch
+from issuer.profiles.authority import Authority
+from issuer.profiles.municipality import PREFECTURES
+from issuer.records.migrate import migrate
+from issuer.records.store import Store
+from issuer.rules.operation import OperationKind, Parameters
 from issuer.schedule import Schedule
-from issuer.store import Store
+from issuer.servers import service_ca
+from issuer.signing.key_use import used_key
 from pkix.software import write_secret
 from settings.load import FILE_NAME, Settings, load
 

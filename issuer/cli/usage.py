@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from issuer.archive.collection import waiting
+from issuer.archive.desk import desk_of
+from issuer.archive.live_usage import UsageFollower
 from issuer.cli.days import DAY, MONTH, today
 from issuer.cli.output import json_line, json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
-from issuer.collection import waiting
-from issuer.desk import desk_of
-from issuer.live_usage import UsageFollower
-from issuer.provision_report import ANONYMOUS, Provision, month_after, provisions
-from issuer.usage import Amount, Use, count
+from issuer.rules.provision_report import ANONYMOUS, Provision, month_after, provisions
+from issuer.rules.usage import Amount, Use, count
 from settings.load import Settings
 
 REFRESH_S: Final = 1.0

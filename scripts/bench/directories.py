@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from issuer.embedded import postgres
-from issuer.migrate import migrate
+from issuer.postgres.embedded import postgres
+from issuer.records.migrate import migrate
 from pkix import der
 from settings.database import connect_arguments
 from settings.load import Settings, load

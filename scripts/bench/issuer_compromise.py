@@ -8,9 +8,9 @@ import sys
 
 from issuer_lists import MUNICIPALITIES, Site, site
 
-from issuer.compromise import fingerprint
 from issuer.installation import opened
-from issuer.profile import MIN_SERIAL
+from issuer.profiles.profile import MIN_SERIAL
+from issuer.recovery.compromise import fingerprint
 
 DEFAULT = 1_000_000
 

@@ -25,7 +25,7 @@ from responder import Row, show
 
 from issuer.installation import database
 from issuer.keys import open_keys
-from issuer.sample import sample_notices
+from issuer.profiles.sample import sample_notices
 from settings.load import load
 
 GOAL = "0.9"

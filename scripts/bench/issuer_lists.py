@@ -21,10 +21,10 @@ from issuer_issuing import cpu_of_others_s
 from plot import log_log
 from responder import Row
 
-from issuer.embedded import postgres
 from issuer.installation import opened
-from issuer.profile import MIN_SERIAL
-from issuer.revocation import revoke_generation
+from issuer.postgres.embedded import postgres
+from issuer.profiles.profile import MIN_SERIAL
+from issuer.residents.revocation import revoke_generation
 from pkix.revocation import CRLReason
 from settings.database import connect_arguments
 from settings.load import Settings, load

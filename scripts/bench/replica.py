@@ -12,8 +12,8 @@ from pathlib import Path
 
 from aiohttp import ClientSession
 
-from issuer.inquiry import Responder
-from issuer.migrate import migrate
+from issuer.records.migrate import migrate
+from issuer.servers.inquiry import Responder
 from pkix.validity import Validity, whole_second
 from tests.support.ca import FoundedCA, found_ca, open_ca, settings_for
 from tests.support.database import reachable_directory

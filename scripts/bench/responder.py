@@ -23,10 +23,10 @@ import asyncpg
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from issuer.authority import Kind
-from issuer.embedded import postgres
 from issuer.installation import active_key, opened
-from issuer.profile import MIN_SERIAL, ocsp_delegate, serial_number
+from issuer.postgres.embedded import postgres
+from issuer.profiles.authority import Kind
+from issuer.profiles.profile import MIN_SERIAL, ocsp_delegate, serial_number
 from pkix import der, software
 from pkix.certid import issuer_hashes
 from pkix.signing import sign, signed, tbs_certificate

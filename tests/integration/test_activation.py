@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from issuer import activation
-from issuer.activation_store import Activation
 from issuer.cli.root import run
 from issuer.installation import opened
+from issuer.operations import activation
+from issuer.records.activation_store import Activation
 from settings.load import INSTANCE_VARIABLE, Settings, load
 from settings.sections import CASection, SignerSection
 from tests.support.ca import NOW
@@ -155,7 +155,7 @@ def test_a_split_that_was_stopped_leaves_the_one_before(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("issuer.activation.change_pin", stopped)
+        patched.setattr("issuer.operations.activation.change_pin", stopped)
         assert prefca(*again, tmp_path / "lost").status != 0
     assert prefca(*again, tmp_path / "new").status == 0
     assert prefca("activation", "start", *given(*sorted((tmp_path / "new").iterdir()))).status == 0

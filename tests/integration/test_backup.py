@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from issuer import children, collector
+from issuer import children
 from issuer.alarm import Alarm, Channel
 from issuer.children import FailedError
-from issuer.collector import Collector
+from issuer.watch import collector
+from issuer.watch.collector import Collector
 from settings.load import Settings, load
 from settings.sections import ArchiveSection
 from tests.support.command import Prefca, select

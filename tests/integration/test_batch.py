@@ -12,15 +12,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import batch
-from issuer.authority import Kind
-from issuer.crl import NEXT_CRL_PUBLISH
 from issuer.errors import NotNowError, RefusedError
-from issuer.lint import LintError
-from issuer.municipality import municipalities_of, municipality
-from issuer.revocation import revoke_generation
-from issuer.rows import NewObject, PublishedList
-from issuer.store import LATE_REVOCATION
+from issuer.lists import batch
+from issuer.profiles.authority import Kind
+from issuer.profiles.crl import NEXT_CRL_PUBLISH
+from issuer.profiles.lint import LintError
+from issuer.profiles.municipality import municipalities_of, municipality
+from issuer.records.rows import NewObject, PublishedList
+from issuer.records.store import LATE_REVOCATION
+from issuer.residents.revocation import revoke_generation
 from pkix import der
 from pkix.revocation import CRLReason
 from pkix.signing import PublicKey, Signer, SigningError

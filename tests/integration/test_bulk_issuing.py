@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from issuer.clerk import Order
-from issuer.clerks import ClerkProcesses, Clerks, Employment, OneClerk, clerk_processes
 from issuer.cli.issuing import BULK_LINES
 from issuer.errors import NotNowError, RefusedError
 from issuer.keys import secret_of
-from issuer.registration import Issued, Outcome, Refused, open_desk, register
+from issuer.residents.clerk import Order
+from issuer.residents.clerks import ClerkProcesses, Clerks, Employment, OneClerk, clerk_processes
+from issuer.residents.registration import Issued, Outcome, Refused, open_desk, register
 from pkix.signing import SigningError
 from settings.load import INSTANCE_VARIABLE
 from tests.support.ca import NOW, FoundedCA, notice_line, public_key
@@ -251,7 +251,7 @@ def test_no_clerk_outlives_who_employed_him(instance: Path, tmp_path: Path) -> N
 def kill_a_child() -> None:
     """Kill one of the clerks of this process."""
     for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-        if b"issuer.clerk_process" in Path(f"/proc/{child}/cmdline").read_bytes():
+        if b"issuer.residents.clerk_process" in Path(f"/proc/{child}/cmdline").read_bytes():
             os.kill(int(child), signal.SIGKILL)
             return
     pytest.fail("there is no clerk")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from issuer import agreement, delegate
-from issuer.ceremony import KINDS, ROLES, Room, obstacles
 from issuer.keys import KeyAlgorithm
-from issuer.operation import OperationKind, Role
+from issuer.operations import agreement
+from issuer.operations.ceremony import KINDS, ROLES, Room, obstacles
+from issuer.rules.operation import OperationKind, Role
+from issuer.servers import delegate
 from settings.load import INSTANCE_VARIABLE
 from tests.support.ca import FoundedCA
 from tests.support.command import DSN_VARIABLE, ROOT, Prefca

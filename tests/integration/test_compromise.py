@@ -12,15 +12,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import batch, ca_sight, compromise
-from issuer.act import Act, Facts
 from issuer.acts import PERFORMERS
 from issuer.alarm import Alarm
-from issuer.compromise import CompromiseOrder
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import list_key
-from issuer.key_sight import key_sight
-from issuer.operation import OperationKind
+from issuer.lists import batch
+from issuer.operations.act import Act, Facts
+from issuer.recovery import compromise
+from issuer.recovery.compromise import CompromiseOrder
+from issuer.rules.operation import OperationKind
+from issuer.signing.key_sight import key_sight
+from issuer.watch import ca_sight
 from tests.support.ca import NOW, PASSPHRASE_FILE, FoundedCA, notice_line
 from tests.support.command import Prefca, select
 

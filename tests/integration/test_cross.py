@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from issuer import cross_certification, cross_operation
-from issuer.cross_case import Application, Done, State, Step
-from issuer.cross_register import By
-from issuer.cross_store import Left
+from issuer.cross import cross_certification, cross_operation
+from issuer.cross.cross_register import By
 from issuer.errors import RefusedError
-from issuer.operation import OperationKind, Role
+from issuer.records.cross_store import Left
+from issuer.rules.cross_case import Application, Done, State, Step
+from issuer.rules.operation import OperationKind, Role
 from pkix.validity import JST, Validity, counting_first_day
 from tests.support import operators
 from tests.support.bridge import BRIDGE_NAME, BRIDGE_POLICY, PARTNER, Bridge, Wish

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import ocsp
 
-from issuer.authority import Kind
-from issuer.delegate import RENEW_BEFORE, alarms
-from issuer.generation import State
-from issuer.rows import CertificateRow, DelegateRow, Generation, KeyRow
+from issuer.profiles.authority import Kind
+from issuer.profiles.generation import State
+from issuer.records.rows import CertificateRow, DelegateRow, Generation, KeyRow
+from issuer.servers.delegate import RENEW_BEFORE, alarms
 from pkix.revocation import CRLReason, Revoked
 from tests.support.ca import rsa_key
 from tests.support.command import DSN_VARIABLE, Ended, Prefca, finished, start

@@ -15,9 +15,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from issuer import cluster
-from issuer.cluster import EmbeddedPostgresError
-from issuer.embedded import postgres
+from issuer.postgres import cluster
+from issuer.postgres.cluster import EmbeddedPostgresError
+from issuer.postgres.embedded import postgres
 from settings.database import connect_arguments, socket_directory
 from settings.load import load
 from tests.support.database import reachable_directory
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 USER = """
 import asyncio, sys
 from pathlib import Path
-from issuer.embedded import postgres
+from issuer.postgres.embedded import postgres
 
 async def main():
     async with postgres(Path(sys.argv[1])):

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from issuer import service_ca
-from issuer.act import Act
 from issuer.errors import RefusedError
-from issuer.first_key import foundation, perform
+from issuer.generations.first_key import foundation, perform
+from issuer.operations.act import Act
+from issuer.servers import service_ca
 from pkix import software
 from settings.load import INSTANCE_VARIABLE
 from settings.sections import OCSPSection, SignerSection

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from issuer import restoration
-from issuer.crl import ListOrder, certificate_list
-from issuer.dump import without_password
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import connected
-from issuer.instance_backup import back_up
-from issuer.instance_store import InstanceStore
-from issuer.restoration import GAP, MARKER, Restored, restore
+from issuer.postgres.dump import without_password
+from issuer.profiles.crl import ListOrder, certificate_list
+from issuer.records.instance_store import InstanceStore
+from issuer.recovery import restoration
+from issuer.recovery.instance_backup import back_up
+from issuer.recovery.restoration import GAP, MARKER, Restored, restore
 from pkix.validity import UpdateWindow
 from settings.load import INSTANCE_VARIABLE, load
 from tests.support.ca import notice_line, software_ca

@@ -10,13 +10,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer import delegate
-from issuer.act import Act
-from issuer.clerks import OneClerk
 from issuer.errors import RefusedError
-from issuer.registration import Issued, Outcome, Refused
-from issuer.revocation import NotRevoked
-from issuer.rows import PartitionRow
+from issuer.operations.act import Act
+from issuer.records.rows import PartitionRow
+from issuer.residents.clerks import OneClerk
+from issuer.residents.registration import Issued, Outcome, Refused
+from issuer.residents.revocation import NotRevoked
+from issuer.servers import delegate
 from pkix.revocation import CRLReason
 from tests.support.ca import NOW, FoundedCA, notice_line, public_key, rsa_key
 

@@ -21,13 +21,15 @@ import pytest
 import zstandard
 from pypdf import PdfReader
 
-from issuer import children, collector, journal_store
+from issuer import children
 from issuer.alarm import Alarm, Channel
 from issuer.children import FailedError
-from issuer.collector import Collector
 from issuer.errors import NotNowError
-from issuer.journal_store import JournalStore
-from issuer.store import Store
+from issuer.records import journal_store
+from issuer.records.journal_store import JournalStore
+from issuer.records.store import Store
+from issuer.watch import collector
+from issuer.watch.collector import Collector
 from journal.record import Record
 from journal.recovery import StreamPlace
 from journal.writing import Journal

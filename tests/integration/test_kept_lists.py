@@ -12,9 +12,9 @@ from aiohttp import ClientSession
 from cryptography import x509
 
 from issuer.errors import NotNowError, RefusedError
-from issuer.inquiry import Responder
-from issuer.list_audit import Inquiry, open_audit
-from issuer.list_store import Selection
+from issuer.lists.list_audit import Inquiry, open_audit
+from issuer.records.list_store import Selection
+from issuer.servers.inquiry import Responder
 from pkix.revocation import CRLReason
 from pkix.validity import Validity, whole_second
 from tests.support.ca import NOW, FoundedCA, found_ca, open_ca, settings_for

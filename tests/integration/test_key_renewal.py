@@ -14,22 +14,26 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer import batch, ca_sight, compromise, delegate, delegates_ahead, key_end, renewal
-from issuer.act import Act, Facts
-from issuer.ca_key import KeySight
-from issuer.compromise import CompromiseOrder
-from issuer.delegate import covered_until
 from issuer.errors import NotNowError, RefusedError
-from issuer.generation import State
+from issuer.generations import delegates_ahead, key_end, renewal
 from issuer.installation import active_key
-from issuer.key_sight import key_sight
-from issuer.key_use import used_list_key
 from issuer.keys import KeyAlgorithm
-from issuer.list_audit import open_audit
-from issuer.list_store import Selection
-from issuer.operation import OperationKind, Parameters
-from issuer.rows import Generation
-from issuer.store import Store
+from issuer.lists import batch
+from issuer.lists.list_audit import open_audit
+from issuer.operations.act import Act, Facts
+from issuer.profiles.generation import State
+from issuer.records.list_store import Selection
+from issuer.records.rows import Generation
+from issuer.records.store import Store
+from issuer.recovery import compromise
+from issuer.recovery.compromise import CompromiseOrder
+from issuer.rules.operation import OperationKind, Parameters
+from issuer.servers import delegate
+from issuer.servers.delegate import covered_until
+from issuer.signing.ca_key import KeySight
+from issuer.signing.key_sight import key_sight
+from issuer.signing.key_use import used_list_key
+from issuer.watch import ca_sight
 from pkix.signing import SigningError
 from pkix.validity import JST
 from tests.support.ca import NOW, FoundedCA, notice_line, open_ca, settings_for

@@ -7,7 +7,7 @@ import pytest
 
 from issuer.cli import issuing
 from issuer.errors import NotNowError
-from issuer.key_use import used_key
+from issuer.signing.key_use import used_key
 from tests.support.ca import NOW, FoundedCA, notice_line
 from tests.support.command import Prefca, select
 

@@ -9,8 +9,8 @@ from subprocess import Popen, TimeoutExpired
 
 import pytest
 
-from issuer.clerks import OneClerk
 from issuer.cli.issuing import BULK_LINES
+from issuer.residents.clerks import OneClerk
 from tests.support.ca import notice_line
 from tests.support.command import Prefca, finished, select, start
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from issuer import migrate as module
-from issuer.migrate import Migration, MigrationError, migrate
+from issuer.records import migrate as module
+from issuer.records.migrate import Migration, MigrationError, migrate
 from settings.database import Role
 from tests.support.database import NOW, Database, fresh_database
 

@@ -18,19 +18,20 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from issuer import agreement, consent, delegate
 from issuer.acts import PERFORMERS
-from issuer.agreement import Means, Order
-from issuer.consent import lacking
 from issuer.errors import RefusedError
 from issuer.installation import account
 from issuer.keys import KeyAlgorithm
-from issuer.operation import OperationKind, Role
-from issuer.operation_audit import findings
-from issuer.operation_store import Approval, Event, Happening
-from issuer.operators import ending, registration
-from issuer.person import Operator, spki
-from issuer.request import Place, Request, content, parse, words
+from issuer.operations import agreement, consent
+from issuer.operations.agreement import Means, Order
+from issuer.operations.consent import lacking
+from issuer.operations.operation_audit import findings
+from issuer.operations.operators import ending, registration
+from issuer.records.operation_store import Approval, Event, Happening
+from issuer.rules.operation import OperationKind, Role
+from issuer.rules.person import Operator, spki
+from issuer.rules.request import Place, Request, content, parse, words
+from issuer.servers import delegate
 from pkix.signing import SigningError, sign
 from pkix.software import SoftwareSigner
 from tests.support.ca import NOW, FoundedCA

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from issuer.migrate import migrate
+from issuer.records.migrate import migrate
 from pkix.validity import Validity, whole_second
 from settings.sections import DatabaseSection
 from tests.support.ca import FoundedCA, found_ca, open_ca, settings_for

@@ -7,10 +7,10 @@ import asyncpg
 import pytest
 from cryptography import x509
 
-from issuer.authority import Kind
 from issuer.errors import RefusedError
-from issuer.profile import MAX_SERIAL
-from issuer.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
+from issuer.profiles.authority import Kind
+from issuer.profiles.profile import MAX_SERIAL
+from issuer.residents.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
 from pkix.revocation import CRLReason
 from tests.support.ca import NOW, FoundedCA
 

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from issuer import batch, keeper, scheduler
-from issuer.admin import administering
 from issuer.alarm import Channel
-from issuer.collector import Collector
-from issuer.keeper import BatchFailedError, Keeper
+from issuer.lists import batch
+from issuer.records.store import Store
 from issuer.schedule import Schedule
-from issuer.store import Store
-from issuer.webhook import post
+from issuer.watch import keeper, scheduler
+from issuer.watch.admin import administering
+from issuer.watch.collector import Collector
+from issuer.watch.keeper import BatchFailedError, Keeper
+from issuer.watch.webhook import post
 from settings.load import Settings
 from tests.support.ca import NOW, FoundedCA
 

@@ -13,9 +13,9 @@ import pytest
 
 from issuer.cli import scheduling
 from issuer.installation import Installation
-from issuer.keeper import BatchFailedError
-from issuer.key_use import UsedKey, used_list_key
-from issuer.scheduler import run_batch
+from issuer.signing.key_use import UsedKey, used_list_key
+from issuer.watch.keeper import BatchFailedError
+from issuer.watch.scheduler import run_batch
 from pkix.validity import JST
 from settings.load import load
 from tests.support.command import ROOT, Prefca, select

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from issuer.authority import Kind
+from issuer.profiles.authority import Kind
 from pkix.revocation import CRLReason
 from pkix.validity import JST
 from simulation.history import History

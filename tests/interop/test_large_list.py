@@ -7,12 +7,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from issuer.authority import Kind
-from issuer.certification import certify
-from issuer.crl import ListOrder, certificate_list
-from issuer.lint import check_list, check_signature
-from issuer.profile import MIN_SERIAL, resident
-from issuer.scan import Scanned, scan, take_apart
+from issuer.profiles.authority import Kind
+from issuer.profiles.crl import ListOrder, certificate_list
+from issuer.profiles.lint import check_list, check_signature
+from issuer.profiles.profile import MIN_SERIAL, resident
+from issuer.profiles.scan import Scanned, scan, take_apart
+from issuer.signing.certification import certify
 from pkix.distribution import Scope, issuing_distribution_point
 from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.validity import UpdateWindow

@@ -17,19 +17,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer import batch, revocation
-from issuer.authority import Authority, Hierarchy
-from issuer.certification import certify_self
-from issuer.founding import Founding, found
+from issuer.generations.founding import Founding, found
 from issuer.installation import ActiveKey, Installation, active_key, configured_authority, connected, opened
 from issuer.keys import open_keys
-from issuer.municipality import PREFECTURES, PrefectureName
-from issuer.notice import Notice, parse_notice
-from issuer.profile import MIN_SERIAL, Issuer, self_signed
-from issuer.registration import Issued, Outcome, open_desk, register
-from issuer.revocation import NotRevoked, RevocationOrder, RevokedNow
-from issuer.rows import Generation
-from issuer.store import Store
+from issuer.lists import batch
+from issuer.profiles.authority import Authority, Hierarchy
+from issuer.profiles.municipality import PREFECTURES, PrefectureName
+from issuer.profiles.notice import Notice, parse_notice
+from issuer.profiles.profile import MIN_SERIAL, Issuer, self_signed
+from issuer.records.rows import Generation
+from issuer.records.store import Store
+from issuer.residents import revocation
+from issuer.residents.registration import Issued, Outcome, open_desk, register
+from issuer.residents.revocation import NotRevoked, RevocationOrder, RevokedNow
+from issuer.signing.certification import certify_self
 from pkix.revocation import CRLReason
 from pkix.software import SoftwareSigner, write_secret
 from settings.load import Settings

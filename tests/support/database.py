@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import asyncpg
 
-from issuer.cluster import PORT
-from issuer.embedded import postgres
-from issuer.migrate import migrate
+from issuer.postgres.cluster import PORT
+from issuer.postgres.embedded import postgres
+from issuer.records.migrate import migrate
 from settings.database import ConnectArguments, Role, connect_arguments, socket_directory
 from settings.load import Settings
 from settings.sections import DatabaseSection

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from issuer import agreement
 from issuer.acts import PERFORMERS
-from issuer.agreement import Means, Order
-from issuer.consent import Case
-from issuer.operation import OperationKind, Parameters, Role
-from issuer.operators import registration
+from issuer.operations import agreement
+from issuer.operations.agreement import Means, Order
+from issuer.operations.consent import Case
+from issuer.operations.operators import registration
+from issuer.rules.operation import OperationKind, Parameters, Role
 from pkix.signing import sign
 from pkix.software import PrivateKey, SoftwareSigner
 from tests.support.ca import NOW, FoundedCA

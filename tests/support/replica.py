@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from issuer import cluster
+from issuer.postgres import cluster
 from settings.database import socket_directory
 from tests.support.database import Database, reachable_directory
 

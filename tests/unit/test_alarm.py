@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from issuer.alarm import NAMES, Alarm, Channel, NotToldError, Sight, alarms
-from issuer.rows import Publication
+from issuer.records.rows import Publication
 from issuer.schedule import Schedule
 from pkix.validity import JST, UpdateWindow
 from settings.load import Settings

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
-from issuer.audit import (
+from issuer.rules.audit import (
     OBJECTS_OF_AN_HOUR,
     Event,
     Filter,
@@ -17,7 +17,7 @@ from issuer.audit import (
     findings,
     high_rates,
 )
-from issuer.usage import Amount, Use
+from issuer.rules.usage import Amount, Use
 from journal.record import Record
 
 pytestmark = pytest.mark.req("R-4-11-1", "R-4-11-3")

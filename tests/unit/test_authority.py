@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from cryptography import x509
 
-from issuer.authority import Authority, Hierarchy, Kind
-from issuer.municipality import PREFECTURES, PrefectureName, municipality
+from issuer.profiles.authority import Authority, Hierarchy, Kind
+from issuer.profiles.municipality import PREFECTURES, PrefectureName, municipality
 from pkix.distribution import Scope
 
 TOKYO, TOYAMA = PREFECTURES["Tokyo-to"], PREFECTURES["Toyama-ken"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from issuer.binary_copy import PIECE_OCTETS, row
+from issuer.records.binary_copy import PIECE_OCTETS, row
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from issuer import ca_key
 from issuer.alarm import NAMES
-from issuer.ca_key import KeySight
 from issuer.errors import RefusedError
-from issuer.generation import State
-from issuer.rows import Generation, KeyRow
+from issuer.profiles.generation import State
+from issuer.records.rows import Generation, KeyRow
+from issuer.signing import ca_key
+from issuer.signing.ca_key import KeySight
 
 pytestmark = pytest.mark.req("R-4-13-1", "R-6-3-1-2")
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from issuer.characters import USUAL_SUBSTITUTES, CharacterError, Recorded, is_allowed, record, written_characters
+from issuer.profiles.characters import (
+    USUAL_SUBSTITUTES,
+    CharacterError,
+    Recorded,
+    is_allowed,
+    record,
+    written_characters,
+)
 
 pytestmark = pytest.mark.req("R-3-1-8-1", "R-3-1-8-2", "R-3-1-8-3")
 

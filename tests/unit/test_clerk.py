@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 
-from issuer.clerk import Application, Clerk, Line, Order, Unreadable
-from issuer.lint import LintError
-from issuer.profile import MIN_SERIAL, resident
+from issuer.profiles.lint import LintError
+from issuer.profiles.profile import MIN_SERIAL, resident
+from issuer.residents.clerk import Application, Clerk, Line, Order, Unreadable
 from pkix.signing import PublicKey, tbs_certificate
 from tests.support.ca import NOW, notice, notice_fields, notice_line, public_key, rsa_key, software_ca
 

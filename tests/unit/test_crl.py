@@ -11,10 +11,10 @@ from cryptography.x509.oid import ExtensionOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from issuer.authority import Authority, Partition
-from issuer.crl import NEXT_CRL_PUBLISH, ListOrder, certificate_list
-from issuer.municipality import PREFECTURES, PrefectureName, municipality
-from issuer.profile import MAX_SERIAL, MIN_SERIAL
+from issuer.profiles.authority import Authority, Partition
+from issuer.profiles.crl import NEXT_CRL_PUBLISH, ListOrder, certificate_list
+from issuer.profiles.municipality import PREFECTURES, PrefectureName, municipality
+from issuer.profiles.profile import MAX_SERIAL, MIN_SERIAL
 from pkix import der
 from pkix.distribution import Scope, crl_distribution_points, issuing_distribution_point
 from pkix.revocation import CRLReason, Revoked, revoked_entry

@@ -6,9 +6,20 @@ from types import MappingProxyType
 
 import pytest
 
-from issuer.cross_case import NEXT_STATE, Application, Case, Done, State, Step, Trigger, in_force, moved, superseded
 from issuer.errors import RefusedError
-from issuer.operation import Role
+from issuer.rules.cross_case import (
+    NEXT_STATE,
+    Application,
+    Case,
+    Done,
+    State,
+    Step,
+    Trigger,
+    in_force,
+    moved,
+    superseded,
+)
+from issuer.rules.operation import Role
 from pkix.revocation import CRLReason, Revoked
 from tests.support.ca import NOW
 

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 from pyasn1.codec.der import decoder
 
-from issuer.authority import Kind
-from issuer.certification import certify
-from issuer.certification_request import cross_request, signed_request
-from issuer.cross_pair import certificate_pair, check_issued_to_this_ca, load_certificate
 from issuer.errors import RefusedError
-from issuer.profile import MIN_SERIAL, cross
+from issuer.profiles.authority import Kind
+from issuer.profiles.certification_request import cross_request, signed_request
+from issuer.profiles.profile import MIN_SERIAL, cross
+from issuer.rules.cross_pair import certificate_pair, check_issued_to_this_ca, load_certificate
+from issuer.signing.certification import certify
 from pkix import der
 from pkix.names import name
 from tests.support.bridge import BRIDGE_POLICY, MEMBER_POLICY, Bridge, Wish

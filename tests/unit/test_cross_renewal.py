@@ -9,16 +9,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from issuer.authority import Kind
-from issuer.certification import certify, certify_self
-from issuer.certification_request import cross_request
-from issuer.cross_case import Application, Case, Done, State, Step, Trigger, in_force
-from issuer.cross_papers import as_html, as_json, named
-from issuer.cross_renewal import RENEW_BEFORE, alarms
-from issuer.operation import Role
-from issuer.operations_certificate import alarms as alarms_of_servers
-from issuer.profile import MIN_SERIAL, cross, self_signed
-from issuer.rows import CertificateRow, Generation
+from issuer.cross.cross_papers import as_html, as_json, named
+from issuer.cross.cross_renewal import RENEW_BEFORE, alarms
+from issuer.profiles.authority import Kind
+from issuer.profiles.certification_request import cross_request
+from issuer.profiles.profile import MIN_SERIAL, cross, self_signed
+from issuer.records.rows import CertificateRow, Generation
+from issuer.rules.cross_case import Application, Case, Done, State, Step, Trigger, in_force
+from issuer.rules.operation import Role
+from issuer.servers.operations_certificate import alarms as alarms_of_servers
+from issuer.signing.certification import certify, certify_self
 from pkix.revocation import CRLReason, Revoked
 from pkix.software import SoftwareSigner
 from tests.support.bridge import BRIDGE_POLICY, PARTNER, Bridge, Wish

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from issuer.errors import RefusedError
-from issuer.generation import State, require_move
+from issuer.profiles.generation import State, require_move
 
 pytestmark = pytest.mark.req("R-4-13-1")
 

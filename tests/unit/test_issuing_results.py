@@ -13,7 +13,7 @@ import pytest
 
 from issuer.cli.results import Done, open_results
 from issuer.errors import NotNowError, RefusedError
-from issuer.registration import Issued, Outcome, Refused
+from issuer.residents.registration import Issued, Outcome, Refused
 
 pytestmark = pytest.mark.req("R-4-2-1")
 

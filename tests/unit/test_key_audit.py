@@ -4,8 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from issuer.audit import Filter, Period
-from issuer.key_audit import KeySteps
+from issuer.rules.audit import Filter, Period
+from issuer.rules.key_audit import KeySteps
 from journal.record import Record
 
 pytestmark = pytest.mark.req("R-4-11-1", "R-4-11-3")

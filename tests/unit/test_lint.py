@@ -10,10 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
-from issuer.authority import Kind
-from issuer.certification import certify, certify_self
-from issuer.crl import NEXT_CRL_PUBLISH, ListOrder, certificate_list
-from issuer.lint import (
+from issuer.profiles.authority import Kind
+from issuer.profiles.crl import NEXT_CRL_PUBLISH, ListOrder, certificate_list
+from issuer.profiles.lint import (
     Covered,
     LintError,
     ListRecord,
@@ -23,8 +22,8 @@ from issuer.lint import (
     check_order,
     check_signature,
 )
-from issuer.municipality import municipality
-from issuer.profile import (
+from issuer.profiles.municipality import municipality
+from issuer.profiles.profile import (
     MAX_SERIAL,
     MIN_SERIAL,
     CrossSubject,
@@ -37,6 +36,7 @@ from issuer.profile import (
     resident,
     self_signed,
 )
+from issuer.signing.certification import certify, certify_self
 from pkix import der
 from pkix.distribution import Scope, issuing_distribution_point
 from pkix.names import name

@@ -7,12 +7,12 @@ from hashlib import sha256
 
 import pytest
 
-from issuer.authority import Partition
-from issuer.crl import ListOrder, certificate_list
-from issuer.list_check import check_entries, check_octets, check_statuses, check_succession
-from issuer.list_store import KeptList
-from issuer.profile import MIN_SERIAL
-from issuer.rows import Publication
+from issuer.lists.list_check import check_entries, check_octets, check_statuses, check_succession
+from issuer.profiles.authority import Partition
+from issuer.profiles.crl import ListOrder, certificate_list
+from issuer.profiles.profile import MIN_SERIAL
+from issuer.records.list_store import KeptList
+from issuer.records.rows import Publication
 from pkix.distribution import issuing_distribution_point
 from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.validity import UpdateWindow

@@ -5,7 +5,13 @@ from collections import Counter
 
 import pytest
 
-from issuer.municipality import PREFECTURES, PrefectureName, UnknownMunicipalityError, municipalities_of, municipality
+from issuer.profiles.municipality import (
+    PREFECTURES,
+    PrefectureName,
+    UnknownMunicipalityError,
+    municipalities_of,
+    municipality,
+)
 
 pytestmark = pytest.mark.req("R-1-3-1-1")
 

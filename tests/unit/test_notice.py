@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from issuer.characters import Recorded
-from issuer.notice import MAX_LINE_BYTES, Notice, NoticeError, NoticeErrorCode, parse_notice
+from issuer.profiles.characters import Recorded
+from issuer.profiles.notice import MAX_LINE_BYTES, Notice, NoticeError, NoticeErrorCode, parse_notice
 
 pytestmark = pytest.mark.req("R-4-2-1", "R-2-1-2-1")
 

@@ -9,10 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from issuer.authority import Hierarchy, Kind
-from issuer.certification import certify
-from issuer.municipality import municipality
-from issuer.profile import (
+from issuer.profiles.authority import Hierarchy, Kind
+from issuer.profiles.municipality import municipality
+from issuer.profiles.profile import (
     MAX_SERIAL,
     MIN_SERIAL,
     Issuer,
@@ -22,6 +21,7 @@ from issuer.profile import (
     resident_subject,
     serial_number,
 )
+from issuer.signing.certification import certify
 from pkix import der
 from pkix.certid import subject_public_key
 from pkix.distribution import Scope, issuing_distribution_point

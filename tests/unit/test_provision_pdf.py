@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 import pytest
 from pypdf import PdfReader
 
-from issuer.provision_pdf import as_pdf
-from issuer.provision_report import Provision, ProvisionReport
+from issuer.archive.provision_pdf import as_pdf
+from issuer.rules.provision_report import Provision, ProvisionReport
 
 pytestmark = pytest.mark.req("R-4-5-1")
 END = datetime(2026, 10, 31, 15, tzinfo=UTC)

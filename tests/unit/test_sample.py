@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer.municipality import PrefectureName
-from issuer.notice import Notice, parse_notice
-from issuer.sample import sample_notices
+from issuer.profiles.municipality import PrefectureName
+from issuer.profiles.notice import Notice, parse_notice
+from issuer.profiles.sample import sample_notices
 
 pytestmark = pytest.mark.req("R-4-2-1")
 

@@ -9,9 +9,9 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.crl import ListOrder, certificate_list
-from issuer.profile import MAX_SERIAL, MIN_SERIAL
-from issuer.scan import ScanError, Scanned, revocations, scan, take_apart
+from issuer.profiles.crl import ListOrder, certificate_list
+from issuer.profiles.profile import MAX_SERIAL, MIN_SERIAL
+from issuer.profiles.scan import ScanError, Scanned, revocations, scan, take_apart
 from pkix.distribution import Scope, issuing_distribution_point
 from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.validity import UpdateWindow

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.rows import Publication
+from issuer.records.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 from pkix.validity import JST, UpdateWindow
 from settings.load import Settings

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from issuer import service_ca
-from issuer.service_ca import RENEW_BEFORE, SERVER_VALIDITY
+from issuer.servers import service_ca
+from issuer.servers.service_ca import RENEW_BEFORE, SERVER_VALIDITY
 
 NOW = datetime(2026, 4, 1, 3, 0, 0, tzinfo=UTC)
 HOSTS = ["localhost", "127.0.0.1", "::1"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from issuer.cli.root import each
-from issuer.keeper import BatchFailedError, SharedSigner
 from issuer.keys import RefusedPinError
+from issuer.watch.keeper import BatchFailedError, SharedSigner
 from settings.load import Settings, parse
 
 ANOTHER_TOKEN = 'signer = { kind = "pkcs11", module = "/token.so", token = "another", pin_file = "pin" }'

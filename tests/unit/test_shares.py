@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issuer.errors import RefusedError
-from issuer.shares import joined, parse, split
+from issuer.rules.shares import joined, parse, split
 
 pytestmark = pytest.mark.req("R-6-2-1-2")
 

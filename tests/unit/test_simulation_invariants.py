@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from issuer.authority import Kind
+from issuer.profiles.authority import Kind
 from pkix.revocation import CRLReason, Good, Revoked, Unknown
 from pkix.validity import Validity
 from simulation.invariants import INVARIANTS, broken

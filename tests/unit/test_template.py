@@ -8,18 +8,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from issuer.authority import Hierarchy
-from issuer.characters import Recorded, is_allowed
-from issuer.municipality import PrefectureName, municipalities_of
-from issuer.notice import Notice
-from issuer.profile import (
+from issuer.profiles.authority import Hierarchy
+from issuer.profiles.characters import Recorded, is_allowed
+from issuer.profiles.municipality import PrefectureName, municipalities_of
+from issuer.profiles.notice import Notice
+from issuer.profiles.profile import (
     MAX_SERIAL,
     MIN_SERIAL,
     RESIDENT_YEARS,
     resident,
     resident_common_name,
 )
-from issuer.template import Template, validity_der
+from issuer.profiles.template import Template, validity_der
 from pkix.signing import tbs_certificate
 from pkix.validity import counting_first_day
 from tests.support.ca import NOW, software_ca

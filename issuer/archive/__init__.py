@@ -1,0 +1,1 @@
+"""What all processes wrote down: collected, proved, reviewed, reported and kept for years."""

@@ -1,0 +1,312 @@
+"""The archive on external media (R-4-12-2-3, R-4-12-2-4), and the yearly reading of it (R-4-12-2-6).
+
+    DIRECTORY/<kind>/2026-10.jsonl.zst   what came into being in a month of Japan, a line of JSON each, oldest first
+    DIRECTORY/journal/                   segments of the journals (`journal_media`): usage history and logs
+    DIRECTORY/manifest.jsonl             of each file what it is, since when it is here, and until when it is kept
+    DIRECTORY/SHA256SUMS                 of all these files, for `sha256sum -c`
+    DIRECTORY/statement.json             the digest of SHA256SUMS, signed with the issuer's journal key and time-stamped
+
+Reading needs neither database nor instance.
+"""
+
+import hashlib
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import zstandard
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509 import Certificate
+
+from issuer.archive import journal_media
+from issuer.errors import RefusedError
+from issuer.records.archive_store import ArchiveKind, Item
+from issuer.rules.provision_report import month_after
+from issuer.rules.time_stamp import NoTimeStampError, stamped_at
+from issuer.whole import write_whole
+from journal.seal import NotASegmentError, public_key, spki
+from pkix.validity import JST
+
+JOURNAL: Final = "journal"
+MANIFEST: Final = "manifest.jsonl"
+SUMS: Final = journal_media.SUMS
+STATEMENT: Final = "statement.json"
+STAMP_TOLERANCE: Final = timedelta(hours=1)  # media are stamped when they are made; clocks may differ
+SETTLED: Final = timedelta(days=1)  # after the end of a month nothing of it comes into being any more
+_JOURNAL_FILES: Final = (journal_media.SUMS, journal_media.SEGMENTS, journal_media.ROOTS, journal_media.STAMPS)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A file with what came into being in one month. Stored: a line of the manifest."""
+
+    file: str
+    kind: str
+    month: str
+    items: int
+    first: str  # time of the oldest item
+    last: str
+    sha256: str
+    archived_at: str
+    keep_until: str  # a day in Japan; it may be destroyed afterwards
+
+
+def begin_of(month: date) -> datetime:
+    """The moment."""
+    return datetime(month.year, month.month, 1, tzinfo=JST)
+
+
+def months(first: datetime, now: datetime) -> Iterator[date]:
+    """The months of Japan from that of `first` on that are over and settled."""
+    month = first.astimezone(JST).date().replace(day=1)
+    while begin_of(month_after(month)) + SETTLED <= now:
+        yield month
+        month = month_after(month)
+
+
+def file_of(kind: ArchiveKind, month: date) -> str:
+    """Its name below the directory."""
+    return f"{kind.name}/{month:%Y-%m}.jsonl.zst"
+
+
+def keep_until(kind: ArchiveKind, month: date, not_after: datetime | None) -> date:
+    """The last day of retention (R-4-12-2-2), counted from the end of the month."""
+    expiry = date.min if not_after is None else not_after.astimezone(JST).date()
+    end = month_after(month)
+    return max(expiry, end.replace(year=end.year + kind.years)) if kind.years else expiry
+
+
+async def write_bundle(
+    directory: Path, kind: ArchiveKind, month: date, items: AsyncIterator[Item], now: datetime
+) -> Bundle | None:
+    """Write the items of a month; None if there are none.
+
+    Raises:
+        OSError: the media cannot be written.
+    """
+    target = directory / file_of(kind, month)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            written = await _write(file, items)
+            file.flush()
+            os.fsync(file.fileno())
+        if written.first is None or written.last is None:
+            return None
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return Bundle(
+        file=file_of(kind, month),
+        kind=kind.name,
+        month=f"{month:%Y-%m}",
+        items=written.items,
+        first=_text(written.first),
+        last=_text(written.last),
+        sha256=_sha256(target),
+        archived_at=_text(now),
+        keep_until=str(keep_until(kind, month, written.not_after)),
+    )
+
+
+@dataclass(slots=True)
+class _Written:
+    items: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    not_after: datetime | None = None
+
+
+async def _write(file: BinaryIO, items: AsyncIterator[Item]) -> _Written:
+    written = _Written()
+    with zstandard.ZstdCompressor(write_checksum=True).stream_writer(file, closefd=False) as compressed:
+        async for item in items:
+            compressed.write(item.line.encode() + b"\n")
+            written.items += 1
+            written.first, written.last = min(written.first or item.at, item.at), max(written.last or item.at, item.at)
+            if item.not_after is not None:
+                written.not_after = max(item.not_after, written.not_after or item.not_after)
+    return written
+
+
+def listed(directory: Path) -> dict[str, Bundle]:
+    """What the manifest names, by file.
+
+    Raises:
+        RefusedError: it is damaged.
+    """
+    file = directory / MANIFEST
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        bundles = [Bundle(**json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as e:
+        raise RefusedError(f"{file} is damaged; export everything to new media") from e
+    return {bundle.file: bundle for bundle in bundles}
+
+
+def is_whole(directory: Path, bundle: Bundle) -> bool:
+    """Is its file there, and what was written?"""
+    try:
+        return _sha256(directory / bundle.file) == bundle.sha256
+    except OSError:
+        return False
+
+
+def write_list(directory: Path, bundles: Iterable[Bundle], key: Ed25519PrivateKey, now: datetime) -> str:
+    """Name everything that is there; the statement that is to be stamped.
+
+    Raises:
+        OSError: the media cannot be written.
+    """
+    ordered = sorted(bundles, key=lambda bundle: bundle.file)
+    lines = (json.dumps(asdict(bundle), ensure_ascii=False) + "\n" for bundle in ordered)
+    write_whole(directory / MANIFEST, "".join(lines).encode())
+    digests = [(bundle.sha256, bundle.file) for bundle in ordered]
+    names = [MANIFEST, *(f"{JOURNAL}/{name}" for name in _JOURNAL_FILES)]
+    digests += [(_sha256(directory / name), name) for name in names]
+    write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
+    content = {"archive": _sha256(directory / SUMS), "at": _text(now), "key": b64encode(spki(key)).decode()}
+    return json.dumps(content, separators=(",", ":"))
+
+
+def write_statement(directory: Path, statement: str, key: Ed25519PrivateKey, time_stamp: bytes | None) -> None:
+    """Sign the list of everything; raises OSError."""
+    content = {
+        "statement": statement,
+        "signature": b64encode(key.sign(statement.encode())).decode(),
+        "time_stamp": None if time_stamp is None else b64encode(time_stamp).decode(),
+    }
+    write_whole(directory / STATEMENT, json.dumps(content, indent=1).encode())
+    os.sync()
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom the reader believes; nothing: what the media say of themselves."""
+
+    key: bytes | None  # SubjectPublicKeyInfo of the issuer's journal key
+    roots: Sequence[Certificate]  # who may have certified the authority for time stamps
+
+
+def check(directory: Path, trust: Trust) -> Iterator[str]:
+    """Read everything again; what is wrong.
+
+    Raises:
+        OSError: it is no such directory.
+        RefusedError: the manifest is damaged.
+    """
+    yield from _as_far_as_readable(SUMS, journal_media.not_as_listed(directory))
+    yield from _as_far_as_readable(STATEMENT, _statement_findings(directory, trust))
+    for bundle in listed(directory).values():
+        try:
+            found = _count(directory / bundle.file)
+        except (OSError, ValueError, zstandard.ZstdError) as e:
+            yield f"{bundle.file}: it cannot be read: {e}"
+            continue
+        if found != bundle.items:
+            yield f"{bundle.file}: {found} items, and not {bundle.items}"
+    for finding in _as_far_as_readable("its lists", journal_media.check(directory / JOURNAL, trust.roots)):
+        yield f"{JOURNAL}/{finding}"
+
+
+def _as_far_as_readable(what: str, findings: Iterator[str]) -> Iterator[str]:
+    """Findings; a bad medium may hold anything, and what of it cannot be read is one, too."""
+    try:
+        yield from findings
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        yield f"{what}: not what was written: {e!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """What is signed and stamped, as far as it can be read."""
+
+    octets: bytes
+    archive: str  # digest of SHA256SUMS
+    at: datetime
+    key: bytes
+    signature: bytes
+    time_stamp: bytes | None
+
+
+def _statement(file: Path) -> _Statement:
+    said = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(said["statement"])
+    return _Statement(
+        octets=said["statement"].encode(),
+        archive=content["archive"],
+        at=datetime.fromisoformat(content["at"]).astimezone(UTC),
+        key=b64decode(content["key"]),
+        signature=b64decode(said["signature"]),
+        time_stamp=None if said["time_stamp"] is None else b64decode(said["time_stamp"]),
+    )
+
+
+def _statement_findings(directory: Path, trust: Trust) -> Iterator[str]:
+    said = _statement(directory / STATEMENT)
+    if said.archive != _sha256(directory / SUMS):
+        yield f"{STATEMENT}: it is of other files"
+    if trust.key is not None and trust.key != said.key:
+        yield f"{STATEMENT}: signed with another key than the issuer's"
+    try:
+        public_key(said.key).verify(said.signature, said.octets)
+    except (InvalidSignature, NotASegmentError):
+        yield f"{STATEMENT}: the signature is wrong"
+    if trust.roots:
+        yield from _time_stamp_findings(said, trust.roots)
+
+
+def _time_stamp_findings(said: _Statement, roots: Sequence[Certificate]) -> Iterator[str]:
+    """Whoever holds the key could sign other media today; that he did it then, only the authority can say."""
+    if said.time_stamp is None:
+        yield f"{STATEMENT}: it has no time stamp"
+        return
+    try:
+        stamped = stamped_at(said.time_stamp, said.octets, roots)
+    except NoTimeStampError as e:
+        yield f"{STATEMENT}: its time stamp proves nothing: {e}"
+        return
+    if abs(stamped - said.at) > STAMP_TOLERANCE:
+        yield f"{STATEMENT}: made {_text(said.at)} by its own account, and stamped {_text(stamped)}"
+
+
+def _count(file: Path) -> int:
+    """How many items there are, each of which can be read."""
+    count, rest = 0, b""
+    with file.open("rb") as octets, zstandard.ZstdDecompressor().stream_reader(octets) as stream:
+        while block := stream.read(1 << 20):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                json.loads(line)
+                count += 1
+    if rest:
+        raise ValueError("the last line is cut off")
+    return count
+
+
+def last_day(directory: Path) -> date:
+    """When nothing on these media has to be kept any more."""
+    segments = journal_media.last_sealed(directory / JOURNAL)
+    days = (date.fromisoformat(bundle.keep_until) for bundle in listed(directory).values())
+    usage = [] if segments is None else [segments.astimezone(JST).date() + timedelta(days=3653)]
+    return max(chain(days, usage), default=date.min)
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as octets:
+        return hashlib.file_digest(octets, "sha256").hexdigest()

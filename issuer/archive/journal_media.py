@@ -1,0 +1,201 @@
+"""The archive of the journals on external media (R-4-11-6, R-4-12-2-3), and the yearly reading of it (R-4-12-2-6).
+
+    DIRECTORY/<stream>/<stream>-00000001.jsonl.zst      segments, as in the archive
+    DIRECTORY/segments.jsonl                            what the database knows of each, and its place under a root
+    DIRECTORY/roots.jsonl                               the signed roots above them
+    DIRECTORY/stamps.jsonl                              their time stamps (RFC 3161)
+    DIRECTORY/SHA256SUMS                                of all these files, for `sha256sum -c`
+
+Reading needs neither database nor instance.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from base64 import b64decode, b64encode
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509 import Certificate
+
+from issuer.archive.proof import check_archived, segment_leaf
+from issuer.errors import RefusedError
+from issuer.records.audit_store import SegmentKey
+from issuer.records.journal_store import RootRow, SegmentRow, StampRow
+from issuer.rules.time_stamp import NoTimeStampError, stamped_at
+from issuer.whole import write_whole
+from journal.merkle import Tree
+from journal.reading import TamperedError
+from journal.seal import public_key
+
+SEGMENTS: Final = "segments.jsonl"
+ROOTS: Final = "roots.jsonl"
+STAMPS: Final = "stamps.jsonl"
+SUMS: Final = "SHA256SUMS"
+_MOMENTS: Final = ("began", "sealed_at", "collected_at")
+_HASHES: Final = ("sha256", "previous", "merkle_root", "file_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """What proves segments, all of it."""
+
+    keys: Mapping[str, bytes]  # SubjectPublicKeyInfo of each stream
+    roots: Sequence[RootRow]
+    stamps: Sequence[StampRow]
+    places: Mapping[SegmentKey, tuple[int, int]]  # of each segment: under which root, and where in its tree
+
+
+def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs: Proofs) -> None:
+    """Add segments and what proves them to a directory. What is there stays there, and is listed with the rest.
+
+    A copy that is there already is left as it is, unless it is damaged.
+
+    Args:
+        directory: on the media.
+        archive: the directory that the segments are in.
+        segments: which ones.
+        proofs: of these and of all others.
+
+    Raises:
+        OSError: something cannot be read or written.
+        RefusedError: the list of what is there is damaged.
+    """
+    listed = _listed(directory / SEGMENTS)
+    for segment in segments:
+        target = directory / segment.file
+        if not target.exists() or _sha256(target) != segment.file_sha256.hex():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(".partial")
+            shutil.copyfile(archive / segment.file, partial)
+            partial.rename(target)
+        listed[segment.stream, segment.number] = (segment, proofs.keys[segment.stream])
+    rows = [listed[place] for place in sorted(listed)]
+    places = (proofs.places.get((row.stream, row.number), (None, None)) for row, _ in rows)
+    _write_lines(
+        directory / SEGMENTS,
+        (_as_dict(*each) | {"root": root, "leaf": leaf} for each, (root, leaf) in zip(rows, places, strict=True)),
+    )
+    _write_lines(
+        directory / ROOTS,
+        ({"root": r.statement.decode(), "signature": b64encode(r.signature).decode()} for r in proofs.roots),
+    )
+    stamps = ({"root": one.number, "response": b64encode(one.response).decode()} for one in proofs.stamps)
+    _write_lines(directory / STAMPS, stamps)
+    # Of segments as they were collected, not as they can be read now: else a damaged copy would be right for ever.
+    digests = [(row.file_sha256.hex(), row.file) for row, _ in rows]
+    digests += [(_sha256(directory / name), name) for name in (SEGMENTS, ROOTS, STAMPS)]
+    write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
+    os.sync()
+
+
+def _listed(file: Path) -> dict[SegmentKey, tuple[SegmentRow, bytes]]:
+    """What earlier exports wrote there."""
+    if not file.exists():
+        return {}
+    try:
+        return {(row.stream, row.number): (row, key) for row, key, _ in _segments(file)}
+    except (ValueError, KeyError, TypeError) as e:
+        raise RefusedError(f"{file} is damaged; export everything to new media") from e
+
+
+def check(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
+    """Read everything again; what is wrong.
+
+    Args:
+        directory: on the media.
+        trusted: who may have certified the authority for time stamps; none: they are not checked.
+
+    Raises:
+        OSError: it is no such directory.
+    """
+    yield from not_as_listed(directory)
+    for row, key, _ in _segments(directory / SEGMENTS):
+        finding = check_archived(directory, row, key).finding
+        if finding:
+            yield finding
+    yield from _root_findings(directory, trusted)
+    yield from _tree_findings(directory)
+
+
+def not_as_listed(directory: Path) -> Iterator[str]:
+    """Files that are not what SHA256SUMS says; raises OSError if that cannot be read."""
+    for line in (directory / SUMS).read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        try:
+            if _sha256(directory / name) != digest:
+                yield f"{name}: not what was written"
+        except OSError as e:
+            yield f"{name}: {e.strerror}"
+
+
+def _root_findings(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:
+    """What is wrong with roots and their time stamps."""
+    roots: list[bytes] = []
+    for number, line in enumerate((directory / ROOTS).read_text().splitlines(), 1):
+        said = json.loads(line)
+        try:
+            key = b64decode(json.loads(said["root"])["key"])
+            public_key(key).verify(b64decode(said["signature"]), said["root"].encode())
+        except (InvalidSignature, ValueError, TamperedError):
+            yield f"{ROOTS}: line {number}: the signature is wrong"
+        if json.loads(said["root"])["previous"] != hashlib.sha256(roots[-1] if roots else b"").hexdigest():
+            yield f"{ROOTS}: line {number}: it does not follow the one before"
+        roots.append(said["root"].encode())
+    for line in (directory / STAMPS).read_text().splitlines() if trusted else ():
+        said = json.loads(line)
+        try:
+            stamped_at(b64decode(said["response"]), roots[said["root"] - 1], trusted)
+        except NoTimeStampError as e:
+            yield f"{STAMPS}: root {said['root']}: its time stamp proves nothing: {e}"
+
+
+def _tree_findings(directory: Path) -> Iterator[str]:
+    """Roots that are not those of the segments there: else their time stamps would prove nothing of these."""
+    trees: dict[int | None, list[tuple[int, SegmentRow]]] = defaultdict(list)
+    for row, _, (root, leaf) in _segments(directory / SEGMENTS):
+        trees[root].append((leaf, row))
+    for number, line in enumerate((directory / ROOTS).read_text().splitlines(), 1):
+        said = json.loads(json.loads(line)["root"])
+        leaves = [row for _, row in sorted(trees[number], key=itemgetter(0))]
+        is_whole = len(leaves) >= said["segments"]  # else the rest is on other media, or was deleted
+        if is_whole and Tree(map(segment_leaf, leaves)).root().hex() != said["merkle_root"]:
+            yield f"{ROOTS}: line {number}: its tree is not that of the segments under it"
+
+
+def last_sealed(directory: Path) -> datetime | None:
+    """When the newest segment there was sealed."""
+    return max((row.sealed_at for row, _, _ in _segments(directory / SEGMENTS)), default=None)
+
+
+def _segments(file: Path) -> Iterator[tuple[SegmentRow, bytes, tuple[int | None, int]]]:
+    """Each with the key of its stream, and its place under a root."""
+    for line in file.read_text().splitlines():
+        said = json.loads(line)
+        key, place = b64decode(said.pop("key")), (said.pop("root", None), said.pop("leaf", None) or 0)
+        moments = {name: datetime.fromisoformat(said[name]) for name in _MOMENTS}
+        hashes = {name: bytes.fromhex(said[name]) for name in _HASHES}
+        yield SegmentRow(**(said | moments | hashes)), key, place
+
+
+def _as_dict(row: SegmentRow, key: bytes) -> dict[str, object]:
+    plain: dict[str, object] = {name: getattr(row, name) for name in SegmentRow.__slots__}
+    moments = {name: getattr(row, name).isoformat() for name in _MOMENTS}
+    hashes = {name: getattr(row, name).hex() for name in _HASHES}
+    return plain | moments | hashes | {"key": b64encode(key).decode()}
+
+
+def _write_lines(file: Path, values: Iterable[Mapping[str, object]]) -> None:
+    write_whole(file, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode())
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as octets:
+        return hashlib.file_digest(octets, "sha256").hexdigest()

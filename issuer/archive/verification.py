@@ -1,0 +1,130 @@
+"""`prefca journal verify`: everything that can be proved about the journals, put together."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby, pairwise
+from typing import Final
+
+from cryptography.x509 import Certificate
+
+from issuer.archive import proof, waiting_check
+from issuer.archive.collection import STREAM, Places, waiting
+from issuer.records.audit_store import AuditStore
+from issuer.records.journal_store import JournalStore, RootRow, SegmentRow, StampRow
+from issuer.rules.time_stamp import NoTimeStampError, stamped_at
+
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # between our clock and that of the authority for time stamps
+LATE_STAMP: Final = timedelta(hours=26)  # a day's root is stamped on its day, with time to try again
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found."""
+
+    segments: int  # that were read
+    findings: list[str] = field(default_factory=list)  # something was changed, removed, inserted or reordered
+    notes: list[str] = field(default_factory=list)  # what somebody may want to ask about
+
+
+async def verify(
+    journals: JournalStore,
+    audits: AuditStore,
+    places: Places,
+    moments: tuple[datetime | None, datetime | None],
+    trusted: Sequence[Certificate],
+) -> Verified:
+    """Check everything, and read the archived segments of a period.
+
+    Args:
+        journals: of the installation.
+        audits: who deleted what.
+        places: where segments are.
+        moments: from the first to before the second; None is without end.
+        trusted: who may have certified the authority for time stamps; none: time stamps cannot be checked.
+
+    Raises:
+        OSError: what is not collected yet cannot be read.
+    """
+    noted = await asyncio.to_thread(waiting_check.notes, places.segments, places.keys)
+    with waiting(places.segments) as left:
+        # Asked afterwards: what was collected meanwhile is not missed.
+        segments, keys = await journals.segments(), await journals.streams()
+        known = {(one.stream, one.number) for one in segments}
+        not_collected = [one for one in left if (one.stream, one.number) not in known]
+        findings = await proof.check_roots(journals, keys.get(STREAM))
+        for _, rows in groupby(segments, key=lambda one: one.stream):
+            findings += proof.check_chain(list(rows))
+        checked = await asyncio.to_thread(waiting_check.check_waiting, not_collected, segments, keys)
+        findings += checked.findings
+        findings += waiting_check.check_notes(noted, not_collected, segments)
+    roots, stamps = await journals.roots(), await journals.stamps()
+    wrong, notes = check_stamps(roots, stamps, trusted)
+    wanted = [one for one in segments if _overlaps(one, *moments)]
+    more = await _read_archived(audits, places, wanted, keys)
+    return Verified(
+        len(wanted) + len(not_collected),
+        [*findings, *wrong, *more.findings],
+        [*_times_of_roots(roots), *notes, *proof.times(segments), *checked.notes, *more.notes],
+    )
+
+
+def _overlaps(one: SegmentRow, begin: datetime | None, end: datetime | None) -> bool:
+    return (begin is None or one.sealed_at >= begin) and (end is None or one.began < end)
+
+
+async def _read_archived(
+    audits: AuditStore, places: Places, wanted: Sequence[SegmentRow], keys: Mapping[str, bytes]
+) -> Verified:
+    read = Verified(len(wanted))
+    deletions = await audits.deletions()
+    for one in wanted:
+        deletion = deletions.get((one.stream, one.number))
+        if deletion is not None:
+            read.notes.append(f"{one.file}: deleted {deletion.deleted_at:%Y-%m-%d} by {deletion.origin}")
+            continue
+        checked = await asyncio.to_thread(proof.check_archived, places.archive, one, keys[one.stream])
+        read.findings.extend([checked.finding] if checked.finding else [])
+        read.notes.extend(checked.notes)
+    return read
+
+
+def check_stamps(
+    roots: Sequence[RootRow], stamps: Mapping[int, StampRow], trusted: Sequence[Certificate]
+) -> tuple[list[str], list[str]]:
+    """What is wrong with the time stamps of roots, and what may be asked about."""
+    if stamps and not trusted:
+        return [], [f"{len(stamps)} time stamps were not checked: set `archive.time_stamp_roots`"]
+    findings: list[str] = []
+    notes: list[str] = []
+    statements = {root.number: root for root in roots}
+    for number, stamp in stamps.items():
+        try:
+            at = stamped_at(stamp.response, statements[number].statement, trusted)
+        except NoTimeStampError as e:
+            findings.append(f"root {number}: its time stamp proves nothing: {e}")
+            continue
+        except KeyError:
+            findings.append(f"root {number}: there is a time stamp of it, and no root")
+            continue
+        notes += _against(statements[number], at)
+    return findings, notes
+
+
+def _against(root: RootRow, stamped: datetime) -> Iterator[str]:
+    """Our time of a root beside that of the authority, which nobody here can set."""
+    at = proof.made_at(root)
+    if at - stamped > CLOCK_TOLERANCE:
+        yield f"root {root.number}: made {at:%Y-%m-%dT%H:%M:%SZ} by our clock, after its time stamp: it was ahead"
+    elif stamped - at > LATE_STAMP:
+        yield (
+            f"root {root.number}: made {at:%Y-%m-%dT%H:%M:%SZ} by our clock, stamped only {stamped:%Y-%m-%dT%H:%M:%SZ}:"
+            " the clock was set back, or the authority was away"
+        )
+
+
+def _times_of_roots(roots: Sequence[RootRow]) -> Iterator[str]:
+    for earlier, later in pairwise(roots):
+        if proof.made_at(earlier) - proof.made_at(later) > CLOCK_TOLERANCE:
+            yield f"root {later.number}: made before root {earlier.number}, by our clock: it was set back"

@@ -1,0 +1,1 @@
+"""Cross-certification with the bridge (個人認証BCA)."""

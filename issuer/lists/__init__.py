@@ -1,0 +1,1 @@
+"""Lists are published (the batch), and those that were published are verified."""

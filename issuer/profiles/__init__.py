@@ -1,0 +1,1 @@
+"""What certificates, lists and notices look like: values in, octets out, checked before and after signing."""

@@ -1,0 +1,71 @@
+"""All SQL about the auditor's work: reviews, copies on external media, deletions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from issuer.records.journal_store import SegmentRow
+
+SegmentKey = tuple[str, int]  # stream and number
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Who deleted the file of a segment."""
+
+    deleted_at: datetime
+    origin: str
+
+
+class AuditStore:
+    """Reviews, exports and deletions, as role prefca_issuer; transactions are the caller's."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def reviewed_until(self) -> datetime | None:
+        """The end of the last review; None: there was none."""
+        found: datetime | None = await self._connection.fetchval("SELECT max(until) FROM audit_review")
+        return found
+
+    async def add_review(self, until: datetime, origin: str, note: str, now: datetime) -> None:
+        """Everything until then was reviewed.
+
+        Raises:
+            asyncpg.UniqueViolationError: another review is being recorded.
+        """
+        await self._connection.execute(
+            "INSERT INTO audit_review (number, until, origin, note, reviewed_at)"
+            " SELECT coalesce(max(number), 0) + 1, $1, $2, $3, $4 FROM audit_review",
+            until,
+            origin,
+            note,
+            now,
+        )
+
+    async def exported(self) -> set[SegmentKey]:
+        """Which segments are on external media."""
+        rows = await self._connection.fetch("SELECT DISTINCT stream, segment FROM journal_export")
+        return {(row["stream"], row["segment"]) for row in rows}
+
+    async def add_exports(self, segments: Iterable[SegmentRow], directory: str, now: datetime) -> None:
+        """Segments were copied to a directory."""
+        await self._connection.executemany(
+            "INSERT INTO journal_export (stream, segment, exported_at, directory) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
+            [(one.stream, one.number, now, directory) for one in segments],
+        )
+
+    async def deletions(self) -> dict[SegmentKey, Deletion]:
+        """The segments whose files were deleted."""
+        rows = await self._connection.fetch("SELECT stream, segment, deleted_at, origin FROM journal_deletion")
+        return {(row["stream"], row["segment"]): Deletion(row["deleted_at"], row["origin"]) for row in rows}
+
+    async def add_deletions(self, segments: Iterable[SegmentRow], origin: str, now: datetime) -> None:
+        """The files of segments are going to be deleted."""
+        await self._connection.executemany(
+            "INSERT INTO journal_deletion (stream, segment, deleted_at, origin) VALUES ($1, $2, $3, $4)",
+            [(one.stream, one.number, now, origin) for one in segments],
+        )

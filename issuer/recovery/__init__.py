@@ -1,0 +1,1 @@
+"""When things go wrong: a compromised key, a lost machine."""

@@ -1,0 +1,1 @@
+"""Residents' certificates: from a municipality's notices to certificates, and their revocation."""

@@ -1,0 +1,1 @@
+"""What is judged without a database: quorums, operations, cases of cross-certification, the counting of records."""

@@ -1,0 +1,1 @@
+"""Certificates of servers: OCSP delegates, operations certificates, TLS."""

@@ -1,0 +1,198 @@
+"""The daily work with the journals of this machine: collect them, have their root stamped, run the backup.
+
+It is done when the scheduler starts and at the beginning of every day in Japan, each part by `prefca` in a process of
+its own, so that what goes wrong there does no harm to the lists. A part that fails is tried again and stops none of the
+others; but nothing is stamped or backed up before journals are collected, and on a host that does not collect.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+from issuer import children
+from issuer.alarm import Alarm, Channel, NotToldError
+from issuer.errors import NotNowError, RefusedError
+from issuer.installation import connected
+from issuer.records.backup_store import BackupStore
+from pkix.validity import JST
+from settings.load import Settings
+
+LOOK_EVERY_S: Final = 60.0
+AFTER_MIDNIGHT: Final = timedelta(minutes=1)  # segments of the day before are sealed then
+TIMEOUT_S: Final = 3600.0
+AGAIN_AFTER: Final = timedelta(minutes=10)
+AGAIN_AFTER_TAMPERING: Final = timedelta(hours=1)  # each time reads everything again, until somebody has looked at it
+BACKUP_AGAIN_AFTER: Final = timedelta(hours=1)
+PATIENCE: Final = timedelta(hours=1)  # with another one that collects, or a database or authority that is away
+BACKUP_LATE: Final = timedelta(hours=26)  # since the last one that succeeded (R-4-11-6: daily)
+NAMES: Final = ("journal_tampered", "journal_not_collected", "journal_not_stamped", "backup_failed", "backup_late")
+
+log = logging.getLogger("prefca.collector")
+
+
+class _FailedError(Exception):
+    """A part of the work was not done."""
+
+    def __init__(self, name: str, message: str, again_after: timedelta, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.alarm = Alarm(name, message)
+        self.again_after = again_after
+        self.may_pass = may_pass  # by itself, so that nobody has to look yet
+
+
+class _Chore:
+    """A part of the work, and whether it is done today."""
+
+    def __init__(self, do: Callable[[datetime], Awaitable[None]]) -> None:
+        self._do = do
+        self._done: date | None = None
+        self._not_before: datetime | None = None
+        self._failing_since: datetime | None = None
+        self.alarms: list[Alarm] = []
+
+    def is_done(self, day: date) -> bool:
+        """Is it, on this day?"""
+        return self._done == day
+
+    async def attend(self, now: datetime, day: date) -> None:
+        """Do it, if it is due."""
+        if self.is_done(day) or (self._not_before is not None and now < self._not_before):
+            return
+        try:
+            await self._do(now)
+        except _FailedError as e:
+            self._not_before = now + e.again_after
+            self._failing_since = self._failing_since or now
+            self.alarms = [] if e.may_pass and now - self._failing_since < PATIENCE else [e.alarm]
+            extra = {"reason": str(e), "again": self._not_before.isoformat()}
+            log.warning(_PUT_OFF[e.alarm.name], extra=extra)
+        else:
+            self._done, self._not_before, self._failing_since, self.alarms = day, None, None, []
+
+
+_PUT_OFF: Final = {
+    "journal_tampered": "journal_not_collected",
+    "journal_not_collected": "journal_not_collected",
+    "journal_not_stamped": "journal_not_stamped",
+    "backup_failed": "backup_failed",
+}
+
+
+class Collector:
+    """What is done each day, and what is known of it."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], channels: Sequence[Channel]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._channels = channels
+        self._is_ours = False  # this host collects
+        self._began: datetime | None = None
+        self._looked_at: datetime | None = None
+        self.backed_up_at: datetime | None = None
+        self.collected_at: datetime | None = None
+        self.stamped_at: datetime | None = None
+        self.segments = self.records = 0
+        self._collecting = _Chore(self._collect)
+        self._stamping = _Chore(self._stamp)
+        self._backup = _Chore(self._back_up)
+
+    async def keep(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            now = self._clock()
+            self._began = self._began or now
+            day = (now - AFTER_MIDNIGHT).astimezone(JST).date()
+            await self._collecting.attend(now, day)
+            if self._is_ours and self._collecting.is_done(day):
+                for chore in self._others():
+                    await chore.attend(now, day)
+            self._looked_at = self._clock()
+            await self._tell(self.alarms(), self._looked_at)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def alarms(self) -> list[Alarm]:
+        """What somebody should look at, as of the last look."""
+        standing = [*self._collecting.alarms, *(alarm for chore in self._others() for alarm in chore.alarms)]
+        since, now = self.backed_up_at or self._began, self._looked_at
+        is_wanted = self._is_ours and bool(self._settings.archive.backup_command)
+        if is_wanted and since and now and now - since > BACKUP_LATE:
+            last = "none was ever made" if self.backed_up_at is None else f"the last one was made {_text(since)}"
+            standing.append(Alarm("backup_late", f"no backup for 26 hours ({last}); run `prefca archive backup`"))
+        return standing
+
+    def _others(self) -> list[_Chore]:
+        """What is to be done besides, as it is configured."""
+        section = self._settings.archive
+        wanted = (
+            (section.time_stamp_authority is not None, self._stamping),
+            (bool(section.backup_command), self._backup),
+        )
+        return [chore for is_wanted, chore in wanted if is_wanted]
+
+    async def _collect(self, now: datetime) -> None:
+        self._is_ours = False
+        try:
+            said = await self._prefca("journal", "collect")
+        except children.FailedError as e:
+            if e.status != RefusedError.exit_status:
+                may_pass = e.status == NotNowError.exit_status
+                raise _FailedError("journal_not_collected", str(e), AGAIN_AFTER, may_pass=may_pass) from e
+            if not e.said:
+                log.info("journal_not_ours", extra={"reason": str(e)})  # another host collects
+                return
+            refused = "; ".join(json.loads(e.said)["refused"])
+            raise _FailedError("journal_tampered", f"not what was written: {refused}", AGAIN_AFTER_TAMPERING) from e
+        self._is_ours, self.collected_at = True, now
+        self.segments += said["segments"]
+        self.records += said["records"]
+        log.info("journal_collected", extra={key: said[key] for key in ("segments", "records")})
+
+    async def _stamp(self, now: datetime) -> None:
+        try:
+            said = await self._prefca("journal", "stamp")
+        except children.FailedError as e:
+            may_pass = e.status == NotNowError.exit_status
+            raise _FailedError("journal_not_stamped", str(e), AGAIN_AFTER, may_pass=may_pass) from e
+        self.stamped_at = now
+        log.info("journal_stamped", extra={"root": said["root"]})
+
+    async def _back_up(self, now: datetime) -> None:
+        self.backed_up_at = self.backed_up_at or await self._last_backup()
+        if self.backed_up_at is not None and _day(self.backed_up_at) == _day(now):
+            return  # before this process began, or by hand
+        timeout_s = self._settings.archive.backup_timeout_min * 60.0
+        try:
+            said = await self._prefca("archive", "backup", timeout_s=timeout_s + TIMEOUT_S)
+        except children.FailedError as e:
+            raise _FailedError("backup_failed", str(e), BACKUP_AGAIN_AFTER) from e
+        self.backed_up_at = datetime.fromisoformat(said["done_at"])
+        log.info("backup_done", extra={"done_at": said["done_at"]})
+
+    async def _last_backup(self) -> datetime | None:
+        try:
+            async with connected(self._settings) as connection:
+                return await BackupStore(connection).last()
+        except NotNowError as e:
+            raise _FailedError("backup_failed", str(e), AGAIN_AFTER, may_pass=True) from e
+
+    async def _prefca(self, *arguments: str, timeout_s: float = TIMEOUT_S) -> Mapping[str, Any]:
+        words = ("--instance", str(self._settings.instance), *arguments, "--json")
+        return await children.command(*words, timeout_s=timeout_s)
+
+    async def _tell(self, alarms: Sequence[Alarm], now: datetime) -> None:
+        for channel in self._channels:
+            try:
+                await channel.tell(alarms, now)
+            except NotToldError as e:
+                log.warning("alarm_not_told", extra={"reason": str(e)})
+
+
+def _day(moment: datetime) -> date:
+    return moment.astimezone(JST).date()
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
