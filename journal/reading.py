@@ -1,7 +1,7 @@
 """A segment read line by line, and everything about it checked that can be checked from the segment alone."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -9,11 +9,11 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from journal.merkle import Tree, leaf_hash
+from journal.record import records_in
 from journal.seal import Checkpoint, Head, NotASegmentError, is_checkpoint, is_signed_by, public_key
 
 CLOCK_TOLERANCE: Final = timedelta(seconds=2)  # clocks are corrected by small steps
 _AT: Final = slice(7, 31)  # of a record's line: its time, YYYY-MM-DDTHH:MM:SS.mmmZ
-_RECORD: Final = b'{"at":"'
 
 
 class TamperedError(Exception):
@@ -31,9 +31,10 @@ class Contents:
 
     head: Head
     records: int
+    lines: int  # that hold them
     octets: int
     sha256: bytes  # of all octets: the next segment names it
-    merkle_root: bytes  # over the lines of its records, without line feeds
+    merkle_root: bytes  # over its records, each as a line without line feed
     sealed_at: datetime | None  # None: it is still written, or its process was killed
     unsigned_records: int  # after the last checkpoint: at most what a second brings
     clock_set_back: tuple[int, ...]  # lines whose time is well before that of a line above
@@ -47,14 +48,14 @@ class SegmentReader:
         self._tree = Tree()
         self._head: Head | None = None
         self._key: Ed25519PublicKey | None = None
-        self._lines = self._signed_records = 0
+        self._lines = self._lines_of_records = self._signed_records = 0
         self.octets = 0
         self._sealed: datetime | None = None
         self._latest = b""
         self._set_back: list[int] = []
 
-    def feed(self, line: bytes) -> bool:
-        """Check the next line; True if it is a record.
+    def feed(self, line: bytes) -> Sequence[bytes]:
+        """Check the next line; the records that it holds.
 
         Raises:
             TamperedError: it cannot stand there.
@@ -64,11 +65,13 @@ class SegmentReader:
             raise TamperedError(self._lines, "something comes after the seal")
         if not line.endswith(b"\n"):
             raise TamperedError(self._lines, "the line is cut off")
-        is_record = line.startswith(_RECORD)
+        records = records_in(line)
         if self._head is None:
             self._read_head(line)
-        elif is_record:
-            self._tree.add(leaf_hash(line[:-1]))
+        elif records:
+            self._lines_of_records += 1
+            for record in records:
+                self._tree.add(leaf_hash(record[:-1]))
             self._watch_clock(line[_AT])
         elif is_checkpoint(line):
             self._check(line)
@@ -76,7 +79,7 @@ class SegmentReader:
             raise TamperedError(self._lines, "neither a record nor a checkpoint")
         self._digest.update(line)
         self.octets += len(line)
-        return is_record
+        return records
 
     def sha256(self) -> bytes:
         """Of all octets so far."""
@@ -93,6 +96,7 @@ class SegmentReader:
         return Contents(
             head=self._head,
             records=self._tree.size,
+            lines=self._lines_of_records,
             octets=self.octets,
             sha256=self.sha256(),
             merkle_root=self._tree.root(),
@@ -115,9 +119,9 @@ class SegmentReader:
             raise TamperedError(self._lines, str(e)) from e
         if self._key is None or not is_signed_by(self._key, line):
             raise TamperedError(self._lines, "the signature of the checkpoint is not the process's")
-        if found.sha256 != self.sha256() or found.records != self._tree.size:
+        if found.sha256 != self.sha256() or found.lines != self._lines_of_records:
             raise TamperedError(self._lines, "what stands before the checkpoint is not what was signed")
-        self._signed_records = found.records
+        self._signed_records = self._tree.size
         if found.is_seal:
             self._sealed = found.at
 

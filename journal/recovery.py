@@ -220,7 +220,7 @@ def _seal(place: StreamPlace, note: Note, key: Ed25519PrivateKey, now: datetime)
         raise _ForeignError("a head that this process did not write")
     seal = b""
     if contents.sealed_at is None:
-        seal = signed_line(key, contents.records, now, contents.sha256, is_seal=True)
+        seal = signed_line(key, contents.lines, now, contents.sha256, is_seal=True)
         reader.feed(seal)
     _end(file, contents.octets, seal)
     place.write_note(Note(note.segment, reader.octets, reader.sha256(), is_sealed=True))

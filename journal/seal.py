@@ -1,8 +1,8 @@
 """The lines of a segment that are not records: its head, checkpoints, and the seal that ends it.
 
     {"segment":7,"stream":"ocsp-0","began":"…","previous":"<sha256>","key":"<SPKI>"}        head
-    {"at":"…","kind":"ocsp_request",…}                                                      records
-    {"checkpoint":2,"at":"…","sha256":"…","signature":"…"}                                  after 2 records
+    {"at":"…","kind":"ocsp_request",…}                                                      records (`journal.record`)
+    {"checkpoint":2,"at":"…","sha256":"…","signature":"…"}                                  after 2 lines of records
     {"seal":2,"at":"…","sha256":"…","signature":"…"}                                        nothing comes after it
 
 The SHA-256 of a checkpoint is that of all octets before it, head and earlier checkpoints included; that of a head is of
@@ -76,7 +76,7 @@ class Head:
 class Checkpoint:
     """A signature over all that the segment holds so far. Stored, too."""
 
-    records: int  # of the segment, until here
+    lines: int  # of records, until here
     at: datetime  # aware UTC
     sha256: bytes  # of all octets before this line
     is_seal: bool
@@ -92,10 +92,10 @@ class Checkpoint:
         try:
             match json.loads(line):
                 case {"at": str(at), "sha256": str(digest), "signature": str(signature), **rest} if len(rest) == 1:
-                    ((kind, records),) = rest.items()
-                    if kind in {"checkpoint", "seal"} and isinstance(records, int):
+                    ((kind, lines),) = rest.items()
+                    if kind in {"checkpoint", "seal"} and isinstance(lines, int):
                         moment, octets = datetime.fromisoformat(at), bytes.fromhex(digest)
-                        return cls(records, moment, octets, kind == "seal", b64decode(signature, validate=True))
+                        return cls(lines, moment, octets, kind == "seal", b64decode(signature, validate=True))
                 case _:
                     pass
         except ValueError as e:
@@ -108,9 +108,9 @@ def is_checkpoint(line: bytes) -> bool:
     return line.startswith(_KINDS)
 
 
-def signed_line(key: Ed25519PrivateKey, records: int, at: datetime, sha256: bytes, *, is_seal: bool) -> bytes:
+def signed_line(key: Ed25519PrivateKey, lines: int, at: datetime, sha256: bytes, *, is_seal: bool) -> bytes:
     """A checkpoint or seal, with its line feed."""
-    content = {"seal" if is_seal else "checkpoint": records, "at": _text(at), "sha256": sha256.hex()}
+    content = {"seal" if is_seal else "checkpoint": lines, "at": _text(at), "sha256": sha256.hex()}
     unsigned = _line(content)[:-2]
     return b"".join((unsigned, _SIGNATURE, b64encode(key.sign(_CONTEXT + unsigned)), b'"}\n'))
 

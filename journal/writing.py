@@ -53,8 +53,7 @@ class Journal:
         self._place = place
         self._syncs_always = syncs_always
         self._batch: list[bytes] = []
-        self.append_line = self._batch.append  # a record that is a line already, joined from fragments
-        self.append_lines = self._batch.extend  # several of them
+        self.append_line = self._batch.append  # what is a line already, joined from fragments of records
         self._noted: Note | None = None
         self._is_doubtful = False  # the last batch could not be written
         self._syncing = threading.Lock()  # of files that must stay open, and of the note
@@ -94,7 +93,7 @@ class Journal:
                 self._go_on(sealed_at)
             segment = self._segment
             segment.write(b"".join(batch))
-            segment.records += len(batch)
+            segment.lines += len(batch)
             batch.clear()
 
     def discard(self) -> None:
@@ -195,7 +194,7 @@ class _Segment:
         self.number = number
         self.began = now
         self.sealed_at: datetime | None = None
-        self.records = self.octets = self.synced_octets = 0
+        self.lines = self.octets = self.synced_octets = 0  # lines: of records
         self.digest = hashlib.sha256()  # of so many octets
         self.signed = Note(number, 0, self.digest.digest(), is_sealed=False)  # where the last signature ends
         self._syncs_always = syncs_always
@@ -217,7 +216,7 @@ class _Segment:
 
     def sign(self, key: Ed25519PrivateKey, now: datetime, *, is_seal: bool) -> None:
         """Add a checkpoint or the seal; raises OSError."""
-        self.write(signed_line(key, self.records, now, self.digest.digest(), is_seal=is_seal))
+        self.write(signed_line(key, self.lines, now, self.digest.digest(), is_seal=is_seal))
         self.signed = Note(self.number, self.octets, self.digest.digest(), is_seal)
         if is_seal:
             self.sealed_at = now

@@ -99,4 +99,4 @@ def _serials(kept: Reply) -> set[int]:
 
 
 def _size_bytes(question: bytes, kept: Reply) -> int:
-    return len(question) + len(kept.before_date) + len(kept.body) + ENTRY_OVERHEAD_BYTES * len(kept.records)
+    return len(question) + len(kept.before_date) + len(kept.body) + ENTRY_OVERHEAD_BYTES * len(kept.results)

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import hdrs
 
-from journal.record import event, gift, peer
+from journal.record import peer, result
 from ocsp import caching
 from ocsp.access import Caller
 from ocsp.errors import OCSPResponseStatus
@@ -19,7 +19,6 @@ from pkix.revocation import CertStatus, Good, Revoked, Unknown
 REQUEST_TYPE: Final = "application/ocsp-request"
 RESPONSE_TYPE: Final = "application/ocsp-response"
 SERVER: Final = "prefca"
-EVENT: Final = "ocsp_request"
 SUCCESSFUL: Final = OCSPResponseStatus.SUCCESSFUL.label
 
 
@@ -31,7 +30,7 @@ class Reply:
     status: str  # OCSPResponseStatus
     body: bytes
     before_date: bytes  # the head of the HTTP response, until "Date: "
-    records: Sequence[tuple[bytes, bytes]]  # for each certificate asked about
+    records: bytes  # `journal.record.result` for each certificate asked about, joined with commas
     results: Sequence[str] = ()  # and their statuses, if they are told
     answer: Answer | None = None  # what is told
     public: bool = True  # may anybody get it?
@@ -56,12 +55,11 @@ def told(answer: Answer, method: str) -> Reply:
     """What a signed answer to a request with `method` becomes, if it leaves before its middle."""
     interval = answer.interval
     size = len(answer.der)
-    results: list[str] = []
-    records: list[tuple[bytes, bytes]] = []
-    for cert_id, status, _ in answer.singles:
-        result = _result(status)
-        results.append(result)
-        records.append((event(EVENT, result), gift(f"{cert_id.serial_number:016X}", size)))
+    results = [_result(status) for _, status, _ in answer.singles]
+    records = b",".join(
+        result(how, f"{cert_id.serial_number:016X}", size)
+        for how, (cert_id, _, _) in zip(results, answer.singles, strict=True)
+    )
     return Reply(
         method,
         SUCCESSFUL,
@@ -80,7 +78,7 @@ def refusal(status: OCSPResponseStatus, method: str, request: OCSPRequest | None
     """An unsigned answer; `request` is None if it could not be read."""
     body = ERROR_RESPONSES[status]
     serials = [f"{cert_id.serial_number:016X}" for cert_id in request.cert_ids] if request is not None else [""]
-    records = [(event(EVENT, status.label), gift(serial, len(body))) for serial in serials]
+    records = b",".join(result(status.label, serial, len(body)) for serial in serials)
     return Reply(method, status.label, body, _unchanging_head("no-store", len(body)), records)
 
 

@@ -1,22 +1,25 @@
 """Answers of one turn of the event loop, which leave together.
 
 Theory of operation. Replies gather until the end of the turn; then their records are written to the journal at once,
-and only then they leave (R-4-11-2-1). If the records cannot be written, everybody is told to try later, and they are
-forgotten; nor is there one of an answer to a peer that has gone.
+and only then they leave (R-4-11-2-1). One line tells of all that one peer is given; what is particular to a record is
+ready beside its reply. If the records cannot be written, everybody is told to try later, and they are forgotten; nor is
+there one of an answer to a peer that has gone.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from journal.record import stamp
+from journal.record import kind, several, stamp
 from ocsp.caching import HTTPDate
 from ocsp.errors import OCSPResponseStatus, StoreUnavailableError
 from ocsp.metrics import Metrics
 from ocsp.reply import Reply, refusal
 
+KIND: Final = kind("ocsp_request")
 NOT_RECORDED: Final = refusal(OCSPResponseStatus.TRY_LATER, "POST", None)
 
 _logger = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ _logger = logging.getLogger(__name__)
 class Journal(Protocol):
     """Where records go."""
 
-    def append_lines(self, lines: Iterable[bytes]) -> None:
+    def append_line(self, line: bytes) -> None:
         """Add records to the batch."""
 
     def flush(self) -> None:
@@ -108,10 +111,13 @@ class Turn:
             now: the moment, in seconds since the epoch.
             kept: how many of the replies were made before.
         """
-        at = self._stamp(now)
-        lines = [b"".join((at, what, who, given)) for _, reply, who in leaving for what, given in reply.records]
+        results: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for _, reply, who in leaving:
+            results[who].append(reply.records)
+        what = self._stamp(now) + KIND
         try:
-            self._journal.append_lines(lines)
+            for who, its in results.items():
+                self._journal.append_line(several(what + who, its))
             self._journal.flush()
         except OSError:
             self._journal.discard()  # nobody gets what these records tell of

@@ -30,7 +30,7 @@ from issuer.records.store import Store
 from issuer.rules.usage import Amount, UsageCounter, Use
 from issuer.whole import sync_names
 from journal.reading import Contents, SegmentReader, TamperedError
-from journal.record import Record
+from journal.record import Record, records_in
 from journal.recovery import JournalBusyError, StreamPlace, lock, recover
 from journal.seal import Head, NotASegmentError, is_checkpoint, spki
 from journal.writing import Journal, stream_key
@@ -38,7 +38,6 @@ from journal.writing import Journal, stream_key
 STREAM: Final = "issuer"  # of the operation records
 COMPRESSED: Final = ".zst"
 OPERATIONS_AT_A_TIME: Final = 5000
-RECORD: Final = b'{"at":"'  # begins each
 _FILE: Final = re.compile(r"(?P<stream>.+)-(?P<number>[0-9]{8})\.jsonl")
 _ID: Final = re.compile(rb',"id":([0-9]+)\}\n')
 
@@ -91,7 +90,7 @@ class Waiting:
     def records(self) -> Iterator[bytes]:
         """The records that are whole, from the beginning."""
         self.file.seek(0)
-        return (line for line in self.file if line.startswith(RECORD) and line.endswith(b"\n"))
+        return (record for line in self.file if line.endswith(b"\n") for record in records_in(line))
 
 
 @contextlib.contextmanager
@@ -288,9 +287,9 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
         with partial.open("wb") as output, file.open("rb") as lines:
             with zstandard.ZstdCompressor(write_checksum=True).stream_writer(output, closefd=False) as compressed:
                 for line in lines:
-                    if reader.feed(line):
-                        counter.add(line)
-                        last = line
+                    for record in reader.feed(line):
+                        counter.add(record)
+                        last = record
                     compressed.write(line)
             output.flush()
             os.fsync(output.fileno())
@@ -362,9 +361,9 @@ def _last_signed(segment: Waiting, key: bytes) -> int:
     segment.file.seek(0)
     with contextlib.suppress(TamperedError):  # what stands before it is signed all the same
         for line in segment.file:
-            if reader.feed(line):
-                found = _ID.search(line)
+            for record in reader.feed(line):
+                found = _ID.search(record)
                 last = max(last, int(found[1]) if found else 0)
-            elif is_checkpoint(line) and reader.contents().head.key == key:
+            if is_checkpoint(line) and reader.contents().head.key == key:
                 signed = last
     return signed

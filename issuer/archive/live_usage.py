@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from issuer.rules.usage import Amount, UsageCounter, Use
+from journal.record import records_in
 
 SEGMENTS: Final = "**/*.jsonl"
 
@@ -39,6 +40,7 @@ def _count(file: Path, offset: int, counter: UsageCounter) -> int:
         for line in lines:
             if not line.endswith(b"\n"):
                 break
-            counter.add(line)
+            for record in records_in(line):
+                counter.add(record)
             offset += len(line)
     return offset

@@ -23,6 +23,7 @@ from issuer.records.journal_store import JournalStore, RootRow, SegmentRow
 from issuer.records.store import Store
 from journal.merkle import Tree, inclusion_proof, leaf_hash
 from journal.reading import CLOCK_TOLERANCE, Contents, SegmentReader, TamperedError
+from journal.record import records_in
 from journal.seal import FIRST, public_key, spki
 
 
@@ -136,7 +137,7 @@ async def prove(store: JournalStore, archive: Path, stream: str, segment: int, r
         )
     if number is None:
         raise RefusedError(f"no root covers segment {segment} of {stream} yet; `prefca journal collect` makes one")
-    lines = [line[:-1] for line in archived_lines(archive, row) if line.startswith(b'{"at":"')]
+    line, path = _among(archived_records(archive, row), record - 1)
     leaves = await store.leaves(number)
     position = next(at for at, leaf in enumerate(leaves) if (leaf.stream, leaf.number) == (stream, segment))
     roots, stamps = await store.roots(), await store.stamps()
@@ -144,9 +145,9 @@ async def prove(store: JournalStore, archive: Path, stream: str, segment: int, r
     stamped = min((stamp for stamp in stamps if stamp >= number), default=None)
     stamp = None if stamped is None else b64encode(stamps[stamped].response).decode()
     return {
-        "record": lines[record - 1].decode(),
+        "record": line.decode(),
         "record_index": record - 1,
-        "record_path": _hex(inclusion_proof([leaf_hash(line) for line in lines], record - 1)),
+        "record_path": _hex(path),
         "segment": segment_statement(row).decode(),
         "segment_index": position,
         "segment_path": _hex(inclusion_proof([segment_leaf(leaf) for leaf in leaves], position)),
@@ -157,8 +158,23 @@ async def prove(store: JournalStore, archive: Path, stream: str, segment: int, r
     }
 
 
+def _among(records: Iterable[bytes], index: int) -> tuple[bytes, list[bytes]]:
+    """One of the records of a segment without its line feed, and its audit path. There may be millions of them."""
+    hashes, wanted = [], b""
+    for number, line in enumerate(records):
+        hashes.append(leaf_hash(line[:-1]))
+        if number == index:
+            wanted = line[:-1]
+    return wanted, inclusion_proof(hashes, index)
+
+
 def _hex(hashes: Iterable[bytes]) -> list[str]:
     return [one.hex() for one in hashes]
+
+
+def archived_records(archive: Path, row: SegmentRow) -> Iterator[bytes]:
+    """The records of a segment in the archive; raises what `archived_lines` does."""
+    return itertools.chain.from_iterable(map(records_in, archived_lines(archive, row)))
 
 
 def archived_lines(archive: Path, row: SegmentRow) -> Iterator[bytes]:

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from issuer.archive.collection import OPERATIONS_AT_A_TIME, RECORD, STREAM, Places, Waiting, operation_line, waiting
-from issuer.archive.proof import archived_lines
+from issuer.archive.collection import OPERATIONS_AT_A_TIME, STREAM, Places, Waiting, operation_line, waiting
+from issuer.archive.proof import archived_records
 from issuer.records.audit_store import AuditStore
 from issuer.records.journal_store import JournalStore, SegmentRow
 from issuer.records.store import Store
@@ -23,7 +23,7 @@ class Sources:
     operations: Sequence[bytes]  # of the issuer, that are not collected yet: from the database, where they are final
     deleted: int  # segments of the period whose files are no more
 
-    def lines(self) -> Iterator[bytes]:
+    def records(self) -> Iterator[bytes]:
         """Each record. Blocks.
 
         Raises:
@@ -31,7 +31,7 @@ class Sources:
             zstandard.ZstdError: it is damaged.
         """
         for segment in self.segments:
-            yield from (line for line in archived_lines(self.archive, segment) if line.startswith(RECORD))
+            yield from archived_records(self.archive, segment)
         for one in self.waiting:
             yield from one.records()
         yield from self.operations

@@ -143,13 +143,13 @@ async def _review(settings: Settings, asked: _Asked) -> _Shown:
 async def _print_records(settings: Settings, asked: _Asked) -> None:
     async with _reviewing(settings, asked) as (_, period, found):
         with _telling_of_damage():
-            for line in filter(Tally(period, asked.wanted).takes, found.lines()):
+            for line in filter(Tally(period, asked.wanted).takes, found.records()):
                 click.echo(line, nl=False)
 
 
 def _happened(tally: Tally, steps: KeySteps, found: Sources) -> list[Happened]:
     with _telling_of_damage():
-        for line in found.lines():
+        for line in found.records():
             tally.add(line)
             steps.add(line)
         return list(tally.happened())

@@ -1,6 +1,6 @@
 """What the records of a segment add up to: so many items of each kind for each relying party and day.
 
-A segment may hold half a million records, a month a hundred million. So records are counted by their octets: what two
+A segment may hold two million records, a month a hundred million. So records are counted by their octets: what two
 of them have in common up to the address is read as JSON once.
 """
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from responder import Load, Row, Site, free_ports, prefca, run_program, show, site, weighed, wrk
 
-from journal.record import Record
+from journal.record import kind, peer, result, several, stamp
 from journal.recovery import StreamPlace
 from journal.writing import Journal
 
 REPEATED = 1000  # different certificates that are asked about again and again
-BATCH = 30  # records that leave in one turn of a busy responder
+BATCH, PEERS = 30, 3  # records that leave in one turn of a busy responder, and to how many
 CHECKPOINT_EVERY = 100_000  # about a second of them
 DAY_RECORDS, DAY_S = 10_000_000, 600  # a day of a large prefecture is to be collected, and verified, in ten minutes
 MONTH_RECORDS, PARTIES, MONTH_S = 100_000_000, 300, 5
@@ -123,10 +123,9 @@ def environment_without_journal() -> Iterator[None]:
 
 def kept(ca: Site, times: Times) -> list[Row]:
     """What a process writes down, and what becomes of it."""
-    lines = [
-        Record(NOW, "ocsp_request", "good", f"party-{number % PARTIES}", "192.0.2.1", f"{number:016X}", 1500).line()
-        for number in range(BATCH)
-    ]
+    results = [result("good", f"{number:016X}", 1500) for number in range(BATCH // PEERS)]
+    common = stamp(NOW) + kind("ocsp_request")
+    lines = [several(common + peer(f"party-{number}", "192.0.2.1"), results) for number in range(PEERS)]
     written_s, plain_s = written(ca.instance, lines, times.records), plain(ca.instance, lines, times.records)
     per_s, plain_per_s = times.records / written_s, times.records / plain_s
     rows = [
@@ -154,7 +153,8 @@ def written(instance: Path, lines: list[bytes], records: int) -> float:
     journal = Journal(StreamPlace(instance / "journal", instance / "keys" / "journal", "bench"), NOW)
     begin_s = time.monotonic()
     for number in range(0, records, BATCH):
-        journal.append_lines(lines)
+        for line in lines:
+            journal.append_line(line)
         journal.flush()
         if number % CHECKPOINT_EVERY < BATCH:
             journal.checkpoint(NOW)

@@ -14,6 +14,7 @@ from journal.recovery import StreamPlace
 from journal.writing import Journal
 from pkix.validity import JST
 from tests.support.command import Prefca, select
+from tests.support.segments import together
 
 NOW = datetime(2026, 10, 15, 3, tzinfo=UTC)
 AUDITOR = "PREFCA_JOURNAL__AUDITOR"
@@ -102,10 +103,14 @@ class TestNobodyElse:
 @pytest.mark.req("R-4-11-1", "R-4-11-2-1")
 def test_a_review_shows_everything_once_wherever_it_is(audited: Path, prefca: Prefca) -> None:
     """In the archive, in segments that wait or are still written, and acts that are in the database only."""
-    started(audited, "ocsp-0", *[asked()] * 3).close(NOW)
+    collected = started(audited, "ocsp-0", asked())
+    collected.append_line(together(asked(), asked()))
+    collected.close(NOW)
     assert prefca("journal", "collect").status == 0
     started(audited, "ocsp-1", asked(), asked("unauthorized", None)).close(NOW)
-    running = started(audited, "ocsp-2", asked(party="pension"))
+    running = started(audited, "ocsp-2")
+    running.append_line(together(asked(party="pension")))
+    running.flush()
     expected = {("good", "tax"): 4, ("unauthorized", ""): 1, ("good", "pension"): 1}
     today = datetime.now(JST).date()
     days = ("--from", str(today - timedelta(days=1)), "--to", str(today))

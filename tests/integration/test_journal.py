@@ -36,6 +36,7 @@ from journal.writing import Journal
 from settings.load import Settings, load
 from tests.support.command import DSN_VARIABLE, ROOT, Prefca, finished, select, start
 from tests.support.database import Database
+from tests.support.segments import together
 
 NOW = datetime(2026, 10, 15, 3, tzinfo=UTC)
 LIST = "CN=Chiyoda-ku CRLDP,OU=CRL Distribution Points certificateRevocationList"
@@ -214,6 +215,28 @@ class TestProve:
             replaced = base64.b64encode(bytes(64)).decode() if part == "signature" else proof[part].replace("1", "2", 1)
             file.write_text(json.dumps(proof | {part: replaced}))
             assert check(file, key).returncode == 1, part
+
+    def test_records_that_share_a_line_are_collected_counted_and_proved_one_by_one(
+        self, instance: Path, prefca: Prefca, tmp_path: Path
+    ) -> None:
+        """A proof shows one of them, and nothing of the others."""
+        journal = started(instance, "ocsp-0", NOW)
+        of_one_turn = [answered("tester", result) for result in ("good", "revoked", "unauthorized", "good")]
+        for line in (answered("first").line(), together(*of_one_turn), answered("last").line()):
+            journal.append_line(line)
+        journal.close(NOW)
+        assert prefca("journal", "collect").status == 0
+        assert prefca("journal", "verify").status == 0
+        assert {(one["stream"], one["records"]) for one in prefca("journal", "list", "--json").json} >= {("ocsp-0", 6)}
+        items = prefca("usage", "--month", "2026-10", "--json").json["items"]
+        assert {one["recipient"]: one["items"] for one in items} == {"first": 1, "tester": 3, "last": 1}
+        key, file = prefca("journal", "key").stdout.strip(), tmp_path / "proof.json"
+        expected = [answered("first"), *of_one_turn, answered("last")]
+        for number, record in enumerate(expected, 1):
+            file.write_text(prefca("journal", "prove", "ocsp-0", "1", str(number)).stdout)
+            checked = check(file, key)
+            assert (checked.returncode, checked.stderr) == (0, "")
+            assert checked.stdout.partition("\n")[2] == record.line().decode()
 
     def test_what_is_not_there_cannot_be_proved(self, instance: Path, prefca: Prefca) -> None:
         """In a sentence."""

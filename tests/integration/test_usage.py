@@ -16,6 +16,7 @@ from journal.record import Record
 from journal.recovery import StreamPlace
 from journal.writing import Journal
 from tests.support.command import ROOT, Prefca, start
+from tests.support.segments import together
 
 pytestmark = pytest.mark.req("R-2-1-4-10", "R-4-5-1")
 NOW = datetime(2026, 10, 15, 3, tzinfo=UTC)
@@ -47,7 +48,9 @@ def test_what_is_collected_and_what_is_not_count_together_once(instance: Path, p
     """Of the month or day in Japan that is asked for; refusals do not count."""
     started(instance, "ocsp-0", asked(), asked(at=NOW + timedelta(days=1)), asked(None, "unauthorized")).close(NOW)
     assert prefca("journal", "collect").status == 0
-    started(instance, "ocsp-1", asked("tax", "revoked"), asked("pension")).close(NOW)
+    waiting = started(instance, "ocsp-1", asked("pension"))
+    waiting.append_line(together(asked("tax", "revoked"), asked("tax", "unauthorized")))
+    waiting.close(NOW)
     lists = Record(NOW, "ldap_search", "success", "tax", "192.0.2.1", LIST, 90_000)
     running = started(instance, "repository-0", lists, asked(at=NOW + timedelta(days=30)))
     for _ in range(2):

@@ -13,5 +13,5 @@ def records(instance: Path, stream: str = "*") -> list[dict[str, Any]]:
     for file in sorted((instance / "journal").glob(f"{stream}-????????.jsonl")):
         reader = SegmentReader()
         with file.open("rb") as lines:
-            found += [json.loads(line) for line in lines if reader.feed(line)]
+            found += [json.loads(record) for line in lines for record in reader.feed(line)]
     return [record for record in found if not record["kind"].endswith(("_started", "_stopped"))]

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from journal.record import Record
+from journal.record import Record, records_in
 from ocsp import provision
 from ocsp.access import (
     ClientCertificate,
@@ -297,9 +297,9 @@ class MemoryJournal:
         self.full = False
         self._batch: list[Record] = []
 
-    def append_lines(self, lines: Iterable[bytes]) -> None:
+    def append_line(self, line: bytes) -> None:
         """Add to the batch."""
-        for fields in map(json.loads, lines):
+        for fields in map(json.loads, records_in(line)):
             self._batch.append(Record(**fields | {"at": datetime.fromisoformat(fields["at"])}))
 
     def flush(self) -> None:

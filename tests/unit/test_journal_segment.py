@@ -8,6 +8,7 @@ import json
 import os
 import resource
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from journal import writing
 from journal.keeping import PORTION_OCTETS, keep
 from journal.reading import Contents, TamperedError, read_segment
-from journal.record import Record
+from journal.record import Record, records_in
 from journal.recovery import JournalBusyError, Note, StreamPlace
 from journal.seal import Head, is_checkpoint, signed_line, spki
 from journal.writing import Journal
 from tests.support.ocsp import eventually
+from tests.support.segments import together
 
 pytestmark = pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
 NOW = datetime(2014, 4, 1, 9, 30, tzinfo=UTC)
@@ -35,8 +37,8 @@ def record(name: str, at: datetime = NOW) -> Record:
 
 def objects(path: Path) -> list[str]:
     """What the records of a segment are about."""
-    lines = (json.loads(line) for line in path.read_bytes().splitlines())
-    return [line["object"] for line in lines if "object" in line]
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [json.loads(record)["object"] for line in lines for record in records_in(line)]
 
 
 def contents(path: Path) -> Contents:
@@ -82,6 +84,56 @@ class TestRecords:
         line = record(text).line()
         assert line.count(b"\n") == 1
         assert json.loads(line)["object"] == text
+        assert records_in(line) == (line,)
+
+    @pytest.mark.parametrize("by", [None, "network"])
+    @pytest.mark.parametrize("party", [None, "tester", 'a "party"', "県"])
+    def test_several_records_on_a_line_are_those_that_would_stand_alone(
+        self, party: str | None, by: str | None
+    ) -> None:
+        """Octet for octet: who counts, reviews or proves records sees no difference."""
+        alone = [
+            Record(NOW, "ocsp_request", result, party, "192.0.2.1", name, size, by)
+            for result, name, size in (
+                *(("good", "5A00000000000001", 1500), ("revoked", "", 0)),
+                *(("good", '],["x","y",1],["', 1), ("good", '"records":[', 2), ("good", "\\", 3)),
+                *(("good", "a\nb", 4), ("unknown", "\udc80", 5), ("good", "OU=富山県", 6)),
+            )
+        ]
+        line = together(*alone)
+        assert json.loads(line)["records"] == [[one.result, one.object, one.size] for one in alone]
+        assert list(records_in(line)) == [one.line() for one in alone]
+        assert list(records_in(together(alone[0]))) == [alone[0].line()]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b'{"checkpoint":1,"at":"2014"}\n',
+            b'{"seal":1,"at":"2014"}\n',
+            b'{"segment":1}\n',
+            b"\n",
+            b"",
+            b'"records":[]',
+        ],
+    )
+    def test_other_lines_hold_no_record(self, line: bytes) -> None:
+        """Heads, checkpoints and seals are not counted."""
+        assert not records_in(line)
+
+    @pytest.mark.parametrize(
+        ("changed", "to"),
+        [
+            (b'"records":[[', b'"records":[],['),
+            (b"],[", b"] ["),
+            (b"48]", b"-1]"),
+            (b"]}", b"],[]}"),
+            (b'"good"', b"1"),
+        ],
+    )
+    def test_what_no_process_writes_is_one_record_that_tells_nothing(self, changed: bytes, to: bytes) -> None:
+        """A damaged line stops no reader; the checkpoint below it does not fit."""
+        line = together(*[replace(record(name), result="good") for name in "ab"]).replace(changed, to)
+        assert records_in(line) == (line,)
 
 
 class TestWriting:
@@ -113,6 +165,18 @@ class TestWriting:
         journal.append(record("c"))
         journal.close(NOW)
         assert objects(journal.path) == ["a", "c"]
+        assert contents(journal.path).records == 2
+
+    def test_several_records_of_withheld_answers_are_never_written(self, journal: Journal) -> None:
+        """All of a line or nothing."""
+        with full_disk(journal.path.stat().st_size + 20):
+            journal.append_line(together(record("a"), record("b")))
+            with pytest.raises(OSError, match="too large"):
+                journal.flush()
+            journal.discard()
+        journal.append_line(together(record("c"), record("d")))
+        journal.close(NOW)
+        assert objects(journal.path) == ["c", "d"]
         assert contents(journal.path).records == 2
 
     @pytest.mark.parametrize("failing", ["seal", "note", "open", "head", "note of the next"])
@@ -206,17 +270,22 @@ class TestWriting:
 class TestRecovery:
     """The next start after a kill."""
 
-    @pytest.mark.parametrize("tail", [b"", b'{"at":"2014'], ids=["between-writes", "in-the-middle-of-a-write"])
+    @pytest.mark.parametrize(
+        "tail",
+        [b"", b'{"at":"2014', together(record("x"), record("y"))[:-10]],
+        ids=["between-writes", "in-the-middle-of-a-write", "in-the-middle-of-several"],
+    )
     def test_every_record_that_was_flushed_is_sealed(self, journal: Journal, place: StreamPlace, tail: bytes) -> None:
         """With and without a checkpoint after it; half a line belonged to no answer."""
         write(journal, "a")
         journal.checkpoint(NOW)
-        write(journal, "b")
+        journal.append_line(together(record("b"), record("c")))
+        journal.flush()
         journal.abandon()
         with place.segment(1).open("ab") as file:
             file.write(tail)
         Journal(place, NOW + SECOND).close(NOW)
-        assert objects(place.segment(1)) == ["a", "b"]
+        assert objects(place.segment(1)) == ["a", "b", "c"]
         assert contents(place.segment(1)).sealed_at == NOW + SECOND
         assert chained([place.segment(1), place.segment(2)])
 
@@ -391,6 +460,9 @@ class TestReading:
         ("change", "line", "why"),
         [
             (lambda lines: lines[:2] + lines[3:], 4, "not what was signed"),
+            (lambda lines: [*lines[:5], lines[5].replace(b',["success","d",48]', b""), lines[6]], 7, "what was signed"),
+            (lambda lines: [*lines[:5], lines[5].replace(b'"c"', b'"x"'), lines[6]], 7, "what was signed"),
+            (lambda lines: [*lines[:5], *records_in(lines[5]), lines[6]], 8, "what was signed"),
             (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], 5, "not what was signed"),
             (lambda lines: [*lines[:3], lines[2], *lines[3:]], 6, "not what was signed"),
             (lambda lines: [*lines[:2], lines[2].replace(b"48", b"47"), *lines[3:]], 5, "not what was signed"),
@@ -403,7 +475,8 @@ class TestReading:
             (lambda lines: [], 1, "empty"),
         ],
         ids=[
-            *("removed", "reordered", "inserted", "changed", "beheaded", "continued", "cut-off", "foreign-line"),
+            *("removed", "removed-of-several", "changed-of-several", "several-taken-apart"),
+            *("reordered", "inserted", "changed", "beheaded", "continued", "cut-off", "foreign-line"),
             *("foreign-signature", "changed-checkpoint", "emptied"),
         ],
     )
@@ -413,10 +486,10 @@ class TestReading:
         """Whatever was changed, removed, inserted or reordered."""
         write(journal, "a", "b")  # lines 3 and 4
         journal.checkpoint(NOW)
-        write(journal, "c")
+        journal.append_line(together(record("c"), record("d")))  # line 6
         journal.close(NOW)
         lines = journal.path.read_bytes().splitlines(keepends=True)
-        assert read_segment(lines).records == 3
+        assert read_segment(lines).records == 4
         with pytest.raises(TamperedError, match=why) as error:
             read_segment(change(lines))
         assert error.value.line == line
@@ -425,8 +498,10 @@ class TestReading:
         """They are all that could be forged unnoticed while a process is dead."""
         write(journal, "a")
         journal.checkpoint(NOW)
-        write(journal, "b", "c")
-        assert contents(journal.path).unsigned_records == 2
+        write(journal, "b")
+        journal.append_line(together(record("c"), record("d")))
+        journal.flush()
+        assert contents(journal.path).unsigned_records == 3
 
     def test_a_clock_that_was_set_back_is_told(self, journal: Journal) -> None:
         """Its line is named; the small steps of time synchronisation are not."""
@@ -479,8 +554,7 @@ async def test_a_flood_of_records_does_not_wait_for_the_interval(journal: Journa
     """It reaches the disk in portions as it comes, however long little may wait."""
     keeping = asyncio.create_task(keep(journal, lambda: NOW, sync_s=3600))
     try:
-        line = record("a").line()
-        journal.append_lines([line] * (PORTION_OCTETS // len(line) + 1))
+        journal.append_line(together(*[record("a")] * (PORTION_OCTETS // 10)))
         journal.flush()
         assert journal.unsynced_octets >= PORTION_OCTETS
         await eventually(lambda: not journal.unsynced_octets)
