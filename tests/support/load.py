@@ -161,7 +161,9 @@ def kill_workers(up: Up, kills: int, moments: random.Random) -> None:
     """Kill -9 of one after the other, at random moments."""
     for _ in range(kills):
         time.sleep(moments.uniform(0.1, 0.8))
-        os.kill(moments.choice(workers_of(up)), signal.SIGKILL)
+        while not (workers := workers_of(up)):
+            time.sleep(_PAUSE_S)  # the one before was the last that was left
+        os.kill(moments.choice(workers), signal.SIGKILL)
 
 
 def reported(ca: RunningCA, party: Party) -> dict[str, int]:
