@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import ocsp
 from responder import HERE, Site, prefca
 
-from issuer.collection import waiting
+from issuer.archive.collection import waiting
 
 PARTY = "shows-a-certificate"
 TRIES = 100
