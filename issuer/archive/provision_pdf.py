@@ -9,7 +9,7 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Paragraph, Spacer, Table
 
-from issuer.archive.paper import FONT, cell, document, style
+from issuer.archive.paper import cell, document, font, style
 from issuer.rules.provision_report import COLORS, HEADINGS, NOT_COMPLETE, Provision, ProvisionReport, made, title
 
 BAR_WIDTH: Final = 70 * mm
@@ -41,7 +41,7 @@ def _table(report: ProvisionReport, text: ParagraphStyle) -> Table:
         _COLUMNS,
         repeatRows=1,
         style=[
-            ("FONT", (0, 0), (-1, -1), FONT, 10),
+            ("FONT", (0, 0), (-1, -1), font(), 10),
             ("GRID", (0, 0), (-1, -1), 0.5, HexColor("#999999")),
             ("BACKGROUND", (0, 0), (-1, 0), HexColor("#eeeeee")),
             ("ALIGN", (2, 0), (2, -1), "RIGHT"),
@@ -57,7 +57,7 @@ def _chart(provisions: Sequence[Provision], text: ParagraphStyle) -> Table:
         [cell(f"{one.name} {one.method}", text), _bar(one.items / most, COLORS[one.method]), f"{one.items:,}"]
         for one in provisions
     ]
-    look = [("FONT", (0, 0), (-1, -1), FONT, 10), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")]
+    look = [("FONT", (0, 0), (-1, -1), font(), 10), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")]
     return Table(rows, _BAR_COLUMNS, style=look)
 
 

@@ -17,7 +17,7 @@ from reportlab.lib.colors import HexColor
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Spacer, Table
 
-from issuer.archive.paper import FONT, cell, document, style
+from issuer.archive.paper import cell, document, font, style
 from issuer.profiles.authority import Authority
 from issuer.rules.cross_case import Case, State, superseded
 from pkix.names import text
@@ -43,7 +43,7 @@ def receipt(authority: Authority, case: Case, theirs: x509.Certificate, now: dat
     table = Table(
         [[cell(name, words), cell(value, words)] for name, value in facts.items()],
         _COLUMNS,
-        style=[("GRID", (0, 0), (-1, -1), 0.5, HexColor("#999999")), ("FONT", (0, 0), (-1, -1), FONT, 10)],
+        style=[("GRID", (0, 0), (-1, -1), 0.5, HexColor("#999999")), ("FONT", (0, 0), (-1, -1), font(), 10)],
     )
     parts: list[Flowable] = [
         cell(_day(now), words),

@@ -58,7 +58,9 @@ def test_a_case_goes_from_the_request_to_both_receipts(desk: Desk) -> None:
     assert ours.subject == BRIDGE_NAME
     assert ours.public_key() == desk.bridge.key.public_key()
     assert desk.export("their-receipt", case) == b"%PDF-"
-    text = pypdf.PdfReader(io.BytesIO(desk.export("receipt", case))).pages[0].extract_text()
+    receipt = desk.export("receipt", case)
+    assert b"/FontFile2" in receipt  # a reader without Japanese fonts shows it
+    text = pypdf.PdfReader(io.BytesIO(receipt)).pages[0].extract_text()
     theirs = x509.load_pem_x509_certificate(desk.export("theirs", case))
     assert "相互認証証明書受領書" in text
     assert f"{theirs.serial_number:X}"[:20] in text.replace("\n", "")

@@ -1,12 +1,15 @@
 """The report of provision as a document is read back as it was meant."""
 
 import io
+import logging
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
 
+from issuer.archive import paper
 from issuer.archive.provision_pdf import as_pdf
 from issuer.rules.provision_report import Provision, ProvisionReport
 
@@ -66,3 +69,36 @@ def test_many_recipients_take_several_pages_each_with_its_headings() -> None:
 def test_the_document_is_the_same_each_time() -> None:
     """So that it can be made again from the journal and compared."""
     assert as_pdf(REPORT) == as_pdf(REPORT)
+
+
+def fonts(octets: bytes) -> dict[str, bool]:
+    """Those of all pages by their names, and whether they are in the document."""
+    found = {}
+    for page in PdfReader(io.BytesIO(octets)).pages:
+        for font in page["/Resources"]["/Font"].values():  # type: ignore[index]
+            described = font.get("/FontDescriptor", {})
+            found[font["/BaseFont"]] = "/FontFile2" in described
+    return found
+
+
+def test_the_font_is_in_the_document() -> None:
+    """Its used part: a reader without Japanese fonts shows the text, and the file stays small."""
+    octets = as_pdf(REPORT)
+    embedded = {name for name, is_embedded in fonts(octets).items() if is_embedded}
+    assert {name.partition("+")[2] for name in embedded} == {"IPAexGothic"}
+    assert set(fonts(octets)) - embedded <= {"/Helvetica"}  # which reportlab always names
+    assert len(octets) < 100_000
+
+
+def test_without_the_font_the_document_is_made_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readers take a Japanese font of their own."""
+    monkeypatch.setattr(paper, "FONT_FILE", tmp_path / "none.ttf")
+    with caplog.at_level(logging.WARNING):
+        octets = as_pdf(REPORT)
+    assert "○○県税務課 <髙橋>" in PdfReader(io.BytesIO(octets)).pages[0].extract_text()
+    assert not any(fonts(octets).values())
+    assert [(record.message, record.__dict__["say"]) for record in caplog.records] == [
+        ("font_not_embedded", "install the Debian package fonts-ipaexfont-gothic")
+    ]
