@@ -38,6 +38,7 @@ from journal.writing import Journal, stream_key
 STREAM: Final = "issuer"  # of the operation records
 COMPRESSED: Final = ".zst"
 OPERATIONS_AT_A_TIME: Final = 5000
+_NAME: Final = re.compile(r"[A-Za-z0-9.-]*[A-Za-z0-9][A-Za-z0-9.-]*")  # of a stream: it becomes that of a directory
 _FILE: Final = re.compile(r"(?P<stream>.+)-(?P<number>[0-9]{8})\.jsonl")
 _ID: Final = re.compile(rb',"id":([0-9]+)\}\n')
 
@@ -275,8 +276,15 @@ def _last_line(file: Path) -> bytes:
     return lines[-1] if lines else b""
 
 
+def require_name(stream: str) -> None:
+    """Raises TamperedError if no process of ours would name its stream so."""
+    if not _NAME.fullmatch(stream):
+        raise TamperedError(1, f"no process writes a stream {stream!r}; its name may have letters, digits, '.' and '-'")
+
+
 def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path) -> _Copy:
     """Check, count and compress a segment."""
+    require_name(stream)
     reader, counter, last = SegmentReader(), UsageCounter(), b""
     name = f"{stream}/{file.name}{COMPRESSED}"
     target = archive / name

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from issuer.archive.collection import Waiting
+from issuer.archive.collection import Waiting, require_name
 from issuer.archive.proof import set_back
 from issuer.records.journal_store import SegmentRow
 from journal.reading import CLOCK_TOLERANCE, Contents, TamperedError, read_segment
@@ -98,6 +98,7 @@ def _name(one: Waiting) -> tuple[str, int]:
 
 def _contents(one: Waiting, before: _Place, key: bytes | None) -> Contents:
     """A segment, after all checks, as far as its lines are whole: the last may be in the middle of being written."""
+    require_name(one.stream)
     one.file.seek(0)
     contents = read_segment(line for line in one.file if line.endswith(b"\n"))
     if (contents.head.stream, contents.head.segment) != _name(one):

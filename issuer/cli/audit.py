@@ -92,7 +92,8 @@ def review_command(
     """Show what happened and what is odd, since the last review or in the days asked for.
 
     Told are refusals, failed binds, unknown serial numbers, days with far more than usual, acts at night or by nobody
-    of `journal.operators`, and uses of the CA's key that did not end or belong to no operation.
+    of `journal.operators`, uses of the CA's key that did not end or belong to no operation, and streams of the journals
+    that are new or were in no review yet.
     """
     asked = _Asked(begin and begin.date(), end and end.date(), Filter(kind, result, party, source))
     settings = settings_of(context)
@@ -136,8 +137,16 @@ async def _review(settings: Settings, asked: _Asked) -> _Shown:
         happened = await asyncio.to_thread(_happened, Tally(period, asked.wanted), steps, found)
         usage = await desk.journals.usage(period.begin - timedelta(days=audit.USUAL_DAYS), period.end)
         rates = [one for one in audit.high_rates(usage, period) if asked.wanted.party in {None, one.who}]
-        odd = [*audit.findings(happened, rules), *steps.findings(), *rates]
+        odd = [*audit.findings(happened, rules), *steps.findings(), *rates, *await _new_streams(desk, period, asked)]
         return _Shown(period, audit.counts(happened), odd, found.deleted)
+
+
+async def _new_streams(desk: Desk, period: Period, asked: _Asked) -> list[Finding]:
+    """Those of a review of everything: they belong to no party, kind or result."""
+    if asked.wanted != Filter():
+        return []
+    reviewed_until = await desk.audits.reviewed_until()
+    return list(audit.new_streams(await desk.journals.first_sights(), period, reviewed_until))
 
 
 async def _print_records(settings: Settings, asked: _Asked) -> None:

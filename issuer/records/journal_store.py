@@ -9,6 +9,7 @@ from typing import Final
 import asyncpg
 
 from issuer.errors import NotNowError
+from issuer.rules.audit import Stream
 from issuer.rules.usage import Amount, Use
 
 WRITERS_TRIES: Final = 600
@@ -76,6 +77,15 @@ class JournalStore:
         """The key of every stream."""
         rows = await self._connection.fetch("SELECT stream, key FROM journal_stream ORDER BY stream")
         return {row["stream"]: row["key"] for row in rows}
+
+    async def first_sights(self) -> list[Stream]:
+        """Every stream, as it was first seen."""
+        rows = await self._connection.fetch(
+            "SELECT s.stream, sha256(s.key), s.first_seen, g.number, g.began FROM journal_stream s LEFT JOIN LATERAL"
+            " (SELECT number, began FROM journal_segment WHERE stream = s.stream ORDER BY number LIMIT 1) g ON true"
+            " ORDER BY s.stream"
+        )
+        return [Stream(*row) for row in rows]
 
     async def add_stream(self, stream: str, key: bytes, now: datetime) -> None:
         """Take over a key."""

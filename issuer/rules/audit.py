@@ -98,6 +98,17 @@ class Finding:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream of the journals, as it was first seen. Its key was taken over with its first segment."""
+
+    name: str
+    key_sha256: bytes  # of the SubjectPublicKeyInfo
+    first_seen: datetime
+    segment: int | None  # the first one that was collected; None: there is none yet
+    began: datetime | None
+
+
 class Tally:
     """Counts the records of a period that a filter takes."""
 
@@ -187,6 +198,21 @@ def high_rates(usage: Mapping[Use, Amount], period: Period) -> list[Finding]:
     return found
 
 
+def new_streams(streams: Iterable[Stream], period: Period, reviewed_until: datetime | None) -> Iterator[Finding]:
+    """Streams that came in the period, and those that came before it and were in no review yet.
+
+    Who may write to the directory of the segments may begin a stream with a key of his own, and nothing in it tells.
+    """
+    begin, end = period.moments
+    for one in streams:
+        is_reviewed = reviewed_until is not None and one.first_seen < reviewed_until
+        if one.first_seen < end and (one.first_seen >= begin or not is_reviewed):
+            host = one.name.rpartition(".")[0] or "without a name"
+            first = "no segment yet" if one.began is None else f"from segment {one.segment}, begun {_text(one.began)}"
+            what = f"host {host}; {first}; see that its process has the key with SHA-256 {one.key_sha256.hex()}"
+            yield Finding("new stream", one.name, 1, what)
+
+
 def _refused(happened: Iterable[Happened]) -> Iterator[Finding]:
     """Refusals by party and address; those of binds are told by themselves."""
     results: dict[str, Counter[str]] = defaultdict(Counter)
@@ -269,6 +295,10 @@ def _split_without_shares(acts: Iterable[Happened]) -> Iterator[Finding]:
 
 def _who(event: Event) -> str:
     return f"{event.party or '(anonymous)'} {event.origin}"
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @lru_cache(maxsize=65536)

@@ -1,6 +1,8 @@
 """The internal auditor, and nobody else, reviews the audit log, marks it and deletes what is old."""
 
+import hashlib
 import json
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -139,6 +141,34 @@ def test_a_review_of_what_was_tampered_with_says_how_to_find_it(audited: Path, p
     for form in ("--json", "--records"):
         ended = prefca(*REVIEW[:-1], form)
         assert (ended.status, "`prefca journal verify` names the place" in ended.complaint) == (3, True)
+
+
+@pytest.mark.req("R-4-11-1", "R-4-11-5-1")
+def test_a_new_stream_is_told_until_it_was_reviewed(audited: Path, prefca: Prefca, clock: Clock) -> None:
+    """With what the auditor compares with the key of the process; a review of something else leaves it out."""
+    started(audited, "ocsp-0", asked()).close(NOW)
+    clock.after(70)
+    assert prefca("journal", "collect").status == 0
+
+    def told(*options: str) -> dict[str, str]:
+        shown = prefca("audit", "review", "--json", *options).json
+        return {one["who"]: one["what"] for one in shown["findings"] if one["rule"] == "new stream"}
+
+    clock.after(80)
+    assert prefca("journal", "collect").status == 0
+    new = told()  # a week later, for it was in no review
+    assert set(new) == {"issuer", "ocsp-0"}
+    public = ["openssl", "pkey", "-in", str(audited / "keys" / "journal" / "ocsp-0.pem"), "-pubout", "-outform", "DER"]
+    key = subprocess.run(public, check=True, capture_output=True).stdout
+    assert new["ocsp-0"] == (
+        "host without a name; from segment 1, begun 2026-10-15T03:00:00Z;"
+        f" see that its process has the key with SHA-256 {hashlib.sha256(key).hexdigest()}"
+    )
+    assert told("--party", "tax") == {}
+    assert prefca("audit", "mark-reviewed", "--to", "2026-12-31").status == 0
+    clock.after(90)
+    assert told() == {}
+    assert set(told("--from", "2026-12-24", "--to", "2026-12-24")) == {"issuer", "ocsp-0"}
 
 
 @pytest.mark.req("R-4-11-3", "R-4-11-7")

@@ -199,3 +199,24 @@ def test_a_planted_number_does_not_keep_the_issuers_acts_out_of_the_journal(
     assert prefca("journal", "collect").status == 0
     ended = prefca("journal", "verify")
     assert ended.status == (0 if number > 2 else 3), ended  # else the chain tells of it for ever
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a b", "a\\b", "千代田"])
+def test_a_stream_with_a_name_that_no_process_has_is_refused(
+    instance: Path, prefca: Prefca, tmp_path: Path, name: str
+) -> None:
+    """Its name would be that of a directory; nothing is written, and its records count for nothing."""
+    written(instance, "ocsp-0", answered("tester"))
+    place = StreamPlace(instance / "journal", tmp_path / "keys", name)
+    Journal(place, NOW).close(NOW)
+    for command in ("verify", "collect"):
+        ended = prefca("journal", command)
+        assert (ended.status, f"line 1: no process writes a stream {name!r}" in ended.stderr) == (3, True), ended
+    assert select("SELECT stream FROM journal_stream ORDER BY stream") == [("issuer",), ("ocsp-0",)]
+    archive = instance / "archive"
+    assert sorted(one.name for one in (*archive.iterdir(), *(archive / "journal").iterdir())) == [
+        "issuer",
+        "journal",
+        "ocsp-0",
+    ]
+    assert place.segment(1).exists()

@@ -12,10 +12,12 @@ from issuer.rules.audit import (
     Period,
     Retention,
     Rules,
+    Stream,
     Tally,
     counts,
     findings,
     high_rates,
+    new_streams,
 )
 from issuer.rules.usage import Amount, Use
 from journal.record import Record
@@ -170,6 +172,32 @@ def test_a_day_far_above_the_partys_own_usual_is_told(days: list[int], expected:
     }
     found = [(one.who, one.number, one.what) for one in high_rates(usage, PERIOD)]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "reviewed", "is_told"),
+    [
+        (15, None, True),
+        (15, 12, True),
+        (15, 17, True),
+        (11, None, True),
+        (11, 10, True),
+        (11, 12, False),
+        (20, 12, False),
+    ],
+    ids=["first-review", "new", "looked-at-again", "never-reviewed", "left-out", "reviewed", "later"],
+)
+def test_a_stream_is_told_in_its_days_and_until_it_was_in_a_review(
+    seen: int, reviewed: int | None, is_told: bool
+) -> None:
+    """With what there is to compare: whoever writes to the directory may begin one with a key of his own."""
+    begun = Stream("b.ocsp-0", bytes(32), NOON.replace(day=seen), 2, NOON)
+    until = None if reviewed is None else NOON.replace(day=reviewed)
+    found = [(one.rule, one.who, one.what) for one in new_streams([begun], PERIOD, until)]
+    what = (
+        f"host b; from segment 2, begun 2026-10-15T03:00:00Z; see that its process has the key with SHA-256 {'00' * 32}"
+    )
+    assert found == ([("new stream", "b.ocsp-0", what)] if is_told else [])
 
 
 @pytest.mark.req("R-4-11-4", "R-4-12-2-2")
