@@ -21,6 +21,7 @@ NAMES: Final = (
     "cvs_certificate_ending",  # issuer.servers.operations_certificate
     *("ca_key_compromised", "compromise_unfinished"),  # issuer.recovery.compromise
     "ca_key_away",  # issuer.signing.key_probe
+    *("archive_not_exported", "archive_media_not_read"),  # issuer.archive.media_alarm
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

@@ -22,6 +22,7 @@ from issuer.records.activation_store import ActivationStore
 from issuer.records.cross_store import CrossStore
 from issuer.records.generation_store import GenerationStore
 from issuer.records.list_store import ListStore
+from issuer.records.media_store import MediaStore
 from issuer.records.migrate import is_current
 from issuer.records.operation_store import OperationStore
 from issuer.records.party_store import PartyStore
@@ -47,6 +48,7 @@ class Records:
     activations: ActivationStore
     cross: CrossStore
     recovery: RecoveryStore
+    media: MediaStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
             ActivationStore(connection),
             CrossStore(connection),
             RecoveryStore(connection),
+            MediaStore(connection),
         )
 
 
@@ -160,7 +163,7 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
         yield Installation(
             *(shared.store, shared.parties, shared.lists, shared.generations),
             *(shared.operations, shared.activations, shared.cross, shared.recovery),
-            *(settings, authority, authority_id),
+            *(shared.media, settings, authority, authority_id),
         )
 
 

@@ -11,9 +11,13 @@ from issuer.archive.archive_media import Bundle
 from issuer.archive.desk import Desk, desk_of
 from issuer.archive.journal_media import Proofs
 from issuer.errors import IssuerError
+from issuer.installation import origin
 from issuer.records.archive_store import KINDS
 from issuer.records.journal_store import SegmentRow
+from issuer.records.media_store import Written
+from issuer.rules import media
 from issuer.rules.provision_report import month_after
+from journal.seal import spki
 from settings.load import Settings
 
 Months = tuple[date | None, date | None]  # the first and the last; None: without end
@@ -26,15 +30,23 @@ class Exported:
     files: int  # of months
     segments: int  # of journals, that this run put or found there
     new: int  # files of months that this run wrote
+    medium: str  # the name of these media
 
 
 async def export(
-    settings: Settings, directory: Path, months: Months, clock: Callable[[], datetime]
+    settings: Settings, directory: Path, months: Months, name: str, clock: Callable[[], datetime]
 ) -> tuple[Exported, str | None]:
     """Add what is missing to a directory, and say why it has no time stamp; None: it has one, or none is wanted.
 
+    Args:
+        settings: of the instance.
+        directory: on the media.
+        months: that are wanted.
+        name: of new media; those that have a name keep it.
+        clock: tells the time.
+
     Raises:
-        RefusedError: another host has the archive; or the manifest there is damaged.
+        RefusedError: another host has the archive; the manifest there is damaged; or a damaged copy cannot be replaced.
         OSError: archive or media cannot be read or written.
     """
     now = clock()
@@ -43,14 +55,24 @@ async def export(
         segments = await _write_journal(desk, directory, months)
         bundles = archive_media.listed(directory)
         new = await _write_months(desk, directory, bundles, months, now)
-        statement = archive_media.write_list(directory, bundles.values(), key, now)
+        medium = archive_media.named(directory)[0] or name
+        statement = archive_media.write_list(directory, bundles.values(), spki(key), medium, now)
         time_stamp, complaint = await _stamped(settings, statement)
         archive_media.write_statement(directory, statement, key, time_stamp)
         async with desk.operations.transaction():
-            await desk.audits.add_exports(segments, str(directory), now)
+            written = Written(medium, str(directory), await _whole(desk, months, now), segments)
+            await desk.media.add_export(written, origin(), now)
             about = f"{len(segments)} segments and {len(bundles)} files of months to {directory}"
             await desk.operations.record("archive_exported", now, about)
-    return Exported(len(bundles), len(segments), new), complaint
+    return Exported(len(bundles), len(segments), new, medium), complaint
+
+
+async def _whole(desk: Desk, wanted: Months, now: datetime) -> tuple[date, date] | None:
+    """The first and the last month that are on the media now."""
+    first = await desk.media.began()
+    begin, end = wanted[0] or date.min, wanted[1] or date.max
+    found = [] if first is None else [one for one in media.months(first, now) if begin <= one <= end]
+    return (found[0], found[-1]) if found else None
 
 
 async def _write_journal(desk: Desk, directory: Path, months: Months) -> list[SegmentRow]:
@@ -62,8 +84,8 @@ async def _write_journal(desk: Desk, directory: Path, months: Months) -> list[Se
     segments = [
         one
         for one in await desk.journals.segments(
-            None if begin is None else archive_media.begin_of(begin),
-            None if end is None else archive_media.begin_of(month_after(end)),
+            None if begin is None else media.begin_of(begin),
+            None if end is None else media.begin_of(month_after(end)),
         )
         if (one.stream, one.number) not in deleted or (target / one.file).exists()
     ]
@@ -81,12 +103,12 @@ async def _write_months(desk: Desk, directory: Path, bundles: dict[str, Bundle],
     async with desk.operations.snapshot():
         for kind in KINDS:
             first = await desk.archive.first(kind)
-            for month in archive_media.months(first, now) if first is not None else ():
+            for month in media.months(first, now) if first is not None else ():
                 there = bundles.get(archive_media.file_of(kind, month))
                 is_there = there is not None and await asyncio.to_thread(archive_media.is_whole, directory, there)
                 if is_there or not begin <= month <= end:
                     continue
-                moments = archive_media.begin_of(month), archive_media.begin_of(month_after(month))
+                moments = media.begin_of(month), media.begin_of(month_after(month))
                 items = desk.archive.items(kind, *moments)
                 bundle = await archive_media.write_bundle(directory, kind, month, items, now)
                 if bundle is not None:

@@ -31,7 +31,7 @@ from issuer.records.archive_store import ArchiveKind, Item
 from issuer.rules.provision_report import month_after
 from issuer.rules.time_stamp import NoTimeStampError, stamped_at
 from issuer.whole import write_whole
-from journal.seal import NotASegmentError, public_key, spki
+from journal.seal import NotASegmentError, public_key
 from pkix.validity import JST
 
 JOURNAL: Final = "journal"
@@ -39,7 +39,6 @@ MANIFEST: Final = "manifest.jsonl"
 SUMS: Final = journal_media.SUMS
 STATEMENT: Final = "statement.json"
 STAMP_TOLERANCE: Final = timedelta(hours=1)  # media are stamped when they are made; clocks may differ
-SETTLED: Final = timedelta(days=1)  # after the end of a month nothing of it comes into being any more
 _JOURNAL_FILES: Final = (journal_media.SUMS, journal_media.SEGMENTS, journal_media.ROOTS, journal_media.STAMPS)
 
 
@@ -56,19 +55,6 @@ class Bundle:
     sha256: str
     archived_at: str
     keep_until: str  # a day in Japan; it may be destroyed afterwards
-
-
-def begin_of(month: date) -> datetime:
-    """The moment."""
-    return datetime(month.year, month.month, 1, tzinfo=JST)
-
-
-def months(first: datetime, now: datetime) -> Iterator[date]:
-    """The months of Japan from that of `first` on that are over and settled."""
-    month = first.astimezone(JST).date().replace(day=1)
-    while begin_of(month_after(month)) + SETTLED <= now:
-        yield month
-        month = month_after(month)
 
 
 def file_of(kind: ArchiveKind, month: date) -> str:
@@ -160,8 +146,15 @@ def is_whole(directory: Path, bundle: Bundle) -> bool:
         return False
 
 
-def write_list(directory: Path, bundles: Iterable[Bundle], key: Ed25519PrivateKey, now: datetime) -> str:
+def write_list(directory: Path, bundles: Iterable[Bundle], key: bytes, medium: str, now: datetime) -> str:
     """Name everything that is there; the statement that is to be stamped.
+
+    Args:
+        directory: on the media.
+        bundles: all that are there.
+        key: SubjectPublicKeyInfo of the issuer's journal key.
+        medium: its name.
+        now: the time.
 
     Raises:
         OSError: the media cannot be written.
@@ -173,8 +166,8 @@ def write_list(directory: Path, bundles: Iterable[Bundle], key: Ed25519PrivateKe
     names = [MANIFEST, *(f"{JOURNAL}/{name}" for name in _JOURNAL_FILES)]
     digests += [(_sha256(directory / name), name) for name in names]
     write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
-    content = {"archive": _sha256(directory / SUMS), "at": _text(now), "key": b64encode(spki(key)).decode()}
-    return json.dumps(content, separators=(",", ":"))
+    archive, signer = _sha256(directory / SUMS), b64encode(key).decode()
+    return json.dumps({"archive": archive, "at": _text(now), "key": signer, "medium": medium}, separators=(",", ":"))
 
 
 def write_statement(directory: Path, statement: str, key: Ed25519PrivateKey, time_stamp: bytes | None) -> None:
@@ -234,6 +227,7 @@ class _Statement:
 
     octets: bytes
     archive: str  # digest of SHA256SUMS
+    medium: str | None  # its name; None: it was made when media had none
     at: datetime
     key: bytes
     signature: bytes
@@ -246,11 +240,21 @@ def _statement(file: Path) -> _Statement:
     return _Statement(
         octets=said["statement"].encode(),
         archive=content["archive"],
+        medium=str(content["medium"]) if "medium" in content else None,
         at=datetime.fromisoformat(content["at"]).astimezone(UTC),
         key=b64decode(content["key"]),
         signature=b64decode(said["signature"]),
         time_stamp=None if said["time_stamp"] is None else b64decode(said["time_stamp"]),
     )
+
+
+def named(directory: Path) -> tuple[str | None, datetime | None]:
+    """The name of a medium, and when its statement was made, as far as they can be read."""
+    try:
+        said = _statement(directory / STATEMENT)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None, None
+    return said.medium, said.at
 
 
 def _statement_findings(directory: Path, trust: Trust) -> Iterator[str]:

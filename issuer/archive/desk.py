@@ -9,6 +9,7 @@ from issuer.installation import connected, database, origin, require_database
 from issuer.records.archive_store import ArchiveStore
 from issuer.records.audit_store import AuditStore
 from issuer.records.journal_store import JournalStore
+from issuer.records.media_store import MediaStore
 from issuer.records.party_store import PartyStore
 from issuer.records.store import Store
 from settings.load import Settings
@@ -23,6 +24,7 @@ class Desk:
     operations: Store
     parties: PartyStore
     archive: ArchiveStore
+    media: MediaStore
     places: Places
 
 
@@ -45,5 +47,6 @@ async def desk_of(settings: Settings) -> AsyncIterator[Desk]:
             Store(connection, origin()),
             PartyStore(connection),
             ArchiveStore(connection),
+            MediaStore(connection),
             places,
         )

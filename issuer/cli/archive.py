@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import secrets
 import shlex
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import click
 
 from issuer import children
 from issuer.archive import archive_export, archive_media, stamping
+from issuer.archive.collection import STREAM
 from issuer.archive.desk import desk_of
 from issuer.cli.days import MONTH
 from issuer.cli.output import json_option, print_json
@@ -20,7 +22,10 @@ from issuer.errors import NotNowError, RefusedError
 from issuer.installation import connected, database, origin, require_database
 from issuer.records.backup_store import BackupStore
 from issuer.records.store import Store
+from issuer.rules.media import Reading
 from settings.load import ConfigurationError, Settings
+
+_NAME_OCTETS = 4  # of a medium
 
 
 @click.group()
@@ -44,7 +49,8 @@ def export_command(
     """
     settings = settings_of(context)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    exported, complaint = run(archive_export.export(settings, directory, (_day(begin), _day(end)), now))
+    months, name = (_day(begin), _day(end)), secrets.token_hex(_NAME_OCTETS)
+    exported, complaint = run(archive_export.export(settings, directory, months, name, now))
     if complaint is not None:
         click.echo(f"prefca: without a time stamp: {complaint}", err=True)
     if as_json:
@@ -52,7 +58,7 @@ def export_command(
     else:
         click.echo(
             f"{exported.files} files of months and {exported.segments} segments are in {directory}, named in"
-            f" {archive_media.MANIFEST}; {exported.new} are new"
+            f" {archive_media.MANIFEST}; {exported.new} are new; label it medium {exported.medium}"
         )
 
 
@@ -69,7 +75,12 @@ def _day(month: datetime | None) -> date | None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="PEM: who must have certified the authority for time stamps.  [default: they are not checked]",
 )
-@click.option("--record", "is_recorded", is_flag=True, help="Record in the instance that these media were read.")
+@click.option(
+    "--record",
+    "is_recorded",
+    is_flag=True,
+    help="Record in the instance that these media were read; it must have signed.",
+)
 @click.pass_context
 def check_command(
     context: click.Context, directory: Path, key: str | None, roots: Path | None, is_recorded: bool
@@ -83,10 +94,12 @@ def check_command(
         octets = None if key is None else base64.b64decode(key, validate=True)
     except ValueError as e:
         raise click.UsageError("--key is no base64; give it what `prefca journal key` printed.") from e
+    if is_recorded and octets is None:
+        octets = run(_own_key(settings_of(context)))
     trust = archive_media.Trust(octets, () if roots is None else stamping.certificates(roots))
     findings = list(archive_media.check(directory, trust))
-    if is_recorded:
-        run(_record_check(settings_of(context), directory, len(findings)))
+    if is_recorded and not run(_record_check(settings_of(context), directory, len(findings))):
+        findings.append("nobody can tell which media these are; `prefca archive export` gives them a name")
     for finding in findings:
         click.echo(f"prefca: {finding}", err=True)
     if findings:
@@ -97,9 +110,20 @@ def check_command(
     click.echo(f"nothing here has to be kept after {archive_media.last_day(directory)}")
 
 
-async def _record_check(settings: Settings, directory: Path, findings: int) -> None:
+async def _own_key(settings: Settings) -> bytes | None:
+    async with desk_of(settings) as desk:
+        return (await desk.journals.streams()).get(STREAM)
+
+
+async def _record_check(settings: Settings, directory: Path, findings: int) -> bool:
+    """Record that media were read; False: nobody can tell which."""
     async with desk_of(settings) as desk, desk.operations.transaction():
         await desk.operations.record("archive_checked", now(), str(directory), {"findings": findings})
+        medium, stated_at = archive_media.named(directory)
+        medium = medium or await desk.media.medium_in(str(directory))
+        if medium is not None:
+            await desk.media.add_reading(medium, Reading(now(), stated_at, findings), origin())
+        return medium is not None
 
 
 @archive.command("backup")

@@ -247,7 +247,9 @@ class _Deleted:
 @json_option
 @click.pass_context
 def delete_command(context: click.Context, before: datetime, as_json: bool) -> None:
-    """Delete the archive's files of old segments that are reviewed and exported; proofs and hashes stay.
+    """Delete the archive's files of old segments that are reviewed and on good media; proofs and hashes stay.
+
+    Media are good if their newest reading that was recorded (`prefca archive check --record`) found nothing wrong.
 
     Acts of the issuer must be older than a year (R-4-11-4), all other segments, which are usage history, than ten
     (R-4-12-2-2).
@@ -265,7 +267,7 @@ def delete_command(context: click.Context, before: datetime, as_json: bool) -> N
 async def _delete(settings: Settings, before: date) -> _Deleted:
     async with desk_of(settings) as desk:
         await _require_auditor(settings, desk, "delete")
-        earlier, exported = await desk.audits.deletions(), await desk.audits.exported()
+        earlier, exported = await desk.audits.deletions(), await desk.media.segments()
         retention = Retention(now(), _midnight(before), await desk.audits.reviewed_until())
         deleted, gone = _Deleted([], Counter()), []
         for one in await desk.journals.segments(None, _midnight(before)):
@@ -273,7 +275,9 @@ async def _delete(settings: Settings, before: date) -> _Deleted:
             if key in earlier:
                 gone.append(one)  # its file may still be there, if that deletion was killed
                 continue
-            why_kept = retention.why_kept(one.sealed_at, is_of_acts=one.stream == STREAM, is_exported=key in exported)
+            why_kept = retention.why_kept(
+                one.sealed_at, is_of_acts=one.stream == STREAM, is_good_copy=exported.get(key)
+            )
             if why_kept is None:
                 deleted.segments.append(one)
             else:

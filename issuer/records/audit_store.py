@@ -1,4 +1,4 @@
-"""All SQL about the auditor's work: reviews, copies on external media, deletions."""
+"""All SQL about the auditor's work: reviews and deletions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Deletion:
 
 
 class AuditStore:
-    """Reviews, exports and deletions, as role prefca_issuer; transactions are the caller's."""
+    """Reviews and deletions, as role prefca_issuer; transactions are the caller's."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -43,19 +43,6 @@ class AuditStore:
             origin,
             note,
             now,
-        )
-
-    async def exported(self) -> set[SegmentKey]:
-        """Which segments are on external media."""
-        rows = await self._connection.fetch("SELECT DISTINCT stream, segment FROM journal_export")
-        return {(row["stream"], row["segment"]) for row in rows}
-
-    async def add_exports(self, segments: Iterable[SegmentRow], directory: str, now: datetime) -> None:
-        """Segments were copied to a directory."""
-        await self._connection.executemany(
-            "INSERT INTO journal_export (stream, segment, exported_at, directory) VALUES ($1, $2, $3, $4)"
-            " ON CONFLICT DO NOTHING",
-            [(one.stream, one.number, now, directory) for one in segments],
         )
 
     async def deletions(self) -> dict[SegmentKey, Deletion]:

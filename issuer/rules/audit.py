@@ -331,13 +331,13 @@ class Retention:
     before: datetime  # what was asked for
     reviewed_until: datetime | None
 
-    def why_kept(self, sealed_at: datetime, *, is_of_acts: bool, is_exported: bool) -> str | None:
+    def why_kept(self, sealed_at: datetime, *, is_of_acts: bool, is_good_copy: bool | None) -> str | None:
         """Why the file of a segment stays; None: it may go.
 
         Args:
             sealed_at: of the segment.
             is_of_acts: it has acts of the issuer, which are in the database too; any other has usage history.
-            is_exported: it is on external media.
+            is_good_copy: of that on external media the newest reading found nothing wrong; None: there is no copy.
         """
         if sealed_at >= self.before:
             return "they have later records too"
@@ -345,6 +345,8 @@ class Retention:
             return "too young: a year for acts of the issuer, ten for usage history"
         if self.reviewed_until is None or sealed_at > self.reviewed_until:
             return "not reviewed; `prefca audit mark-reviewed`"
-        if not is_exported:
+        if is_good_copy is None:
             return "not on external media; `prefca archive export`"
+        if not is_good_copy:
+            return "no media with them were read again, or were found good; `prefca archive check DIRECTORY --record`"
         return None

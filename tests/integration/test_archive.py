@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from issuer.cli import archive
+from issuer.cli import archive, publishing
 from tests.support.bridge import Bridge
 from tests.support.command import Prefca, select
 from tests.support.cross import Desk
@@ -251,3 +251,36 @@ def test_segments_of_some_months_alone_are_copied(kept: Path, prefca: Prefca, me
     assert (media / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").exists()
     assert prefca("archive", "export", media.with_name("other"), "--from", "2019-01", "--to", "2019-02").status == 0
     assert not (media.with_name("other") / "journal" / "ocsp-0").exists()
+
+
+@pytest.mark.req("R-4-12-2-3", "R-4-12-2-6")
+@pytest.mark.usefixtures("kept")
+def test_status_tells_of_media_that_were_not_made_or_read(
+    prefca: Prefca, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test CA from its first media on; they have a name, which they keep."""
+    began = datetime.now(UTC)
+
+    def told(days: int) -> set[str]:
+        for module in (archive, publishing):
+            monkeypatch.setattr(module, "now", lambda: began + timedelta(days=days))
+        standing = json.loads(prefca("status", "--check", "--json").stdout)
+        return {one["name"] for one in standing if one["name"].startswith("archive_")}
+
+    assert told(70) == set()
+    name = prefca("archive", "export", media, "--json").json["medium"]
+    assert told(70) == set()
+    assert told(150) == {"archive_not_exported"}
+    assert prefca("archive", "export", media, "--json").json["medium"] == name
+    assert told(150) == set()
+    assert told(500) == {"archive_not_exported", "archive_media_not_read"}
+    assert prefca("archive", "export", media).status == 0
+    assert f"medium {name}" in prefca("status").stdout
+    assert told(500) == {"archive_media_not_read"}
+    assert prefca("archive", "check", media, "--record").status == 0
+    assert told(500) == set()
+    file = media / bundles(media)["acts"]["file"]
+    file.write_bytes(b"damaged")
+    assert told(501) == set()
+    assert prefca("archive", "check", media, "--record").status == 3
+    assert told(502) == {"archive_media_not_read"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -220,6 +221,9 @@ def test_only_what_is_old_reviewed_and_exported_is_deleted_and_stays_proved(
     assert prefca("audit", "mark-reviewed", "--to", "2026-10-16").status == 0
     assert "not on external media" in prefca("audit", "delete", "--before", "2026-10-17").stdout
     assert prefca("archive", "export", media).status == 0
+    assert "no media with them were read again" in prefca("audit", "delete", "--before", "2026-10-17").stdout
+    clock.after(401)
+    assert prefca("archive", "check", media, "--record").status == 0
     assert deleted() == (["issuer"], [1])
     assert sorted(file.name for file in archive.glob("*/*00000001*")) == ["ocsp-0-00000001.jsonl.zst"]
     clock.after(3700)
@@ -237,6 +241,50 @@ def test_only_what_is_old_reviewed_and_exported_is_deleted_and_stays_proved(
     assert acts == [("before 2026-10-17: 1 segments",)] * 2
 
 
+@pytest.fixture
+def reviewed(audited: Path, prefca: Prefca, clock: Clock) -> Path:
+    """An instance with a segment that may be deleted as soon as it is on good media."""
+    started(audited, "ocsp-0", asked()).close(NOW)
+    clock.after(4000)
+    assert prefca("journal", "collect").status == 0
+    assert prefca("audit", "mark-reviewed", "--to", "2026-10-20").status == 0
+    return audited
+
+
+DELETE = ("audit", "delete", "--before", "2026-10-20", "--json")
+SEGMENT = "journal/ocsp-0/ocsp-0-00000001.jsonl.zst"
+
+
+@pytest.mark.req("R-4-11-5-2", "R-4-12-2-6")
+@pytest.mark.usefixtures("reviewed")
+def test_nothing_is_deleted_whose_media_were_found_damaged_or_are_of_before(
+    prefca: Prefca, clock: Clock, tmp_path: Path
+) -> None:
+    """The newest reading of each medium counts, and only for what its statement says was there."""
+    media, before, copy = tmp_path / "media", tmp_path / "before", tmp_path / "copy"
+    days = iter(range(4001, 4100))
+
+    def is_kept_after(*commands: tuple[str, Path]) -> bool:
+        for command, directory in commands:
+            clock.after(next(days))
+            prefca("archive", command, directory, *(["--record"] if command == "check" else []))
+        return bool(prefca(*DELETE).json["kept"])
+
+    assert prefca("archive", "export", media, "--to", "2020-01").status == 0
+    shutil.copytree(media, before)
+    assert is_kept_after(("export", media), ("check", before))
+    shutil.copytree(media, copy)
+    (copy / SEGMENT).write_bytes(b"damaged")
+    assert is_kept_after(("check", media), ("check", copy))
+    (copy / "statement.json").write_bytes(b"damaged")
+    ended = prefca("archive", "check", copy, "--record")
+    assert (ended.status, "nobody can tell which media these are" in ended.stderr) == (3, True)
+    (media / "statement.json").rename(media / "elsewhere")
+    assert is_kept_after(("check", media))
+    (media / "elsewhere").rename(media / "statement.json")
+    assert not is_kept_after(("check", media))
+
+
 def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
@@ -251,6 +299,7 @@ def test_a_deletion_that_was_killed_is_completed_by_the_next(
     assert prefca("journal", "collect").status == 0
     assert prefca("audit", "mark-reviewed", "--to", "2026-12-31").status == 0
     assert prefca("archive", "export", audited / "media").status == 0
+    assert prefca("archive", "check", audited / "media", "--record").status == 0
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", interrupted)
         assert prefca("audit", "delete", "--before", "2026-10-20").status == 130

@@ -23,6 +23,7 @@ FILES = [
     "007_cross.sql",
     "008_time_stamps.sql",
     "009_recovery.sql",
+    "010_archive_media.sql",
 ]
 SERIAL = 2**62
 

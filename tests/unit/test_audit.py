@@ -202,24 +202,25 @@ def test_a_stream_is_told_in_its_days_and_until_it_was_in_a_review(
 
 @pytest.mark.req("R-4-11-4", "R-4-12-2-2")
 @pytest.mark.parametrize(
-    ("years", "is_of_acts", "is_exported", "is_reviewed", "kept"),
+    ("years", "is_of_acts", "is_good_copy", "is_reviewed", "kept"),
     [
         (1.1, True, True, True, None),
         (0.9, True, True, True, "too young"),
         (9.9, False, True, True, "too young"),
         (10.1, False, True, True, None),
-        (10.1, True, False, True, "not on external media"),
+        (10.1, True, None, True, "not on external media"),
+        (10.1, True, False, True, "no media with them were read again"),
         (10.1, True, True, False, "not reviewed"),
         (-1, True, True, True, "later records"),
     ],
-    ids=["acts", "young-acts", "young-usage", "usage", "not-exported", "not-reviewed", "later"],
+    ids=["acts", "young-acts", "young-usage", "usage", "not-exported", "not-read", "not-reviewed", "later"],
 )
 def test_what_may_be_deleted(
-    years: float, is_of_acts: bool, is_exported: bool, is_reviewed: bool, kept: str | None
+    years: float, is_of_acts: bool, is_good_copy: bool | None, is_reviewed: bool, kept: str | None
 ) -> None:
-    """Acts of the issuer after a year, usage history after ten; only what is reviewed and exported."""
+    """Acts of the issuer after a year, usage history after ten; only what is reviewed and on good media."""
     retention = Retention(NOON, NOON, NOON if is_reviewed else None)
     sealed_at = NOON - years * timedelta(days=365.25)
-    why = retention.why_kept(sealed_at, is_of_acts=is_of_acts, is_exported=is_exported)
+    why = retention.why_kept(sealed_at, is_of_acts=is_of_acts, is_good_copy=is_good_copy)
     assert (why is None) is (kept is None)
     assert (kept or "") in (why or "")
