@@ -66,7 +66,7 @@ def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs
 
     Raises:
         OSError: something cannot be read or written.
-        RefusedError: the list of what is there is damaged.
+        RefusedError: the list of what is there is damaged; or a copy is, and there is no other one here.
     """
     listed = _listed(directory / SEGMENTS)
     for segment in segments:
@@ -74,7 +74,13 @@ def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs
         if not target.exists() or _sha256(target) != segment.file_sha256.hex():
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(".partial")
-            shutil.copyfile(archive / segment.file, partial)
+            try:
+                shutil.copyfile(archive / segment.file, partial)
+            except FileNotFoundError as e:
+                raise RefusedError(
+                    f"{target} is damaged or missing, and the archive does not have it any more;"
+                    " copy it there from other media that `prefca archive check` finds good, or begin new media"
+                ) from e
             partial.rename(target)
         listed[segment.stream, segment.number] = (segment, proofs.keys[segment.stream])
     rows = [listed[place] for place in sorted(listed)]

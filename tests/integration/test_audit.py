@@ -285,6 +285,27 @@ def test_nothing_is_deleted_whose_media_were_found_damaged_or_are_of_before(
     assert not is_kept_after(("check", media))
 
 
+@pytest.mark.req("R-4-11-5-2", "R-4-12-2-3")
+def test_a_damaged_copy_of_what_was_deleted_is_told_with_what_to_do(
+    reviewed: Path, prefca: Prefca, clock: Clock, tmp_path: Path
+) -> None:
+    """It is the only one that this command cannot make again; other media have it."""
+    media, copy = tmp_path / "media", tmp_path / "copy"
+    assert prefca("archive", "export", media).status == 0
+    assert prefca("archive", "check", media, "--record").status == 0
+    shutil.copytree(media, copy)
+    assert not prefca(*DELETE).json["kept"]
+    assert not (reviewed / "archive" / SEGMENT).exists()
+    (copy / SEGMENT).write_bytes(b"damaged")
+    clock.after(4001)
+    ended = prefca("archive", "export", copy)
+    told = f"{copy / SEGMENT} is damaged or missing, and the archive does not have it any more; copy it there from"
+    assert (ended.status, told in ended.complaint) == (3, True)
+    shutil.copy(media / SEGMENT, copy / SEGMENT)
+    assert prefca("archive", "export", copy).status == 0
+    assert prefca("archive", "check", copy).status == 0
+
+
 def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
