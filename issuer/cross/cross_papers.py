@@ -7,7 +7,7 @@ The receipt goes to the other CA (R-4-8-1); the names, of CAs that are and that 
 import html
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -69,19 +69,26 @@ class NamedCA:
 
 
 def named(cases: Mapping[int, Case], now: datetime) -> list[NamedCA]:
-    """Each CA once, the first one first; a renewal is no end."""
+    """Each CA once, the first one first; a renewal is no end, and tells the name that the CA has now."""
     replaced = superseded(cases, now)
+    since: dict[int | None, datetime] = {}  # of each case, with those that it renews
     found: dict[str, NamedCA] = {}
     for case in cases.values():
         completed = next((done.at for done in case.done if done.state is State.COMPLETED), None)
         if completed is None or case.ours is None:
             continue
+        since[case.case_id] = since.get(case.application.renews, completed)
+        if case.case_id in replaced:
+            continue
         ours = x509.load_der_x509_certificate(case.ours)
-        ended = case.revoked.at if case.revoked is not None else ours.not_valid_after_utc
-        dn, is_last = text(ours.subject), case.case_id not in replaced
-        since = found[dn].since if dn in found and found[dn].ended is None else completed
-        found[dn] = NamedCA(case.application.partner, dn, since, ended if is_last and ended <= now else None)
-    return list(found.values())
+        end = case.revoked.at if case.revoked is not None else ours.not_valid_after_utc
+        this = NamedCA(case.application.partner, text(ours.subject), since[case.case_id], end if end <= now else None)
+        before = found.get(this.dn)
+        if before is None or before.ended is not None:
+            found[this.dn] = this
+        elif this.ended is None:
+            found[this.dn] = replace(this, since=before.since)
+    return sorted(found.values(), key=lambda each: each.since)
 
 
 def as_json(authority: Authority, names: Iterable[NamedCA], now: datetime) -> str:

@@ -131,6 +131,26 @@ def test_names_are_told_of_cas_that_are_and_that_were_cross_certified() -> None:
     assert "ompromise" not in page + json.dumps(content)
 
 
+@pytest.mark.req("R-2-6-1-1", "R-4-9-1")
+def test_a_ca_that_was_renewed_under_another_name_is_told_by_that_name_alone() -> None:
+    """Since its first pair; one that was revoked while another is in force is no end."""
+    later = NOW + 100 * DAY
+    renamed = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Bridge under a new name")])
+    wanted = cross_request(BRIDGE.request(renamed)).subject(BRIDGE_POLICY)
+    new = replace(completed(2, 1, later), ours=certify(CA, cross(CA.issuer, wanted, MIN_SERIAL + 1, NOW), Kind.CROSS))
+    old = completed()
+    (certified,) = named({1: old, 2: new}, later)
+    assert (certified.dn, certified.since, certified.ended) == ("CN=Bridge under a new name", NOW, None)
+    revoked = replace(old, revoked=Revoked(later, CRLReason.SUPERSEDED))
+    assert named({1: revoked, 2: new}, later + DAY) == [certified]
+    ended = replace(new, revoked=Revoked(later + DAY, CRLReason.CESSATION_OF_OPERATION))
+    assert [(each.dn, each.ended) for each in named({1: revoked, 2: ended}, later + DAY)] == [
+        (certified.dn, later + DAY)
+    ]
+    again = replace(completed(3), revoked=Revoked(later, CRLReason.CESSATION_OF_OPERATION))
+    assert [each.ended for each in named({1: old, 3: again}, later)] == [None]
+
+
 def test_names_are_escaped_in_a_page() -> None:
     """They come from outside."""
     case = completed()
