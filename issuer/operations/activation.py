@@ -39,7 +39,7 @@ async def keep(installation: Installation, new: SealedData, *, shares_lost: bool
     """
     async with installation.store.transaction():
         await installation.activations.add_data(installation.authority_id, new)
-        told = {"needed": new.needed, "shares": new.shares}
+        told = {"authority": installation.authority_id, "needed": new.needed, "shares": new.shares}
         kind = SPLIT_WITHOUT_SHARES if shares_lost else "activation_data_split"
         await installation.store.record(kind, new.made_at, shares.name(new.sealed).hex(), told)
 

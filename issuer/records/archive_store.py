@@ -106,7 +106,7 @@ KINDS: Final = (
         _FIRST_PUBLICATION,
         f"{_PUBLISHED} o.partition_id IS NOT NULL ORDER BY o.publication_id, o.position",
     ),
-    ArchiveKind(  # 操作ログ, with what the journal leaves out
+    ArchiveKind(  # 操作ログ, with what the journal leaves out; compromises, and splits of a PIN but not what was sealed
         "acts",
         YEARS,
         "SELECT min(at) FROM operation_record",

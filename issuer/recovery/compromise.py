@@ -154,7 +154,7 @@ async def decide(
                 None,
             )
         )
-        detail = {"certificates": count, "key_is_lost": order.key_is_lost}
+        detail = {"certificates": count, "key_is_lost": order.key_is_lost, "circumstances": order.circumstances}
         await store.record("ca_key_compromised", now, generation.key_reference, detail)
         if settle is not None:
             await settle({"key": generation.key_reference, "certificates_revoked": count, "revoked_at": now})

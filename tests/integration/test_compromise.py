@@ -226,6 +226,8 @@ def test_the_command_asks_for_name_and_fingerprint(instance: Path, prefca: Prefc
     assert (refused.status, select("SELECT state FROM ca_generation")) == (3, [("active",)])
     done = prefca("compromise", "--name", name, "--fingerprint", fingerprint, "--circumstances", "紛失")
     assert done.status == 0, done
+    kept = "SELECT detail::jsonb->>'circumstances' FROM operation_record WHERE kind = 'ca_key_compromised'"
+    assert select(kept) == [("紛失",)]  # for ten years, with the acts: without operators there is no operation
     assert select("SELECT state FROM ca_generation") == [("compromised",)]
     check = prefca("status", "--check")
     assert (check.status, "ca_key_compromised" in check.stdout) == (5, True)
