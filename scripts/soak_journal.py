@@ -24,8 +24,10 @@ def main() -> None:
             print(f"{steady.given.total():,} answers while nobody was killed", flush=True)
             stop = Event()
             asking = thread.submit(ask, ca, restless, CLIENTS, None, stop)
-            kill_workers(up, given.kills, random.Random(given.seed))  # noqa: S311 - moments to kill at
-            stop.set()
+            try:
+                kill_workers(up, given.kills, random.Random(given.seed))  # noqa: S311 - moments to kill at
+            finally:
+                stop.set()
             asking.result()
         print(f"{restless.given.total():,} answers during {given.kills} kills", flush=True)
         ca.prefca("journal", "collect")
