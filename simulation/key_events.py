@@ -1,13 +1,12 @@
 """What is done with keys of the CA: renewed every five years, and replaced when one was compromised."""
 
 from issuer.errors import RefusedError
-from issuer.generations import delegates_ahead
-from issuer.generations.founding import key_label
+from issuer.generations import delegates_ahead, renewal
 from issuer.keys import KeyAlgorithm
 from issuer.lists import batch
 from issuer.recovery import compromise
 from issuer.recovery.compromise import CompromiseOrder
-from issuer.rules.operation import OperationKind, Parameters
+from issuer.rules.operation import OperationKind
 from issuer.schedule import Schedule
 from issuer.servers import delegate
 from issuer.signing.key_sight import key_sight
@@ -37,29 +36,17 @@ async def perform_key_event(world: World, event: KeyEvent) -> None:
 
 
 async def _prepare(world: World) -> None:
-    installation = world.installation
-    number = (await key_sight(installation)).keys[-1].generation.number + 1
-    label = key_label(installation.authority, number)
-    await operate(world, OperationKind.PREPARE_KEY, {"generation": number, "key": label})
+    await operate(world, OperationKind.PREPARE_KEY, await renewal.next_key(world.installation))
 
 
 async def _make_delegates(world: World) -> None:
-    key = (await key_sight(world.installation)).active
-    if key is None:
-        raise RefusedError("no key is active")
-    until = f"{delegates_ahead.until(key, world.clock.now):%Y-%m-%dT%H:%M:%SZ}"
     algorithm = KeyAlgorithm.RSA_2048.value
-    parameters: Parameters = {"generation": key.generation.number, "until": until, "algorithm": algorithm}
+    parameters = await delegates_ahead.asked_for(world.installation, None, algorithm, world.clock.now)
     await operate(world, OperationKind.DELEGATES_AHEAD, parameters)
 
 
 async def _switch(world: World, *, without_delegates: bool) -> None:
-    sight = await key_sight(world.installation)
-    if sight.planned is None:
-        raise RefusedError("no key is prepared")
-    old, new = sight.active, sight.planned.generation.number
-    before = None if old is None else old.generation.number
-    parameters = {"from": before, "to": new, "without_delegates": int(without_delegates)}
+    parameters = await renewal.turn(world.installation, without_delegates=without_delegates)
     await operate(world, OperationKind.SWITCH_KEY, parameters)
 
 

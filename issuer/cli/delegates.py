@@ -10,11 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
-from issuer.errors import RefusedError
 from issuer.generations import delegates_ahead
 from issuer.installation import opened
 from issuer.keys import KeyAlgorithm
-from issuer.profiles.generation import State
 from issuer.records.rows import DelegateRow
 from issuer.rules.operation import OperationKind, Parameters
 from issuer.servers import delegate
@@ -72,14 +70,8 @@ def create(
 
 
 async def _ahead(settings: Settings, number: int | None, algorithm: str) -> Parameters:
-    """What there is to be made of the key with that number, or of the one that signs now."""
     async with opened(settings) as installation:
-        keys = await installation.generations.keys(installation.authority_id)
-    for key in keys:
-        if key.generation.number == number or (number is None and key.state is State.ACTIVE):
-            until = f"{delegates_ahead.until(key, now()):%Y-%m-%dT%H:%M:%SZ}"
-            return {"generation": key.generation.number, "until": until, "algorithm": algorithm}
-    raise RefusedError("there is no such key of the CA; `prefca key list` shows all keys")
+        return await delegates_ahead.asked_for(installation, number, algorithm, now())
 
 
 @ocsp_delegate.command("list")

@@ -8,7 +8,7 @@ from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.generations.key_end import recipients_of
+from issuer.generations.key_end import destruction, recipients_of
 from issuer.installation import opened
 from issuer.rules.operation import OperationKind, Parameters
 from issuer.signing import key_probe
@@ -84,8 +84,4 @@ def destroy(context: click.Context, number: int, as_json: bool) -> None:
 
 async def _parameters(settings: Settings, number: int) -> Parameters:
     async with opened(settings) as installation:
-        keys = await installation.generations.keys(installation.authority_id)
-    found = next((one.generation for one in keys if one.generation.number == number), None)
-    if found is None:
-        raise RefusedError(f"this CA has no key number {number}; `prefca key list` shows its keys")
-    return {"generation": number, "key": found.key_reference}
+        return await destruction(installation, number)

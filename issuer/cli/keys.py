@@ -10,9 +10,7 @@ from issuer.cli import key_end
 from issuer.cli.asking import ask
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import each, for_scripts, now, run, settings_of
-from issuer.errors import RefusedError
-from issuer.generations.founding import key_label
-from issuer.generations.renewal import obstacles
+from issuer.generations.renewal import next_key, obstacles, turn
 from issuer.installation import opened
 from issuer.records.rows import KeyRow
 from issuer.rules.operation import OperationKind, Parameters
@@ -43,11 +41,7 @@ def prepare(context: click.Context, as_json: bool) -> None:
 
 async def _next(settings: Settings) -> Parameters:
     async with opened(settings) as installation:
-        sight = await key_sight(installation)
-        if not sight.keys:
-            raise RefusedError("this CA has no key yet; `prefca init` or `prefca found` makes a first one")
-        number = sight.planned.generation.number if sight.planned else sight.keys[-1].generation.number + 1
-        return {"generation": number, "key": key_label(installation.authority, number)}
+        return await next_key(installation)
 
 
 @key.command()
@@ -68,11 +62,7 @@ def switch(context: click.Context, without_delegates: bool, as_json: bool) -> No
 
 async def _turn(settings: Settings, *, without_delegates: bool) -> Parameters:
     async with opened(settings) as installation:
-        sight = await key_sight(installation)
-    if sight.planned is None:
-        raise RefusedError("no key is prepared; run `prefca key prepare` first")
-    old = None if sight.active is None else sight.active.generation.number
-    return {"from": old, "to": sight.planned.generation.number, "without_delegates": int(without_delegates)}
+        return await turn(installation, without_delegates=without_delegates)
 
 
 @key.command("list")

@@ -18,6 +18,7 @@ from issuer.profiles.authority import Kind
 from issuer.profiles.generation import State
 from issuer.profiles.profile import OPERATIONS_YEARS, RESIDENT_YEARS, serial_number
 from issuer.records.rows import DelegateRow, KeyRow, NewCertificate, new_certificate
+from issuer.rules.operation import Parameters
 from issuer.servers import delegate
 from issuer.servers.delegate import OVERLAP, covered_until
 from issuer.signing.ca_key import TELL_BEFORE, require_in_use
@@ -61,6 +62,18 @@ def until(key: KeyRow, now: datetime) -> datetime:
         last = min(key.generation.signs_until, now + TELL_BEFORE)
         return min(counting_first_day(last, RESIDENT_YEARS).not_after, key.not_after)
     return min(key.residents_until or now, key.not_after)
+
+
+async def asked_for(installation: Installation, number: int | None, algorithm: str, now: datetime) -> Parameters:
+    """What is signed to make the delegates of the key with that number, or of the one that signs now.
+
+    Raises:
+        RefusedError: there is no such key.
+    """
+    for key in await installation.generations.keys(installation.authority_id):
+        if key.generation.number == number or (number is None and key.state is State.ACTIVE):
+            return {"generation": key.generation.number, "until": _text(until(key, now)), "algorithm": algorithm}
+    raise RefusedError("there is no such key of the CA; `prefca key list` shows all keys")
 
 
 async def perform(act: Act) -> Facts:

@@ -28,6 +28,19 @@ MAX_OCTETS: Final = 64 << 20  # of a token's files; one has some kilobytes
 MIN_RECIPIENTS: Final = 2
 
 
+async def destruction(installation: Installation, number: int) -> Parameters:
+    """What is signed to destroy a key.
+
+    Raises:
+        RefusedError: there is none of that number.
+    """
+    keys = await installation.generations.keys(installation.authority_id)
+    found = next((one.generation for one in keys if one.generation.number == number), None)
+    if found is None:
+        raise RefusedError(f"this CA has no key number {number}; `prefca key list` shows its keys")
+    return {"generation": number, "key": found.key_reference}
+
+
 async def destroy(act: Act) -> Facts:
     """Delete a key that has nothing left to sign, in the token or its file; its state is `destroyed` from then on.
 
@@ -38,7 +51,7 @@ async def destroy(act: Act) -> Facts:
         SigningError: the token cannot be used now; nothing is recorded, and it may be done again.
     """
     installation, label = act.installation, str(act.parameters["key"])
-    key = await _replaced(installation, act.parameters)
+    key = await replaced(installation, act.parameters)
     await installation.store.record("key_destruction", act.clock(), label)
     async with opened_keys(installation) as keys:
         keys.destroy(label)
@@ -54,7 +67,7 @@ async def destroy(act: Act) -> Facts:
     return facts
 
 
-async def _replaced(installation: Installation, parameters: Parameters) -> KeyRow:
+async def replaced(installation: Installation, parameters: Parameters) -> KeyRow:
     """The key that is to be destroyed.
 
     Raises:

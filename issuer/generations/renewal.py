@@ -28,6 +28,7 @@ from issuer.profiles.authority import Kind
 from issuer.profiles.generation import State
 from issuer.profiles.profile import CA_SIGNING_YEARS, Issuer, self_signed, serial_number
 from issuer.records.rows import DelegateRow, Generation, KeyRow, NewCertificate, new_certificate
+from issuer.rules.operation import Parameters
 from issuer.servers.delegate import covered_until
 from issuer.signing.ca_key import KeySight
 from issuer.signing.certification import Joined, certify_link, certify_self
@@ -40,6 +41,19 @@ _NOT_RECORDED: Final = 0  # a generation_id that no row has
 
 
 # ---------------------------------------------------------------- prepare
+
+
+async def next_key(installation: Installation) -> Parameters:
+    """What is signed to prepare the next key.
+
+    Raises:
+        RefusedError: there is no first one yet.
+    """
+    sight = await key_sight(installation)
+    if not sight.keys:
+        raise RefusedError("this CA has no key yet; `prefca init` or `prefca found` makes a first one")
+    number = sight.planned.generation.number if sight.planned else sight.keys[-1].generation.number + 1
+    return {"generation": number, "key": key_label(installation.authority, number)}
 
 
 async def prepare(act: Act) -> Facts:
@@ -173,6 +187,19 @@ def _facts(generation: Generation, state: State) -> Facts:
 
 
 # ---------------------------------------------------------------- switch
+
+
+async def turn(installation: Installation, *, without_delegates: bool = False) -> Parameters:
+    """What is signed to let the prepared key take over.
+
+    Raises:
+        RefusedError: none is prepared.
+    """
+    sight = await key_sight(installation)
+    if sight.planned is None:
+        raise RefusedError("no key is prepared; run `prefca key prepare` first")
+    old = None if sight.active is None else sight.active.generation.number
+    return {"from": old, "to": sight.planned.generation.number, "without_delegates": int(without_delegates)}
 
 
 async def switch(act: Act) -> Facts:
