@@ -109,6 +109,14 @@ def beginning(settings: Settings, until: datetime) -> Parameters:
     return {"until": f"{until:{_MOMENT}}"}
 
 
+async def is_opened(installation: Installation) -> bool:
+    """Whether nobody has to activate the key before it is used: it is active, or is not activated at all."""
+    settings = installation.settings
+    if settings.signer.activation_file is None:
+        return True
+    return _file(settings).exists() and await installation.activations.is_active(installation.authority_id)
+
+
 async def activate(act: Act) -> Facts:
     """Perform ACTIVATE: its secrets are the shares.
 

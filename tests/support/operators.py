@@ -21,7 +21,7 @@ from issuer.operations import agreement
 from issuer.operations.agreement import Means, Order
 from issuer.operations.consent import Case
 from issuer.operations.operators import registration
-from issuer.rules.operation import OperationKind, Parameters, Role
+from issuer.rules.operation import QUORUM, OperationKind, Parameters, Role
 from pkix.signing import sign
 from pkix.software import PrivateKey, SoftwareSigner
 from tests.support.ca import NOW, FoundedCA
@@ -130,6 +130,12 @@ class Desk:
         for name in names:
             await self.approve(number, name)
         return number
+
+
+def who_agree(kind: OperationKind) -> list[str]:
+    """As many of each role as the rule asks for."""
+    by_role = {role: [name for name, roles in STAFF.items() if role in roles] for role in QUORUM[kind]}
+    return [name for role, count in QUORUM[kind].items() for name in by_role[role][:count]]
 
 
 def agree(prefca: Prefca, directory: Path, number: int, *names: str, ca: Sequence[str] = ()) -> None:
