@@ -1,5 +1,6 @@
 """`prefca init`: from nothing to a CA with a first publication."""
 
+import contextlib
 import secrets
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,8 @@ def _configure(instance: Path, choices: Choices) -> bool:
     """Write the configuration, or add a CA to it; whether one was added."""
     file = instance / FILE_NAME
     if not file.exists():
-        write_configuration(file, choices)
+        with contextlib.suppress(FileExistsError):  # another `init` has just written it; `check_choices` compares
+            write_configuration(file, choices)
         return False
     is_added = choices.prefecture not in {None, *load(instance).prefectures}
     if is_added:
@@ -117,18 +119,20 @@ async def _set_up(settings: Settings, *, without_key: bool) -> tuple[dict[str, t
     async with database(settings):
         async with connected(settings, "owner") as connection:
             await migrate(connection, now())
-        service_ca.ensure(settings.instance / "tls", ["localhost", "127.0.0.1", "::1"], now())
+            async with founding.making(Store(connection, origin())):
+                service_ca.ensure(settings.instance / "tls", ["localhost", "127.0.0.1", "::1"], now())
         return await each(settings, partial(_found, without_key=without_key))
 
 
 async def _found(settings: Settings, *, without_key: bool) -> tuple[Authority, bool]:
     """Set up one CA; whether it has a key."""
     authority = configured_authority(settings)
-    _make_passphrase(settings)
     async with connected(settings) as connection:
         store = Store(connection, origin())
-        if await store.authority_id(authority) is None:
-            await _begin(settings, authority, store, without_key=without_key or authority.hierarchy != "test")
+        async with founding.making(store):
+            _make_passphrase(settings)
+            if await store.authority_id(authority) is None:
+                await _begin(settings, authority, store, without_key=without_key or authority.hierarchy != "test")
         known = await store.authority_id(authority)
         if known is None or not await store.has_key(known):
             return authority, False  # also a test CA that was registered without a key: its operators found it

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from issuer.errors import RefusedError
-from issuer.generations.founding import Founding, found, key_label, makes_no_delegate
+from issuer.generations.founding import Founding, found, key_label, makes_no_delegate, making
 from issuer.installation import Installation, opened_keys
 from issuer.lists import batch
 from issuer.operations.act import Act, Facts
@@ -37,12 +37,12 @@ async def perform(act: Act) -> Facts:
     Raises:
         RefusedError: the CA has another name, token or settings than when it was agreed to, or it was founded before.
         SigningError: the key cannot be made or used now.
-        NotNowError: the token's PIN is not activated.
+        NotNowError: the token's PIN is not activated, or somebody else makes a key.
     """
     installation, store = act.installation, act.installation.store
     if dict(act.parameters) != dict(foundation(installation)):
         raise RefusedError("name, token or settings of the CA are others than when this was asked for; ask for it anew")
-    async with opened_keys(installation) as keys:
+    async with making(store), opened_keys(installation) as keys:
         work = Founding(installation.settings, installation.authority, store, act.clock(), act.random_octets)
         await found(work, keys)
     if await store.publication_in_force(installation.authority_id) is None:

@@ -3,12 +3,14 @@
 Files come before the rows that name them: a key without a row is used again, a row never lacks its key.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
 
+from issuer.errors import NotNowError
 from issuer.installation import ActiveKey
 from issuer.keys import CAKeys, KeyAlgorithm
 from issuer.profiles.authority import Authority, Kind
@@ -37,10 +39,26 @@ def key_label(authority: Authority, number: int) -> str:
     return f"{authority.hierarchy}-{authority.prefecture.name_romaji.lower()}-{number}"
 
 
+@asynccontextmanager
+async def making(store: Store) -> AsyncIterator[None]:
+    """Nobody else makes a key of a CA meanwhile: a token takes two of one name, and knows neither by it then.
+
+    Raises:
+        NotNowError: somebody does.
+    """
+    if not await store.lock_making():
+        raise NotNowError("a key of a CA is being made by somebody else; wait for that to end")
+    try:
+        yield
+    finally:
+        await store.unlock_making()
+
+
 async def found(founding: Founding, keys: CAKeys) -> None:
     """Make the Governor's key and certificate, and record them with all partitions, at once.
 
     With them goes a first OCSP delegate, unless its key is to be in a token: that is made by `prefca ocsp-delegate`.
+    Whoever calls this is `making` the key alone.
     """
     authority, store = founding.authority, founding.store
     known = await store.authority_id(authority)

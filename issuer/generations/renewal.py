@@ -9,8 +9,7 @@ Prepared is all at once or not at all. A key that was made and not recorded is u
 was made is written down before it is, for certificates tell that day (R-7-1-4).
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,8 +17,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from issuer.errors import NotNowError, RefusedError
-from issuer.generations.founding import key_label
+from issuer.errors import RefusedError
+from issuer.generations.founding import key_label, making
 from issuer.installation import ActiveKey, Installation, key_of, opened_keys
 from issuer.keys import CAKeys
 from issuer.lists import batch
@@ -63,12 +62,12 @@ async def prepare(act: Act) -> Facts:
     nothing happens. A CA whose key was compromised gets no links: nothing leads from that key to another one.
 
     Raises:
-        NotNowError: somebody else makes a key of this CA.
+        NotNowError: somebody else makes a key of a CA.
         RefusedError: the parameters are not those of the next key, or another one is planned.
         SigningError: a key cannot be made or used now.
         LintError: a certificate breaks its profile.
     """
-    async with _alone(act.installation):
+    async with making(act.installation.store):
         sight = await key_sight(act.installation)
         if sight.planned is not None and _is_planned(act, sight.planned.generation):
             return _facts(sight.planned.generation, State.PLANNED)
@@ -76,18 +75,6 @@ async def prepare(act: Act) -> Facts:
         if _asked(act) != (number, key_label(act.installation.authority, number)):
             raise RefusedError(f"the next key of this CA is number {number}; run `prefca key prepare` again")
         return await _prepare(act, sight)
-
-
-@asynccontextmanager
-async def _alone(installation: Installation) -> AsyncIterator[None]:
-    """Nobody else makes a key meanwhile: a token takes two of one name, and knows neither by it then."""
-    generations, authority_id = installation.generations, installation.authority_id
-    if not await generations.lock_making(authority_id):
-        raise NotNowError("the next key of this CA is being made by somebody else; wait for that to end")
-    try:
-        yield
-    finally:
-        await generations.unlock_making(authority_id)
 
 
 def _asked(act: Act) -> tuple[object, object]:

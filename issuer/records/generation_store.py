@@ -2,15 +2,12 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Final
 
 import asyncpg
 
 from issuer.profiles.generation import State, require_move
 from issuer.records.rows import Generation, KeyRow, SelfIssued
 from pkix.validity import Validity
-
-MAKING_LOCK: Final = 13  # of pg_advisory_lock
 
 
 class GenerationStore:
@@ -82,15 +79,6 @@ class GenerationStore:
             list(generation_ids),
         )
         return {row["generation_id"]: State(row["state"]) for row in rows}
-
-    async def lock_making(self, authority_id: int) -> bool:
-        """Be the only one that makes a key of this authority while the connection lives; False: somebody else does."""
-        taken: bool = await self._connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", MAKING_LOCK, authority_id)
-        return taken
-
-    async def unlock_making(self, authority_id: int) -> None:
-        """Let the next one make a key."""
-        await self._connection.execute("SELECT pg_advisory_unlock($1, $2)", MAKING_LOCK, authority_id)
 
     async def key_made_at(self, key_reference: str) -> datetime | None:
         """When a key was made that no generation has yet: what was written down before it was."""

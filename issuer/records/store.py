@@ -404,6 +404,18 @@ class Store:
         """Let the next batch run."""
         await self._connection.execute("SELECT pg_advisory_unlock(2, $1)", authority_id)
 
+    async def lock_making(self) -> bool:
+        """Be the only one that makes a key of a CA while the connection lives; False: somebody else does.
+
+        It is one for all CAs: their first key is made before they have a number.
+        """
+        taken: bool = await self._connection.fetchval("SELECT pg_try_advisory_lock(13, 0)")
+        return taken
+
+    async def unlock_making(self) -> None:
+        """Let the next one make a key."""
+        await self._connection.execute("SELECT pg_advisory_unlock(13, 0)")
+
     async def lock_schedule(self, authority_id: int) -> bool:
         """Be the only scheduler of this authority while the connection lives; False: there is another one.
 

@@ -16,7 +16,7 @@ from issuer.errors import RefusedError
 from issuer.generations.first_key import foundation, perform
 from issuer.operations.act import Act
 from issuer.servers import service_ca
-from pkix import software
+from pkix import pkcs11, software
 from settings.load import INSTANCE_VARIABLE
 from settings.sections import OCSPSection, SignerSection
 from tests.support.ca import NOW, FoundedCA, notice_line
@@ -157,6 +157,21 @@ def test_a_ca_with_its_key_in_a_token_works(
     crl = x509.load_pem_x509_crl(prefca("export", "crl", "132217").stdout.encode())
     certificate.verify_directly_issued_by(ca)
     assert crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+
+
+@pytest.mark.req("R-6-1-1-1")
+def test_two_inits_at_once_make_one_key(
+    new: Path, hsm: SoftHSM, pin_file: Path, database: Database, prefca: Prefca
+) -> None:
+    """One of them makes it, the other one does, too, or says that it has to wait; a token takes two of one name."""
+    inits = [start("init", *with_token(hsm, pin_file), instance=new, dsn=database.dsn) for _ in range(2)]
+    ended = [finished(one) for one in inits]
+    assert {one.status for one in ended} <= {0, 4}, ended
+    assert 0 in {one.status for one in ended}, ended
+    with pkcs11.open_token(hsm.module, hsm.label, hsm.pin) as token:
+        assert token.signer("test-tokyo-to-1").public_key.key_size == 2048, "two would be refused"
+    assert prefca("init").status == 0
+    assert prefca("key", "check").status == 0
 
 
 @pytest.mark.req("R-6-1-1-1", "R-5-2-2-1")
