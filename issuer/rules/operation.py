@@ -45,20 +45,21 @@ class OperationKind(StrEnum):
 
 
 _KEY_CONTROL: Final = {Role.KEY_MANAGER: 2, Role.SENIOR_OPERATOR: 2}  # R-6-2-1-2, R-6-2-1-7, 5-2-1-1 (6)
+_KEY_LIFE: Final = {Role.MANAGER: 1, **_KEY_CONTROL}  # what is important, the manager orders (R-5-2-2-2)
 _CERTIFICATES: Final = {Role.SENIOR_OPERATOR: 2}
 _CHAIN: Final = {Role.RECEPTION: 1, Role.EXAMINER: 1, Role.APPROVER: 1, Role.SENIOR_OPERATOR: 2}
 
 # How many persons of each role agree to an operation. Each person counts once.
 QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
     {
-        OperationKind.FOUND: _KEY_CONTROL,
-        OperationKind.PREPARE_KEY: _KEY_CONTROL,
-        OperationKind.SWITCH_KEY: _KEY_CONTROL,
+        OperationKind.FOUND: _KEY_LIFE,
+        OperationKind.PREPARE_KEY: _KEY_LIFE,
+        OperationKind.SWITCH_KEY: _KEY_LIFE,
         OperationKind.DELEGATES_AHEAD: _CERTIFICATES,
         OperationKind.ACTIVATE: _KEY_CONTROL,
         OperationKind.DEACTIVATE: _KEY_CONTROL,
-        OperationKind.BACK_UP_KEY: _KEY_CONTROL,
-        OperationKind.DESTROY_KEY: _KEY_CONTROL,
+        OperationKind.BACK_UP_KEY: _KEY_LIFE,
+        OperationKind.DESTROY_KEY: _KEY_LIFE,
         OperationKind.COMPROMISE: {Role.MANAGER: 1, Role.SENIOR_OPERATOR: 2},
         OperationKind.OPERATIONS_CERTIFICATE: _CERTIFICATES,
         OperationKind.CROSS_REQUEST: _CERTIFICATES,
@@ -72,7 +73,9 @@ QUORUM: Final[Mapping[OperationKind, Mapping[Role, int]]] = MappingProxyType(
 )
 
 # What a rule of before demanded, by kind: whoever changes QUORUM keeps it here, for those who verify old operations.
-FORMER: Final[Mapping[OperationKind, tuple[Mapping[Role, int], ...]]] = MappingProxyType({})
+FORMER: Final[Mapping[OperationKind, tuple[Mapping[Role, int], ...]]] = MappingProxyType(
+    {kind: (_KEY_CONTROL,) for kind, needs in QUORUM.items() if needs is _KEY_LIFE}
+)
 
 # Of these, one that was begun and has no outcome may be run again: its outcome is recorded in the transaction of the
 # act, or it goes on where it stopped. Of the others a person has to look first what was done.

@@ -91,7 +91,7 @@ def test_a_ca_is_founded_by_one_command(registered: Path, tmp_path: Path, prefca
     missing = prefca(*found, *present(*persons[:-1]))
     assert (missing.status, "for found somebody is not here: 1 senior-operator" in missing.stderr) == (3, True)
     waits = prefca(*found, *present(*persons))
-    assert (waits.status, "2 key-manager, 2 senior-operator have to agree" in waits.stderr) == (4, True)
+    assert (waits.status, "2 key-manager, 1 manager, 2 senior-operator have to agree" in waits.stderr) == (4, True)
     number = prefca("operation", "list", "--open", "--json").json[0]["number"]
     assert f"approve {number}" in waits.stderr
     for name in persons:

@@ -15,6 +15,7 @@ from cryptography import x509
 from issuer.errors import RefusedError
 from issuer.generations.first_key import foundation, perform
 from issuer.operations.act import Act
+from issuer.rules.operation import OperationKind
 from issuer.servers import service_ca
 from pkix import pkcs11, software
 from settings.load import INSTANCE_VARIABLE
@@ -22,7 +23,7 @@ from settings.sections import OCSPSection, SignerSection
 from tests.support.ca import NOW, FoundedCA, notice_line
 from tests.support.command import DSN_VARIABLE, Prefca, finished, start
 from tests.support.database import Database
-from tests.support.operators import agree, found_by_operators, write_staff
+from tests.support.operators import agree, found_by_operators, who_agree, write_staff
 from tests.support.softhsm import SoftHSM
 
 ROWS = {
@@ -189,14 +190,13 @@ def test_a_production_ca_is_founded_by_several_persons(
     assert prefca("operator", "first", write_staff(staff)).status == 0
     split = ("--needed", "2", "--shares", "3", "--new-pin", "--pin-file", pin_file, "--out", shares)
     assert prefca("activation", "split", *split).status == 0
-    four = ("keys1", "keys2", "senior1", "senior2")
     number = prefca("activation", "start", "--json").json["operation"]
-    for name in four:
+    for name in who_agree(OperationKind.ACTIVATE):
         key = ("--key", staff / f"{name}.pem", "--passphrase-file", staff / "passphrase", "--yes", "--json")
         assert prefca("operation", "approve", str(number), *key).status == 0
     given = ("--share", shares / "share-1.txt", "--share", shares / "share-3.txt")
     assert prefca("operation", "run", str(number), *given).status == 0
-    agree(prefca, staff, prefca("found", "--json").json["operation"], *four)
+    agree(prefca, staff, prefca("found", "--json").json["operation"], *who_agree(OperationKind.FOUND))
     assert prefca("batch", "--now").status == 0
     assert prefca("found").status == 3
     assert "it has no key yet" not in prefca(*init).stdout

@@ -38,7 +38,7 @@ from pkix.signing import SigningError
 from pkix.validity import JST
 from tests.support.ca import NOW, FoundedCA, notice_line, open_ca, settings_for
 from tests.support.database import Database, fresh_database
-from tests.support.operators import Clock, Desk
+from tests.support.operators import Clock, Desk, who_agree
 
 DAY, YEAR = timedelta(days=1), timedelta(days=365)
 PREPARED = NOW + 4 * YEAR
@@ -326,7 +326,7 @@ async def test_a_renewal_is_agreed_to_by_several_persons(ca: FoundedCA) -> None:
     """Key managers and senior operators; what was agreed to is done once, and recorded with the act."""
     desk = Desk(ca, Clock(PREPARED))
     await desk.register_first()
-    persons = ("keys1", "keys2", "senior1", "senior2")
+    persons = who_agree(OperationKind.PREPARE_KEY)
     with pytest.raises(RefusedError, match="key-manager"):
         await desk.run(await desk.agreed(OperationKind.PREPARE_KEY, NEXT, "senior1", "senior2"))
     assert (await sight(ca)).planned is None

@@ -28,7 +28,7 @@ from issuer.operations.consent import lacking
 from issuer.operations.operation_audit import findings
 from issuer.operations.operators import ending, registration
 from issuer.records.operation_store import Approval, Event, Happening
-from issuer.rules.operation import OperationKind, Role
+from issuer.rules.operation import FORMER, QUORUM, OperationKind, Role
 from issuer.rules.person import Operator, spki
 from issuer.rules.request import Place, Request, content, parse, words
 from issuer.servers import delegate
@@ -601,6 +601,25 @@ async def test_that_nobody_had_to_agree_is_no_excuse(desk: Desk) -> None:
     await as_owner(desk, "DELETE FROM operation_approval")
     await rewrite(desk, number, '"needs":{"senior-operator":2}', '"needs":{}')
     assert any("was done without anybody's agreement" in one for one in await verified(desk))
+
+
+@pytest.mark.req("R-5-2-2-2")
+async def test_what_was_done_under_a_former_rule_is_verified_by_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the manager had to agree to it; what waited since is asked for anew."""
+    kind = OperationKind.SWITCH_KEY
+
+    async def performer(_: object) -> Mapping[str, object]:
+        return {}
+
+    with monkeypatch.context() as before:
+        for module in (agreement, consent):
+            before.setattr(module, "QUORUM", {**QUORUM, kind: FORMER[kind][0]})
+        number = await desk.agreed(kind, {}, "keys1", "keys2", "senior1", "senior2")
+        await agreement.run(desk.ca.installation, number, Means({kind: performer}, desk.clock, os.urandom))
+        waits = await desk.request(kind, {})
+    assert await verified(desk) == []
+    with pytest.raises(RefusedError, match="others have to agree than when"):
+        await desk.approve(waits, "keys1")
 
 
 @pytest.mark.req("R-5-2-2-1")

@@ -149,7 +149,7 @@ def agree(prefca: Prefca, directory: Path, number: int, *names: str, ca: Sequenc
 
 
 def found_by_operators(prefca: Prefca, directory: Path, *ca: str) -> None:
-    """A CA that `prefca init` has registered gets operators and, agreed to by four of them, its key."""
+    """A CA that `prefca init` has registered gets operators and, agreed to by those who have to, its key."""
     assert prefca(*ca, "operator", "first", write_staff(directory)).status == 0
     number = prefca(*ca, "found", "--json").json["operation"]
-    agree(prefca, directory, number, "keys1", "keys2", "senior1", "senior2", ca=ca)
+    agree(prefca, directory, number, *who_agree(OperationKind.FOUND), ca=ca)
