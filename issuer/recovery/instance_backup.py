@@ -90,7 +90,7 @@ async def back_up(settings: Settings, directory: Path, secrets: Path | None, now
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """No other backup goes there meanwhile: they share the archive.
+    """No other backup goes there meanwhile: they share the archive, and tidy up after those that were killed.
 
     Raises:
         NotNowError: one does.
@@ -109,11 +109,15 @@ def _alone(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unfinished(directory: Path, name: str) -> Iterator[Path]:
-    """A directory that has its name only when it is complete."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """A directory that has its name only when it is complete; whoever makes one is `_alone` in `directory`.
+
+    So what others left there that were killed is nobody's, and is removed.
+    """
+    for left in directory.glob(f"[0-9]*T[0-9]*Z{_UNFINISHED}"):
+        shutil.rmtree(left)
     place = directory / f"{name}{_UNFINISHED}"
-    if place.exists() or (directory / name).exists():
-        raise NotNowError(f"{place} or {name} is there already; run it again, and delete what is unfinished")
+    if (directory / name).exists():
+        raise NotNowError(f"{directory / name} is there already; run it again")
     place.mkdir(mode=0o700)
     try:
         yield place
@@ -182,7 +186,7 @@ def _copy_archive(archive: Path, target: Path, names: list[str]) -> dict[str, Co
 
 def _copy_secrets(settings: Settings, directory: Path, name: str) -> Path:
     source = settings.path(SECRETS)
-    with _unfinished(directory, name) as place:
+    with _alone(directory), _unfinished(directory, name) as place:
         names = files_below(source, lambda _: True) if source.exists() else []
         write_manifest(place, {"secrets": _said(copy_tree(source, place, names))})
     return directory / name

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from issuer.recovery.restoration import GAP, MARKER, Restored, restore
 from pkix.validity import UpdateWindow
 from settings.load import INSTANCE_VARIABLE, load
 from tests.support.ca import notice_line, software_ca
-from tests.support.command import DSN_VARIABLE, Prefca, select
+from tests.support.command import DSN_VARIABLE, Prefca, select, start
 from tests.support.database import Database, fresh_database
 from tests.support.operators import write_staff
 
@@ -217,6 +218,26 @@ def test_two_backups_do_not_go_to_one_place_at_once(instance: Path, tmp_path: Pa
         backed_up(instance, tmp_path)
     os.close(descriptor)
     backed_up(instance, tmp_path)
+
+
+@pytest.mark.req("R-4-14-3")
+def test_what_a_killed_backup_left_is_removed_by_the_next(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """Half a backup, and half of its secrets; what else lies there stays."""
+    media, secrets = tmp_path / "backups", tmp_path / "secrets"
+    process = start("backup", media, "--secrets", secrets, instance=instance, dsn=os.environ[DSN_VARIABLE])
+    while not (found := list(media.glob("*.unfinished"))) and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert found
+    assert found[0].exists()
+    (secrets / found[0].name).mkdir(parents=True)
+    (media / "notes.unfinished").mkdir()
+    assert prefca("backup", media, "--secrets", secrets).status == 0
+    assert [one.name for one in media.glob("*.unfinished")] == ["notes.unfinished"]
+    assert list(secrets.glob("*.unfinished")) == []
+    (made,) = (one.name for one in secrets.iterdir())
+    assert (media / made / "manifest.json").exists()
 
 
 @pytest.mark.req("R-4-14-1", "R-4-14-2")
