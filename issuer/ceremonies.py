@@ -92,11 +92,11 @@ async def found(installation: Installation, now: datetime) -> Plan:
         RefusedError: the CA was founded before.
     """
     book = await _book(installation, now)
-    steps: list[Step] = []
-    if await installation.store.has_key(installation.authority_id):
-        steps += book.done(OperationKind.FOUND, {})
-    else:
-        steps.append(book.to_do(OperationKind.FOUND, foundation(installation)))
+    founding = book.to_do(OperationKind.FOUND, foundation(installation))
+    steps = [founding]
+    # One that made the key and was stopped before the first lists goes on.
+    if founding.case is None and await installation.store.has_key(installation.authority_id):
+        steps = book.done(OperationKind.FOUND, {})
     if makes_no_delegate(installation.settings):
         asked = delegate.asked_for(KeyAlgorithm.RSA_2048)
         is_there = bool(await installation.store.delegates(installation.authority_id))
@@ -208,12 +208,10 @@ async def _plan(installation: Installation, book: _Book, steps: Sequence[Step], 
     if not steps:
         raise RefusedError(nothing)
     kind = OperationKind.ACTIVATE
-    if all(one.is_over for one in steps) or await is_opened(installation):
-        before, obstacles = (
-            book.done(kind, {}),
-            [] if steps[0].kind is OperationKind.FOUND else await _key(installation),
-        )
-        return Plan([*before, *steps], obstacles)
+    is_over = all(one.is_over for one in steps)
+    if is_over or await is_opened(installation):
+        needs_no_key = is_over or steps[0].kind is OperationKind.FOUND
+        return Plan([*book.done(kind, {}), *steps], [] if needs_no_key else await _key(installation))
     until = whole_second(book.now + timedelta(days=ACTIVE_DAYS))
     return Plan([book.to_do(kind, beginning(installation.settings, until)), *steps], await _shares(installation))
 

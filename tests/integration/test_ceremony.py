@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from issuer.errors import NotNowError
 from issuer.keys import KeyAlgorithm
+from issuer.lists import batch
 from issuer.operations import agreement
 from issuer.operations.ceremony import CRL_HOURS, Room, Step, obstacles
 from issuer.operations.ceremony_paper import KINDS, ROLES
@@ -190,6 +192,23 @@ def test_a_ceremony_that_was_interrupted_does_nothing_twice(registered: Path, tm
     assert "手順2" in record(tmp_path / "record", asked, asked + 1)
     early = prefca("ceremony", "destroy", "1", *where, "--place", "here", *present(*EVERYBODY))
     assert (early.status, "only one that was replaced" in early.complaint) == (3, True)
+
+
+def test_a_founding_that_stopped_after_the_key_was_made_goes_on(
+    registered: Path, tmp_path: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same operation, up to the first lists."""
+    where = ("--record", tmp_path / "record")
+
+    async def away(*_: object, **__: object) -> None:
+        raise NotNowError("the database went away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(batch, "run", away)
+        assert held(prefca, registered, "found", *where).status == 4
+    assert held(prefca, registered, "found", *where).status == 0
+    assert kinds(prefca) == ["found"]
+    assert prefca("status", "--check").status == 0
 
 
 def everything() -> dict[str, list[tuple[object, ...]]]:
