@@ -10,5 +10,6 @@ Reading order, from values to programs; each package says what it is for, and no
     generations, recovery              the key over the years, and when things go wrong
     archive                            what was written down, proved and reported
     watch                              programs that run for long
+    acts, ceremonies                   which function performs which operation; ceremonies that consist of several
     cli                                on top, the command
 """
