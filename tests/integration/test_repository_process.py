@@ -239,12 +239,10 @@ async def test_without_a_database_the_server_says_so_and_goes_on_when_it_is_ther
             await owner.execute("DROP DATABASE later_test WITH (FORCE)")
         server.event("database_away", 2)
         assert codes(client, search_request(CA)) == [0]
-        assert [each["event"] for each in server.events() if each["logger"] == "repository.store"] == [
-            "database_away",
-            "snapshot_loaded",
-            "database_back",
-            "database_away",
-        ]
+        events = [each["event"] for each in server.events() if each["logger"] == "repository.store"]
+        assert "snapshot_loaded" in events  # twice, if it came back before the publication
+        states = [event for event in events if event != "snapshot_loaded"]
+        assert states == ["database_away", "database_back", "database_away"]
 
 
 def test_an_idle_connection_is_closed(authority: int, database: Database, tmp_path: Path) -> None:
