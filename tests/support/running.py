@@ -51,11 +51,12 @@ class Up:
     table: str  # what it printed
 
     def servers(self) -> dict[str, int]:
-        """The servers that it runs: process id by module."""
+        """The servers that it runs: process id by module. Commands of its scheduler come and go beside them."""
         pid = self.process.pid
         children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         commands = {child: Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children}
-        return {command[command.index("-m") + 1]: child for child, command in commands.items() if "-m" in command}
+        modules = {command[command.index("-m") + 1]: child for child, command in commands.items() if "-m" in command}
+        return {module: child for module, child in modules.items() if module != "issuer"}
 
 
 @dataclass(frozen=True, slots=True)
