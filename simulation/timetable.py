@@ -14,7 +14,6 @@ DAY: Final = timedelta(days=1)
 COUNTER_DAYS_OF_100: Final = 10  # on which somebody comes, in years; every one costs the simulation some time
 BUSY_DAYS_OF_100: Final = 60  # in few days
 MOST_AT_A_COUNTER: Final = 3
-MUNICIPALITIES: Final = 3  # each has a list every day, which takes half of the time of a simulation
 REVOKED_OF_100: Final = 40  # of the counter days
 KEY_YEARS: Final = 5  # of use (R-4-13-1)
 SWITCHED_BEFORE: Final = timedelta(days=75)  # the end: an alarm would be told at 60
@@ -131,7 +130,6 @@ class Plan:
     key_lead: timedelta = PREPARED_BEFORE  # from the making of a key to its switch
     counter_days_of_100: int = COUNTER_DAYS_OF_100
     compromise: date | None = None
-    municipalities: int = MUNICIPALITIES  # the first ones of the prefecture
 
     @property
     def founded_at(self) -> datetime:

@@ -24,6 +24,7 @@ from simulation.timetable import Plan, Random
 PASSPHRASE_FILE: Final = Path("secrets/ca-key.passphrase")
 PASSPHRASE_OCTETS: Final = 16
 PREFECTURE: Final[PrefectureName] = "Toyama-ken"
+MUNICIPALITIES: Final = 3  # its first ones; each has a list every day, which takes half of the time of a simulation
 ORIGIN: Final = "simulation"
 
 
@@ -101,8 +102,8 @@ async def world(settings: Settings, plan: Plan, random: Random) -> AsyncIterator
         await _found(settings, clock.now, random)
         codes = [one.code for one in municipalities_of(settings.ca.prefecture)]
         async with connected(settings, "owner") as connection:
-            await store.leave_out(connection, codes[plan.municipalities :])
-        population = Population(settings.ca.prefecture, codes[: plan.municipalities], random)
+            await store.leave_out(connection, codes[MUNICIPALITIES:])
+        population = Population(settings.ca.prefecture, codes[:MUNICIPALITIES], random)
         async with opened(settings) as installation, connected(settings) as connection:
             made = World(settings, installation, clock, random, population, Bridge(), Store(connection, ORIGIN))
             try:
