@@ -104,9 +104,10 @@ async def _write_months(desk: Desk, directory: Path, bundles: dict[str, Bundle],
         for kind in KINDS:
             first = await desk.archive.first(kind)
             for month in media.months(first, now) if first is not None else ():
+                if not begin <= month <= end:
+                    continue
                 there = bundles.get(archive_media.file_of(kind, month))
-                is_there = there is not None and await asyncio.to_thread(archive_media.is_whole, directory, there)
-                if is_there or not begin <= month <= end:
+                if there is not None and await asyncio.to_thread(archive_media.is_whole, directory, there):
                     continue
                 moments = media.begin_of(month), media.begin_of(month_after(month))
                 items = desk.archive.items(kind, *moments)
