@@ -26,7 +26,7 @@ from issuer.keys import KeyAlgorithm
 from issuer.operations import agreement, consent
 from issuer.operations.activation import beginning, is_opened
 from issuer.operations.ceremony import Step
-from issuer.operations.consent import Case, State
+from issuer.operations.consent import Case
 from issuer.rules import cross_case
 from issuer.rules.operation import OperationKind, Parameters
 from issuer.rules.request import Place
@@ -82,7 +82,7 @@ class _Book:
         return True
 
     def _was_done(self, case: Case) -> bool:
-        return case.state(self.now) is State.DONE and case.row.events[-1].at >= self.since
+        return case.is_done and case.row.events[-1].at >= self.since
 
 
 async def found(installation: Installation, now: datetime) -> Plan:

@@ -29,7 +29,7 @@ class Step:
     @property
     def is_over(self) -> bool:
         """Whether it was done already."""
-        return self.case is not None and bool(self.case.row.events) and self.case.row.events[-1].event == "done"
+        return self.case is not None and self.case.is_done
 
     @property
     def name(self) -> str:

@@ -38,6 +38,11 @@ class Case:
         """How people call it."""
         return f"operation {self.request.number} ({self.request.kind})"
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it was, which stays so."""
+        return bool(self.row.events) and self.row.events[-1].event == "done"
+
     def state(self, now: datetime) -> State:
         """How far it is."""
         if self.row.events and self.row.events[-1].event != "failed":
