@@ -2,22 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from issuer.records.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
+from pkix.validity import zulu
 
 NAMES: Final = (
     *("database_away", "clock_behind", "late", "expiring", "expired"),
     *("ocsp_delegate_ending", "ocsp_delegate_gap", "no_ocsp_delegate"),  # issuer.servers.delegate
     *("ca_key_ending", "ca_key_switch_due", "ca_key_ended", "ca_key_unpublished", "ca_certificate_ending"),  # ca_key
     *("key_not_activated", "activation_ending", "pin_in_file"),  # issuer.operations.activation
-    *(
-        "cross_certificate_ending",
-        "cross_certificate_changed",
-        "cross_certificate_superseded",
-    ),  # issuer.cross.cross_renewal
+    *("cross_certificate_ending", "cross_certificate_changed", "cross_certificate_superseded"),  # cross_renewal
     "cvs_certificate_ending",  # issuer.servers.operations_certificate
     *("ca_key_compromised", "compromise_unfinished"),  # issuer.recovery.compromise
     "ca_key_away",  # issuer.signing.key_probe
@@ -70,13 +67,13 @@ def alarms(schedule: Schedule, sight: Sight, now: datetime) -> list[Alarm]:
     """
     found = []
     if now - sight.at > schedule.alarm_after:
-        found.append(Alarm("database_away", f"PostgreSQL has told nothing since {_text(sight.at)}; {sight.obstacle}"))
+        found.append(Alarm("database_away", f"PostgreSQL has told nothing since {zulu(sight.at)}; {sight.obstacle}"))
     if not sight.has_answered:
         return found
     if sight.in_force is None:
         return [*found, Alarm("late", f"nothing was ever published; {sight.advice}")]
     if is_of_the_future(sight.in_force, now):
-        dated = _text(sight.in_force.window.this_update)
+        dated = zulu(sight.in_force.window.this_update)
         found.append(Alarm("clock_behind", f"the lists in force are dated {dated}; set the clock of this machine"))
     return [*found, *_late(schedule, sight.in_force, sight.advice, now)]
 
@@ -84,9 +81,9 @@ def alarms(schedule: Schedule, sight: Sight, now: datetime) -> list[Alarm]:
 def _late(schedule: Schedule, in_force: Publication, advice: str, now: datetime) -> list[Alarm]:
     due, end = schedule.overdue_since(in_force), in_force.window.next_update
     steps = (
-        ("late", due + schedule.alarm_after, f"new lists were due at {_text(due)}; {advice}"),
-        ("expiring", due + (end - due) / 2, f"the lists in force end at {_text(end)}; {advice}"),
-        ("expired", end, f"relying parties reject the lists since {_text(end)}; {advice}"),
+        ("late", due + schedule.alarm_after, f"new lists were due at {zulu(due)}; {advice}"),
+        ("expiring", due + (end - due) / 2, f"the lists in force end at {zulu(end)}; {advice}"),
+        ("expired", end, f"relying parties reject the lists since {zulu(end)}; {advice}"),
     )
     return [Alarm(name, message) for name, begin, message in steps if now >= begin]
 
@@ -117,7 +114,3 @@ class Channel:
 
     def _is_time_to_remind(self, now: datetime) -> bool:
         return self._told_at is None or abs(now - self._told_at) >= REMIND_EVERY
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -38,6 +38,11 @@ def whole_second(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(microsecond=0)
 
 
+def zulu(moment: datetime) -> str:
+    """`moment` as messages, papers and files tell it: 2026-10-15T03:00:00Z."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def counting_first_day(start: datetime, years: int) -> Validity:
     """`years` years with the first day counted in: the last second, in JST, of the day before the anniversary.
 

@@ -32,7 +32,7 @@ from issuer.rules.provision_report import month_after
 from issuer.rules.time_stamp import NoTimeStampError, stamped_at
 from issuer.whole import write_whole
 from journal.seal import NotASegmentError, public_key
-from pkix.validity import JST
+from pkix.validity import JST, zulu
 
 JOURNAL: Final = "journal"
 MANIFEST: Final = "manifest.jsonl"
@@ -95,10 +95,10 @@ async def write_bundle(
         kind=kind.name,
         month=f"{month:%Y-%m}",
         items=written.items,
-        first=_text(written.first),
-        last=_text(written.last),
+        first=zulu(written.first),
+        last=zulu(written.last),
         sha256=_sha256(target),
-        archived_at=_text(now),
+        archived_at=zulu(now),
         keep_until=str(keep_until(kind, month, written.not_after)),
     )
 
@@ -167,7 +167,7 @@ def write_list(directory: Path, bundles: Iterable[Bundle], key: bytes, medium: s
     digests += [(_sha256(directory / name), name) for name in names]
     write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
     archive, signer = _sha256(directory / SUMS), b64encode(key).decode()
-    return json.dumps({"archive": archive, "at": _text(now), "key": signer, "medium": medium}, separators=(",", ":"))
+    return json.dumps({"archive": archive, "at": zulu(now), "key": signer, "medium": medium}, separators=(",", ":"))
 
 
 def write_statement(directory: Path, statement: str, key: Ed25519PrivateKey, time_stamp: bytes | None) -> None:
@@ -282,7 +282,7 @@ def _time_stamp_findings(said: _Statement, roots: Sequence[Certificate]) -> Iter
         yield f"{STATEMENT}: its time stamp proves nothing: {e}"
         return
     if abs(stamped - said.at) > STAMP_TOLERANCE:
-        yield f"{STATEMENT}: made {_text(said.at)} by its own account, and stamped {_text(stamped)}"
+        yield f"{STATEMENT}: made {zulu(said.at)} by its own account, and stamped {zulu(stamped)}"
 
 
 def _count(file: Path) -> int:
@@ -305,10 +305,6 @@ def last_day(directory: Path) -> date:
     days = (date.fromisoformat(bundle.keep_until) for bundle in listed(directory).values())
     usage = [] if segments is None else [segments.astimezone(JST).date() + timedelta(days=3653)]
     return max(chain(days, usage), default=date.min)
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _sha256(file: Path) -> str:

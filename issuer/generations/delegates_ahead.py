@@ -24,7 +24,7 @@ from issuer.servers.delegate import OVERLAP, covered_until
 from issuer.signing.ca_key import TELL_BEFORE, require_in_use
 from issuer.signing.key_use import recorded
 from pkix.signing import PublicKey
-from pkix.validity import counting_first_day, whole_second
+from pkix.validity import counting_first_day, whole_second, zulu
 
 MAX_AHEAD: Final = 12  # more than ten years of them are a mistake
 
@@ -72,7 +72,7 @@ async def asked_for(installation: Installation, number: int | None, algorithm: s
     """
     for key in await installation.generations.keys(installation.authority_id):
         if key.generation.number == number or (number is None and key.state is State.ACTIVE):
-            return {"generation": key.generation.number, "until": _text(until(key, now)), "algorithm": algorithm}
+            return {"generation": key.generation.number, "until": zulu(until(key, now)), "algorithm": algorithm}
     raise RefusedError("there is no such key of the CA; `prefca key list` shows all keys")
 
 
@@ -167,8 +167,4 @@ def _name(one: Planned) -> str:
 
 def _told(one: Planned, made: NewCertificate) -> str:
     validity = made.validity
-    return f"of key {one.key.generation.number}, from {_text(validity.not_before)} until {_text(validity.not_after)}"
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    return f"of key {one.key.generation.number}, from {zulu(validity.not_before)} until {zulu(validity.not_after)}"

@@ -34,7 +34,7 @@ from issuer.signing.certification import Joined, certify_link, certify_self
 from issuer.signing.key_sight import key_sight
 from issuer.signing.key_use import recorded
 from pkix.signing import NoSuchKeyError, Signer
-from pkix.validity import counting_first_day, whole_second
+from pkix.validity import counting_first_day, whole_second, zulu
 
 _NOT_RECORDED: Final = 0  # a generation_id that no row has
 
@@ -167,8 +167,8 @@ def _facts(generation: Generation, state: State) -> Facts:
         "generation": generation.number,
         "key": generation.key_reference,
         "state": state.value,
-        "signs_until": _text(generation.signs_until),
-        "not_after": _text(certificate.not_valid_after_utc),
+        "signs_until": zulu(generation.signs_until),
+        "not_after": zulu(certificate.not_valid_after_utc),
         "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
     }
 
@@ -235,7 +235,7 @@ def obstacles(
         if sight.shown_since is None:
             yield False, "the new certificates are not in the directory; run `prefca batch --now`"
         elif (known_from := whole_second(sight.shown_since) + lead) > now:
-            yield False, f"relying parties may not have the new certificates before {_text(known_from)}"
+            yield False, f"relying parties may not have the new certificates before {zulu(known_from)}"
         until = sight.active.residents_until
         if until is not None and covered_until(sight.active, delegates, now) < max(until, now):
             number = sight.active.generation.number
@@ -272,7 +272,3 @@ async def _require_ready(act: Act, sight: KeySight, now: datetime) -> None:
     ]
     if found:
         raise RefusedError("; ".join(found))
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -22,7 +22,7 @@ from issuer.profiles.lint import Covered, LintError, ListRecord, check_list, che
 from issuer.records.rows import Entries, NewObject, PartitionRow, Publication, PublishedList
 from issuer.records.store import Store
 from pkix.signing import PublicKey
-from pkix.validity import UpdateWindow, whole_second
+from pkix.validity import UpdateWindow, whole_second, zulu
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,22 +159,18 @@ async def _plan(installation: Installation, now: datetime, cut_off: datetime, ne
 
 def _refuse_dates(now: datetime, cut_off: datetime, window: UpdateWindow, previous: Publication | None) -> None:
     if cut_off > now:
-        raise RefusedError(f"the cut-off {_z(cut_off)} lies in the future; take one that has passed")
+        raise RefusedError(f"the cut-off {zulu(cut_off)} lies in the future; take one that has passed")
     if previous is None:
         return
     if window.this_update < previous.window.this_update:
         raise RefusedError(
-            f"the publication in force is of {_z(previous.window.this_update)}, later than now;"
+            f"the publication in force is of {zulu(previous.window.this_update)}, later than now;"
             " set the clock of this machine"
         )
     if cut_off < previous.cut_off:
         raise RefusedError(
-            f"the publication in force has what was received until {_z(previous.cut_off)}; take no earlier cut-off"
+            f"the publication in force has what was received until {zulu(previous.cut_off)}; take no earlier cut-off"
         )
-
-
-def _z(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def _publish(plan: _Plan, key: ActiveKey, made_lists: AsyncIterator["_Made"]) -> Published:

@@ -19,6 +19,7 @@ from issuer.profiles.scan import ScanError, revocations, scan, take_apart
 from issuer.records.list_store import KeptList
 from pkix.revocation import Revoked
 from pkix.signing import PublicKey
+from pkix.validity import zulu
 
 MAX_NAMED: Final = 3  # serial numbers in one finding
 
@@ -67,9 +68,9 @@ def check_succession(before: KeptList, kept: KeptList) -> Iterator[str]:
     if kept.crl_number <= before.crl_number:
         yield f"its CRLNumber is not above {before.crl_number}, of the list before it"
     if window.this_update < earlier.this_update:
-        yield f"its thisUpdate is before {_text(earlier.this_update)}, of the list before it"
+        yield f"its thisUpdate is before {zulu(earlier.this_update)}, of the list before it"
     if kept.published_at > earlier.next_update:
-        yield f"the list before it ended at {_text(earlier.next_update)}, and it came at {_text(kept.published_at)}"
+        yield f"the list before it ended at {zulu(earlier.next_update)}, and it came at {zulu(kept.published_at)}"
 
 
 def check_entries(octets: bytes, due: Sequence[bytes], decided_by: datetime) -> Iterator[str]:
@@ -125,7 +126,3 @@ def _named(what: str, serials: Collection[int]) -> Iterator[str]:
     if serials:
         names = ", ".join(f"{serial:016X}" for serial in sorted(serials)[:MAX_NAMED])
         yield f"{what} ({len(serials)}): {names}{', …' if len(serials) > MAX_NAMED else ''}"
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

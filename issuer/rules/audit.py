@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final
 
 from issuer.rules.usage import Amount, Use
-from pkix.validity import JST
+from pkix.validity import JST, zulu
 
 ORDINARY: Final = frozenset({"success", "good", "revoked", "unknown", "done", "noSuchObject"})  # every other is told
 UNKNOWN_SERIALS: Final = 10  # different ones, asked for by one party from one address
@@ -208,7 +208,7 @@ def new_streams(streams: Iterable[Stream], period: Period, reviewed_until: datet
         is_reviewed = reviewed_until is not None and one.first_seen < reviewed_until
         if one.first_seen < end and (one.first_seen >= begin or not is_reviewed):
             host = one.name.rpartition(".")[0] or "without a name"
-            first = "no segment yet" if one.began is None else f"from segment {one.segment}, begun {_text(one.began)}"
+            first = "no segment yet" if one.began is None else f"from segment {one.segment}, begun {zulu(one.began)}"
             what = f"host {host}; {first}; see that its process has the key with SHA-256 {one.key_sha256.hex()}"
             yield Finding("new stream", one.name, 1, what)
 
@@ -295,10 +295,6 @@ def _split_without_shares(acts: Iterable[Happened]) -> Iterator[Finding]:
 
 def _who(event: Event) -> str:
     return f"{event.party or '(anonymous)'} {event.origin}"
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @lru_cache(maxsize=65536)

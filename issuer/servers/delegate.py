@@ -29,7 +29,7 @@ from issuer.signing.certification import certify
 from issuer.signing.key_use import used_key
 from pkix.signing import NoSuchKeyError, PublicKey
 from pkix.software import write_secret
-from pkix.validity import whole_second
+from pkix.validity import whole_second, zulu
 from settings.load import Settings
 
 RENEW_BEFORE: Final = timedelta(days=30)  # the end: time enough for a ceremony
@@ -214,7 +214,7 @@ def _of_active(covered: datetime, now: datetime) -> list[Alarm]:
     if covered <= now:
         return [Alarm("no_ocsp_delegate", "no OCSP delegate is valid; run `prefca ocsp-delegate create`")]
     if covered - now < RENEW_BEFORE:
-        text = f"the last OCSP delegate ends at {_text(covered)}; run `prefca ocsp-delegate create`"
+        text = f"the last OCSP delegate ends at {zulu(covered)}; run `prefca ocsp-delegate create`"
         return [Alarm("ocsp_delegate_ending", text)]
     return []
 
@@ -223,18 +223,14 @@ def _of_replaced(key: KeyRow, covered: datetime, now: datetime) -> list[Alarm]:
     """Of a key that signs residents' certificates no more: the delegates that it needs it has from before."""
     if key.residents_until is None or key.residents_until <= max(covered, now):
         return []
-    number, ends = key.generation.number, _text(key.residents_until)
+    number, ends = key.generation.number, zulu(key.residents_until)
     what = f"certificates of the CA's key {number} live until {ends}, its OCSP delegates"
     remedy = "restore what was revoked or lost, or tell relying parties to use lists"
     if key.state is State.RETIRED and now <= key.generation.signs_until:
         remedy = f"run `prefca ocsp-delegate create --ahead --key {number}`"
     if covered <= now:
         return [Alarm("no_ocsp_delegate", f"{what} have ended; {remedy}")]
-    return [Alarm("ocsp_delegate_gap", f"{what} only until {_text(covered)}; {remedy}")]
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    return [Alarm("ocsp_delegate_gap", f"{what} only until {zulu(covered)}; {remedy}")]
 
 
 def _has_key(keys: CAKeys, serial: int) -> bool:

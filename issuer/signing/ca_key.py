@@ -12,6 +12,7 @@ from issuer.alarm import Alarm
 from issuer.errors import RefusedError
 from issuer.profiles.generation import State
 from issuer.records.rows import Generation, KeyRow
+from pkix.validity import zulu
 
 TELL_BEFORE: Final = timedelta(days=183)  # a new key takes a ceremony and its certificate's way to relying parties
 SWITCH_BEFORE: Final = timedelta(days=60)  # time enough to repeat what fails
@@ -80,7 +81,7 @@ def _of_planned(sight: KeySight, now: datetime) -> Iterator[Alarm]:
     planned = sight.planned
     if planned is not None and sight.shown_since is None and now - planned.signs_from > PUBLISH_WITHIN:
         text = (
-            f"the certificates of the CA's next key, prepared at {_text(planned.signs_from)}, are not in the directory;"
+            f"the certificates of the CA's next key, prepared at {zulu(planned.signs_from)}, are not in the directory;"
             " see that lists are published, or run `prefca batch --now`"
         )
         yield Alarm("ca_key_unpublished", text)
@@ -90,7 +91,7 @@ def _of_certificates(sight: KeySight, now: datetime) -> Iterator[Alarm]:
     for key in sight.keys:
         is_needed = key.state is State.ACTIVE or (key.residents_until is not None and key.residents_until >= now)
         if is_needed and key.state is not State.COMPROMISED and key.not_after - now < TELL_BEFORE:
-            number, ends = key.generation.number, _text(key.not_after)
+            number, ends = key.generation.number, zulu(key.not_after)
             text = (
                 f"the certificate of the CA's key {number} ends at {ends}; certificates and lists that need it end then"
             )
@@ -102,8 +103,4 @@ def _ended(generation: Generation) -> str:
 
 
 def _until(generation: Generation) -> str:
-    return _text(generation.signs_until)
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    return zulu(generation.signs_until)

@@ -17,7 +17,7 @@ from issuer.alarm import Alarm, Channel, NotToldError
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import connected
 from issuer.records.backup_store import BackupStore
-from pkix.validity import JST
+from pkix.validity import JST, zulu
 from settings.load import Settings
 
 LOOK_EVERY_S: Final = 60.0
@@ -119,7 +119,7 @@ class Collector:
         since, now = self.backed_up_at or self._began, self._looked_at
         is_wanted = self._is_ours and bool(self._settings.archive.backup_command)
         if is_wanted and since and now and now - since > BACKUP_LATE:
-            last = "none was ever made" if self.backed_up_at is None else f"the last one was made {_text(since)}"
+            last = "none was ever made" if self.backed_up_at is None else f"the last one was made {zulu(since)}"
             standing.append(Alarm("backup_late", f"no backup for 26 hours ({last}); run `prefca archive backup`"))
         return standing
 
@@ -192,7 +192,3 @@ class Collector:
 
 def _day(moment: datetime) -> date:
     return moment.astimezone(JST).date()
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
