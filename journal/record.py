@@ -20,6 +20,7 @@ from json.encoder import encode_basestring
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _BEGIN: Final = b'{"at":"'  # of every line that holds records, and of no other
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _RESULT: Final = rb"\[%b,%b,[0-9]+\]" % (_STRING, _STRING)
@@ -85,14 +86,19 @@ def records_in(line: bytes) -> Sequence[bytes]:
 
 def stamp(at: datetime) -> bytes:
     """The first of each line: when."""
-    since = at - _EPOCH
-    return b'%b.%03dZ",' % (_second(since.days, since.seconds), since.microseconds // 1000)
+    return stamp_ms((at - _EPOCH) // _MILLISECOND)
+
+
+def stamp_ms(milliseconds: int) -> bytes:
+    """The same, of a moment in milliseconds since the epoch."""
+    second, milliseconds = divmod(milliseconds, 1000)
+    return b'%b.%03dZ",' % (_second(second), milliseconds)
 
 
 @lru_cache(maxsize=16)
-def _second(days: int, seconds: int) -> bytes:
+def _second(second: int) -> bytes:
     """What the stamps of one second have in common: formatting a time takes a microsecond, and a turn may take ten."""
-    return b'{"at":"%b' % (_EPOCH + timedelta(days, seconds)).isoformat()[:19].encode()
+    return b'{"at":"%b' % (_EPOCH + timedelta(seconds=second)).isoformat()[:19].encode()
 
 
 def kind(name: str) -> bytes:

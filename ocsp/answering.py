@@ -232,7 +232,7 @@ class Answering:
             self._refuse(question, outcome)
         else:
             try:
-                given = reply.told(draft.answer(outcome), question.method)
+                given = reply.told(draft.response(outcome), draft.answer, question.method)
                 if _may_be_kept(draft):
                     self._means.cache.keep(question.key, given, ticket)
                 question.deliver(given, question.caller)

@@ -12,10 +12,11 @@ The key is the question as received: the body of a POST, or the request line of 
 it: the octets of an answer are the same for everybody, and each caller's rights are looked at when he asks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ocsp.reply import Reply
+from ocsp.status import SingleResponse
 
 ENTRY_OVERHEAD_BYTES: Final = 1500  # objects around an answer and its question, measured
 
@@ -95,8 +96,12 @@ class AnswerCache:
 
 
 def _serials(kept: Reply) -> set[int]:
-    return {single.cert_id.serial_number for single in kept.answer.singles} if kept.answer is not None else set()
+    return {single.cert_id.serial_number for single in _singles(kept)}
 
 
 def _size_bytes(question: bytes, kept: Reply) -> int:
-    return len(question) + len(kept.before_date) + len(kept.body) + ENTRY_OVERHEAD_BYTES * len(kept.results)
+    return len(question) + len(kept.octets) + ENTRY_OVERHEAD_BYTES * len(_singles(kept))
+
+
+def _singles(kept: Reply) -> Sequence[SingleResponse]:
+    return () if kept.answer is None else kept.answer.singles

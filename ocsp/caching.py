@@ -7,7 +7,7 @@ else (R-4-4-4-3), and a status is as of the query (R-4-4-4-2-1).
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from email.utils import format_datetime, formatdate
+from email.utils import format_datetime
 from typing import Final
 
 from ocsp.response import Answer
@@ -16,8 +16,15 @@ NO_STORE: Final = {"Cache-Control": "no-store"}
 PRIVATE: Final = {"Cache-Control": "private, no-store"}
 
 
-def headers(answer: Answer, method: str, now: datetime) -> Mapping[str, str]:
-    """The caching headers of `answer` to a request with `method`, if it leaves `now` or before its middle."""
+def headers(answer: Answer, body: bytes, method: str, now: datetime) -> Mapping[str, str]:
+    """The caching headers of `answer` to a request with `method`, if it leaves `now` or before its middle.
+
+    Args:
+        answer: what `body` says.
+        body: the DER of the OCSPResponse.
+        method: POST, GET or HEAD.
+        now: the moment.
+    """
     if not answer.public:
         return PRIVATE
     if method == "POST" or answer.has_nonce:
@@ -27,22 +34,7 @@ def headers(answer: Answer, method: str, now: datetime) -> Mapping[str, str]:
     max_age = min((interval.next_update - interval.this_update) // 2, interval.next_update - now)
     return {
         "Cache-Control": f"max-age={int(max_age.total_seconds())}, public, no-transform, must-revalidate",
-        "ETag": f'"{hashlib.sha256(answer.der).hexdigest()}"',
+        "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
         "Last-Modified": format_datetime(interval.this_update, usegmt=True),
         "Expires": format_datetime(interval.next_update, usegmt=True),
     }
-
-
-class HTTPDate:
-    """The value of Date (RFC 9110, section 6.6.1), written once a second."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = b""
-
-    def at(self, now: float) -> bytes:
-        """At `now`, in seconds since the epoch."""
-        if int(now) != self._second:
-            self._second = int(now)
-            self._text = formatdate(self._second, usegmt=True).encode()
-        return self._text

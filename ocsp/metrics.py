@@ -4,11 +4,12 @@ Counting happens between two answers, so it is plain addition in the worker; the
 when somebody looks, and writes them down with the worker's number.
 """
 
+import sys
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any, Final
 
 COUNTED_AT_ONCE: Final = 1000
@@ -40,14 +41,12 @@ class Metrics:
     sign_s: float = 0.0
     _answers: Counter[str] = field(default_factory=Counter)  # by OCSPResponseStatus
     _certificates: Counter[str] = field(default_factory=Counter)  # by CertStatus
-    _statuses: list[str] = field(default_factory=list)  # that are still to be counted: many at once take less time
-    _results: list[Sequence[str]] = field(default_factory=list)
+    _outcomes: list[str] = field(default_factory=list)  # that are still to be counted: many at once take less time
 
-    def answered(self, statuses: Iterable[str], results: Iterable[Sequence[str]]) -> None:
-        """Answers with these OCSPResponseStatus were given, the successful ones with these CertStatus."""
-        self._statuses += statuses
-        self._results += results
-        if len(self._statuses) >= COUNTED_AT_ONCE:
+    def answered(self, outcomes: Iterable[str]) -> None:
+        """Answers were given, each with an `outcome`."""
+        self._outcomes += outcomes
+        if len(self._outcomes) >= COUNTED_AT_ONCE:
             self._count()
 
     def signature(self, seconds: float) -> None:
@@ -67,10 +66,17 @@ class Metrics:
         }
 
     def _count(self) -> None:
-        self._answers.update(self._statuses)
-        self._certificates.update(chain.from_iterable(self._results))
-        self._statuses.clear()
-        self._results.clear()
+        for counted, number in Counter(self._outcomes).items():
+            status, *results = counted.split(" ")
+            self._answers[status] += number
+            for result in results:
+                self._certificates[result] += number
+        self._outcomes.clear()
+
+
+def outcome(status: str, results: Iterable[str] = ()) -> str:
+    """What is counted of an answer: its OCSPResponseStatus and the CertStatus in it, of which there are few."""
+    return sys.intern(" ".join((status, *results)))
 
 
 def exposition(workers: Mapping[int, tuple[int, Mapping[str, Any] | None]]) -> str:

@@ -1,8 +1,9 @@
 """What goes out, and to the journal: an OCSP answer as an HTTP response and as records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Final
 
@@ -12,6 +13,7 @@ from journal.record import peer, result
 from ocsp import caching
 from ocsp.access import Caller
 from ocsp.errors import OCSPResponseStatus
+from ocsp.metrics import outcome
 from ocsp.request import OCSPRequest
 from ocsp.response import ERROR_RESPONSES, Answer
 from pkix.revocation import CertStatus, Good, Revoked, Unknown
@@ -20,30 +22,48 @@ REQUEST_TYPE: Final = "application/ocsp-request"
 RESPONSE_TYPE: Final = "application/ocsp-response"
 SERVER: Final = "prefca"
 SUCCESSFUL: Final = OCSPResponseStatus.SUCCESSFUL.label
+DATE_OCTETS: Final = 29
+NO_SECOND: Final = -1
+_NO_DATE: Final = b" " * DATE_OCTETS + b"\r\n\r\n"
 
 
 @dataclass(slots=True)  # not frozen, which takes five times as long to make
 class Reply:
-    """An HTTP response except for the date, and fragments of its records. Moments are seconds since the epoch."""
+    """An HTTP response, and fragments of its records. Moments are seconds since the epoch."""
 
     method: str  # that it answers: POST or GET
-    status: str  # OCSPResponseStatus
-    body: bytes
-    before_date: bytes  # the head of the HTTP response, until "Date: "
+    octets: bytes  # ready to leave, in `second`
+    date_at: int  # where the value of its last header, Date, begins
+    outcome: str  # for the metrics
     records: bytes  # `journal.record.result` for each certificate asked about, joined with commas
-    results: Sequence[str] = ()  # and their statuses, if they are told
     answer: Answer | None = None  # what is told
     public: bool = True  # may anybody get it?
     fresh_until: float = 0.0
     valid_until: float = 0.0
+    second: int = NO_SECOND  # of Date
+
+    @property
+    def body(self) -> bytes:
+        """The OCSPResponse."""
+        return self.octets[self.date_at + len(_NO_DATE) :]
+
+    def date(self, second: int) -> None:
+        """Let it leave in that second: what is given out again and again is copied no more often."""
+        begin, end = self.date_at, self.date_at + DATE_OCTETS
+        self.octets = b"".join((self.octets[:begin], _http_date(second), self.octets[end:]))
+        self.second = second
 
     def headers(self, now: datetime) -> Mapping[str, str]:
         """Those that are not aiohttp's, if it leaves `now`."""
-        return _headers(caching.NO_STORE if self.answer is None else caching.headers(self.answer, self.method, now))
+        if self.answer is None:
+            return _headers(caching.NO_STORE)
+        return _headers(caching.headers(self.answer, self.body, self.method, now))
 
     def late(self, now: datetime) -> "Reply":
         """The same, if it leaves `now`, behind its middle."""
-        return replace(self, before_date=_head(self.headers(now), len(self.body)))
+        body = self.body
+        before_date = _head(self.headers(now), len(body))
+        return replace(self, octets=_undated(before_date, body), date_at=len(before_date), second=NO_SECOND)
 
 
 def who(caller: Caller) -> bytes:
@@ -51,22 +71,28 @@ def who(caller: Caller) -> bytes:
     return peer(caller.party, caller.origin, caller.recognition)
 
 
-def told(answer: Answer, method: str) -> Reply:
-    """What a signed answer to a request with `method` becomes, if it leaves before its middle."""
+def told(body: bytes, answer: Answer, method: str) -> Reply:
+    """What a signed answer to a request with `method` becomes, if it leaves before its middle.
+
+    Args:
+        body: the DER of the OCSPResponse.
+        answer: what it says.
+        method: POST or GET.
+    """
     interval = answer.interval
-    size = len(answer.der)
+    size = len(body)
     results = [_result(status) for _, status, _ in answer.singles]
     records = b",".join(
         result(how, f"{cert_id.serial_number:016X}", size)
         for how, (cert_id, _, _) in zip(results, answer.singles, strict=True)
     )
+    before_date = _before_date(answer, body, method)
     return Reply(
         method,
-        SUCCESSFUL,
-        answer.der,
-        _before_date(answer, method, size),
+        _undated(before_date, body),
+        len(before_date),
+        outcome(SUCCESSFUL, results),
         records,
-        results,
         answer,
         answer.public,
         interval.fresh_until,
@@ -79,7 +105,8 @@ def refusal(status: OCSPResponseStatus, method: str, request: OCSPRequest | None
     body = ERROR_RESPONSES[status]
     serials = [f"{cert_id.serial_number:016X}" for cert_id in request.cert_ids] if request is not None else [""]
     records = b",".join(result(status.label, serial, len(body)) for serial in serials)
-    return Reply(method, status.label, body, _unchanging_head("no-store", len(body)), records)
+    before_date = _unchanging_head("no-store", len(body))
+    return Reply(method, _undated(before_date, body), len(before_date), outcome(status.label), records)
 
 
 def _result(status: CertStatus) -> str:
@@ -93,11 +120,11 @@ def _result(status: CertStatus) -> str:
             return "unknown"
 
 
-def _before_date(answer: Answer, method: str, size: int) -> bytes:
-    values = caching.headers(answer, method, answer.interval.this_update)
+def _before_date(answer: Answer, body: bytes, method: str) -> bytes:
+    values = caching.headers(answer, body, method, answer.interval.this_update)
     if len(values) == 1:
-        return _unchanging_head(values["Cache-Control"], size)
-    return _head(_headers(values), size)
+        return _unchanging_head(values["Cache-Control"], len(body))
+    return _head(_headers(values), len(body))
 
 
 @lru_cache(maxsize=4096)
@@ -110,6 +137,17 @@ def _head(headers: Mapping[str, str], size: int) -> bytes:
     """The head of an HTTP response, until the value of its last header, Date."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 200 OK\r\n{lines}Content-Length: {size}\r\nDate: ".encode()
+
+
+def _undated(before_date: bytes, body: bytes) -> bytes:
+    """An HTTP response with room for its date."""
+    return b"".join((before_date, _NO_DATE, body))
+
+
+@lru_cache(maxsize=2)
+def _http_date(second: int) -> bytes:
+    """The value of Date (RFC 9110, section 6.6.1)."""
+    return formatdate(second, usegmt=True).encode()
 
 
 def _headers(caching_headers: Mapping[str, str]) -> dict[str, str]:

@@ -49,15 +49,14 @@ class Draft(NamedTuple):
     voice: Voice
     to_be_signed: bytes
 
-    def answer(self, signature: bytes) -> Answer:
-        """The answer."""
-        return Answer(
-            der=assemble(self.to_be_signed, signature, self.voice),
-            singles=self.singles,
-            interval=self.voice.interval,
-            has_nonce=self.request.nonce is not None,
-            public=self.public,
-        )
+    @property
+    def answer(self) -> Answer:
+        """What it says."""
+        return Answer(self.singles, self.voice.interval, self.request.nonce is not None, self.public)
+
+    def response(self, signature: bytes) -> bytes:
+        """The DER of the OCSPResponse."""
+        return assemble(self.to_be_signed, signature, self.voice)
 
 
 class Responder:

@@ -59,9 +59,8 @@ USUAL_FORM: Final = ResponseForm()
 
 
 class Answer(NamedTuple):  # a frozen dataclass takes three times as long to make
-    """An OCSPResponse with a signature, and what HTTP may do with it."""
+    """What a signed OCSPResponse says, and what HTTP may do with it."""
 
-    der: bytes
     singles: tuple[SingleResponse, ...]
     interval: ValidityInterval
     has_nonce: bool

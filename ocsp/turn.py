@@ -10,11 +10,9 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from journal.record import kind, several, stamp
-from ocsp.caching import HTTPDate
+from journal.record import kind, several, stamp_ms
 from ocsp.errors import OCSPResponseStatus, StoreUnavailableError
 from ocsp.metrics import Metrics
 from ocsp.reply import Reply, refusal
@@ -68,8 +66,6 @@ class Turn:
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
-        self._date = HTTPDate()
-        self._stamped = (0, b"")
         self._waiting: list[Leaving] = []
         self.add = self._waiting.append
         self.has_begun = False
@@ -98,10 +94,12 @@ class Turn:
         kept, self.made = len(self._waiting) - self.made, 0
         self._waiting.clear()
         is_recorded = self.record(leaving, self.now, kept)
-        after_date = self._date.at(self.now) + b"\r\n\r\n"
+        second = int(self.now)
         for receiver, reply, _ in leaving:
             sent = reply if is_recorded else NOT_RECORDED
-            receiver.write(b"".join((sent.before_date, after_date, sent.body)))
+            if sent.second != second:
+                sent.date(second)
+            receiver.write(sent.octets)
 
     def record(self, leaving: Sequence[tuple[object, Reply, bytes]], now: float, kept: int = 0) -> bool:
         """Write the records and count; False: that cannot be done, so the replies must not leave.
@@ -114,7 +112,7 @@ class Turn:
         results: defaultdict[bytes, list[bytes]] = defaultdict(list)
         for _, reply, who in leaving:
             results[who].append(reply.records)
-        what = self._stamp(now) + KIND
+        what = stamp_ms(int(now * 1000)) + KIND
         try:
             for who, its in results.items():
                 self._journal.append_line(several(what + who, its))
@@ -122,15 +120,8 @@ class Turn:
         except OSError:
             self._journal.discard()  # nobody gets what these records tell of
             _logger.exception("journal_failed")
-            self._metrics.answered([NOT_RECORDED.status] * len(leaving), ())
+            self._metrics.answered([NOT_RECORDED.outcome] * len(leaving))
             return False
-        self._metrics.answered([reply.status for _, reply, _ in leaving], [reply.results for _, reply, _ in leaving])
+        self._metrics.answered([reply.outcome for _, reply, _ in leaving])
         self._metrics.cache_hits += kept
         return True
-
-    def _stamp(self, now: float) -> bytes:
-        """The fragment of records that says when, written once a millisecond."""
-        milliseconds = int(now * 1000)
-        if milliseconds != self._stamped[0]:
-            self._stamped = milliseconds, stamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
-        return self._stamped[1]

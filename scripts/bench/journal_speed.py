@@ -33,7 +33,7 @@ WITHOUT_JOURNAL = """
 from ocsp.turn import Turn
 
 def record(self, leaving, now, kept=0):
-    self._metrics.answered([reply.status for _, reply, _ in leaving], [reply.results for _, reply, _ in leaving])
+    self._metrics.answered([reply.outcome for _, reply, _ in leaving])
     self._metrics.cache_hits += kept
     return True
 

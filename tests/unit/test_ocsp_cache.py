@@ -21,7 +21,7 @@ def kept(*serials: int, fresh_s: float = 150, valid_s: float = 300) -> Reply:
     moment = datetime.fromtimestamp(NOW, UTC)
     singles = tuple(SingleResponse(CertID("", b"", b"", serial, b""), Good(), public=True) for serial in serials)
     interval = ValidityInterval(moment, moment + timedelta(seconds=valid_s))
-    reply = told(Answer(b"the answer", singles, interval, has_nonce=False, public=True), "POST")
+    reply = told(b"the answer", Answer(singles, interval, has_nonce=False, public=True), "POST")
     return replace(reply, fresh_until=NOW + fresh_s)
 
 

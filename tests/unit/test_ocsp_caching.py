@@ -12,20 +12,21 @@ from ocsp.status import SingleResponse
 from pkix.revocation import Good
 
 NOW = datetime(2026, 4, 1, 12, 0, 0, tzinfo=UTC)
+BODY = b"the answer"
 INTERVAL = ValidityInterval(NOW, NOW + timedelta(seconds=300))
 
 
 def answer(*, public: tuple[bool, ...] = (True,), has_nonce: bool = False) -> Answer:
     singles = tuple(SingleResponse(CertID("", b"", b"", 1, b""), Good(), public=one) for one in public)
-    return Answer(b"the answer", singles, INTERVAL, has_nonce, all(public))
+    return Answer(singles, INTERVAL, has_nonce, all(public))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_public_status_may_be_kept_by_caches(method: str) -> None:
     """For less time than it holds: thisUpdate < now + max-age < nextUpdate."""
-    assert headers(answer(), method, NOW) == {
+    assert headers(answer(), BODY, method, NOW) == {
         "Cache-Control": "max-age=150, public, no-transform, must-revalidate",
-        "ETag": f'"{hashlib.sha256(b"the answer").hexdigest()}"',
+        "ETag": f'"{hashlib.sha256(BODY).hexdigest()}"',
         "Last-Modified": "Wed, 01 Apr 2026 12:00:00 GMT",
         "Expires": "Wed, 01 Apr 2026 12:05:00 GMT",
     }
@@ -33,7 +34,7 @@ def test_a_public_status_may_be_kept_by_caches(method: str) -> None:
 
 def test_what_leaves_late_is_kept_no_longer_than_it_holds() -> None:
     """While the database is away, answers are given out until their end."""
-    late = headers(answer(), "GET", NOW + timedelta(seconds=290))
+    late = headers(answer(), BODY, "GET", NOW + timedelta(seconds=290))
     assert late["Cache-Control"].startswith("max-age=10,")
 
 
@@ -51,4 +52,4 @@ def test_what_leaves_late_is_kept_no_longer_than_it_holds() -> None:
 )
 def test_nothing_else_is_kept(given: Answer, method: str, expected: str) -> None:
     """What one party may know is for nobody else; a nonce is for one request."""
-    assert headers(given, method, NOW) == {"Cache-Control": expected}
+    assert headers(given, BODY, method, NOW) == {"Cache-Control": expected}

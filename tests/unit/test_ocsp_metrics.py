@@ -1,6 +1,6 @@
 """What /metrics says."""
 
-from ocsp.metrics import Metrics, exposition
+from ocsp.metrics import Metrics, exposition, outcome
 
 
 def report(metrics: Metrics) -> dict[str, object]:
@@ -17,8 +17,8 @@ def lines(text: str) -> dict[str, float]:
 def test_every_worker_has_its_counts() -> None:
     """And one that does not answer is down."""
     metrics = Metrics()
-    metrics.answered(["unauthorized"] * 2, [(), ()])
-    metrics.answered(["successful"] * 2, [("good",), ("good", "revoked", "revoked")])
+    metrics.answered([outcome("unauthorized")] * 2)
+    metrics.answered([outcome("successful", ["good"]), outcome("successful", ["good", "revoked", "revoked"])])
     metrics.cache_hits += 2
     text = exposition({0: (1, report(metrics)), 1: (3, None)})
     samples = lines(text)
