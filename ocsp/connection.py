@@ -83,6 +83,7 @@ class Connection(web.RequestHandler):
         "_knowledge",
         "_may_ask",
         "_method",
+        "_receiver",
         "_request_octets",
         "_shortcut",
         "_timer",
@@ -123,6 +124,7 @@ class Connection(web.RequestHandler):
             cast("asyncio.Transport", transport).abort()
             return
         self._counted = origin
+        self._receiver = cast("asyncio.Transport", transport)
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
@@ -144,10 +146,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain request; hand anything else to aiohttp."""
-        if self._at_rest:
-            question = self._usual_question(data)
-            if question is not None and (self._give_kept(question) or self._ask(question, self._method)):
-                return
+        if self._at_rest and self._take_usual(data):
+            return
         if self._is_asked:
             self._wait(data)
             return
@@ -170,32 +170,32 @@ class Connection(web.RequestHandler):
         request = self._current_request
         return self._busy and (request is None or request.content.is_eof())
 
-    def _usual_question(self, data: bytes) -> bytes | None:
-        """The question, if nothing else differs from the request before; of a GET, it is not read yet."""
-        head = self._head
-        if self._method == "POST":
-            return data[len(head) :] if data.startswith(head) and len(data) == self._request_octets else None
-        return data[: -len(head)] if data.endswith(head) else None
-
-    def _give_kept(self, question: bytes) -> bool:
-        """Give a kept answer, if there is one for this caller: the one hot path."""
-        shortcut, transport = self._shortcut, self.transport
+    def _take_usual(self, data: bytes) -> bool:
+        """Answer what differs from the request before in its question only; the one hot path, if that is kept."""
+        method, head, shortcut = self._method, self._head, self._shortcut
+        if method == "POST":
+            if len(data) != self._request_octets or not data.startswith(head):
+                return False
+            question = data[len(head) :]
+        else:
+            if not data.endswith(head):
+                return False
+            question = data[: -len(head)]
         turn = shortcut.turn
         if not turn.has_begun:
             turn.begin()
         now = turn.now
         kept = shortcut.cache.fresh(question, now)
         if (
-            transport is None
-            or kept is None
-            or kept.method != self._method
+            kept is None
+            or kept.method != method
             or now >= self._caller_until
             or self._knowledge is not turn.knowledge
             or not (kept.public or self._may_ask)
             or shortcut.has_limits
         ):
-            return False
-        turn.add((transport, kept, self._who))
+            return self._ask(question, method)
+        turn.add((self._receiver, kept, self._who))
         self._next_keepalive_close_time = turn.loop_time + self._keepalive_timeout
         return True
 
