@@ -50,7 +50,7 @@ class Times:
     records: int
 
 
-QUICK = Times(seconds=3, rounds=5, records=300_000)
+QUICK = Times(seconds=1, rounds=25, records=300_000)
 FULL = Times(seconds=5, rounds=11, records=2_000_000)
 
 
