@@ -141,7 +141,7 @@ def _serve(
         writes_copy=process.writes_copy,
     )
     with _journal(settings, process.name) as journal:
-        shared = _shared(settings, Turns(loop, journal, _now), loop.time)
+        shared = _shared(settings, Turns(loop, journal, time.time), loop.time)
 
         def tell() -> Report:
             return report(shared, _now(), is_database_away=store.is_away, confirmed_at=store.confirmed_at)

@@ -6,8 +6,8 @@ all octets of the LDAPMessage behind the message ID. The message ID is put in wh
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Final, Self
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Self
 
 from journal import record
 from journal.record import Record
@@ -20,15 +20,24 @@ MAX_ANSWER_BYTES: Final = 1_048_576  # without the values it shares with the tre
 _COPIES: Final = 5  # of a flat one: as it is, and for each length of a message ID
 _ENTRY_BYTES: Final = 500  # what Python needs for one answer beside its octets
 
-Fragments = tuple[bytes, bytes]  # of a record in the journal: `record.event` and `record.gift`
+
+class Records(NamedTuple):
+    """What the journal is told when an answer is given, but for when and to whom: fragments of `journal.record`."""
+
+    kind: bytes
+    results: bytes  # joined with commas
+    number: int
+
+
+NO_RECORDS: Final = Records(b"", b"", 0)
 
 
 class Answer:
-    """All LDAPMessages that answer one search, without their message IDs, and the records that go with them."""
+    """All LDAPMessages that answer one request, without their message IDs, and the records that go with them."""
 
     __slots__ = ("_flat", "_headed", "_operations", "is_flat", "own_bytes", "records")
 
-    def __init__(self, operations: tuple[Operation, ...], records: tuple[Fragments, ...]) -> None:
+    def __init__(self, operations: tuple[Operation, ...], records: Records = NO_RECORDS) -> None:
         self._operations = operations
         self._flat: dict[int, tuple[bytes, ...]] = {}  # by the length of a message ID, as is the next
         self._headed: dict[int, tuple[tuple[bytes, Operation], ...]] = {}
@@ -39,10 +48,12 @@ class Answer:
         self.own_bytes = own + _ENTRY_BYTES
 
     @classmethod
-    def of(cls, operations: Iterable[Operation], records: Iterable[Record]) -> Self:
-        """The answer that was just given, with the records of it."""
-        fragments = [(record.event(each.kind, each.result), record.gift(each.object, each.size)) for each in records]
-        return cls(tuple(operations), tuple(fragments))
+    def of(cls, operations: Iterable[Operation], records: Sequence[Record]) -> Self:
+        """The answer that was just given, with the records of it, which are of one kind."""
+        if not records:
+            return cls(tuple(operations))
+        results = b",".join(record.result(each.result, each.object, each.size) for each in records)
+        return cls(tuple(operations), Records(record.kind(records[0].kind), results, len(records)))
 
     def octets(self, message_id: bytes) -> bytes:
         """The whole answer, if it is flat, to the request with this encoded message ID."""

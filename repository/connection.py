@@ -237,27 +237,26 @@ class Connection(Protocol):
         generation, find, peer = self._reader
         if generation != self._shared.service.directory.generation:
             _, find, peer = self._recognised()
-        replies, turns = self._replies, self._shared.turns
+        turns = self._shared.turns
         position = size = number = 0
-        end_of_all = len(octets)
-        while position < end_of_all and size < SLICE_BYTES:
+        while position < len(octets) and size < SLICE_BYTES:
             parts = outline(octets, position)
             if parts is None:
                 break
             message_id, operation, end = parts
             answer = find(octets[operation:end])
             if answer is None:
-                if self._session is None and self._greet(octets[message_id:operation], octets[operation:end]):
+                if self._greet(octets[message_id:operation], octets[operation:end]):
                     position = end
                 break
             number += 1
             position = end
-            turns.record_again(answer, peer)
+            turns.record_again(answer.records, peer)
             if not answer.is_flat:
                 self._put(answer, octets[message_id:operation])
                 break
             reply = answer.octets(octets[message_id:operation])
-            replies.append(reply)
+            self._replies.append(reply)
             size += len(reply)
         if position:
             self._shared.ready_answers += number
@@ -275,7 +274,7 @@ class Connection(Protocol):
         if answer is None:
             return False
         self._put(answer, message[message_id:operation])
-        self._shared.turns.record_again(answer, reader.fragment)
+        self._shared.turns.record_again(answer.records, reader.fragment)
         self._shared.ready_answers += 1
         return True
 
@@ -285,13 +284,15 @@ class Connection(Protocol):
 
     def _greet(self, message_id: bytes, request: bytes) -> bool:
         """Answer an anonymous bind, or the unbind, of somebody who has no session: there it changes nothing."""
+        if self._session is not None:
+            return False
         if request == _UNBIND:
             self.finish()
             return True
         answer = self._shared.service.directory.greetings.find(request)
         if answer is None:
             return False
-        self._shared.turns.record_again(answer, self._reader.fragment)
+        self._shared.turns.record_again(answer.records, self._reader.fragment)
         self._replies.append(answer.octets(message_id))
         return True
 

@@ -1,21 +1,23 @@
 """The end of a turn of the event loop: records go to the kernel, and then the answers that they tell of may leave.
 
 Connections only gather what they want to send and ask for a flush. So one write of the journal serves all connections
-that had something to say in a turn, and nothing leaves that is not recorded (R-4-11-2-1).
+that had something to say in a turn, and nothing leaves that is not recorded (R-4-11-2-1). One line of the journal tells
+of all ready answers that one peer is given.
 """
 
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
 from journal import record
 from journal.record import Record
 from journal.writing import Journal
-from repository.cache import Answer
+from repository.cache import Records
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +35,15 @@ class Sender(Protocol):
 class Turns:
     """What happens at the end of each turn of one loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal, clock: Callable[[], datetime]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal, clock: Callable[[], float]) -> None:
         self.records = 0  # since the process began
         self.is_recording = True  # the journal can be written
-        self._clock = clock
+        self._clock = clock  # seconds since the epoch
         self._loop = loop
         self._journal = journal
         self._is_open = False  # `end` will be called
         self._moment: datetime | None = None  # of this turn
-        self._stamp = b""  # what its records begin with
+        self._again: defaultdict[bytes, list[bytes]] = defaultdict(list)  # what else lines of ready answers tell
         self._waiting: dict[Sender, None] = {}  # in the order in which they asked
 
     def begin(self) -> None:
@@ -52,6 +54,11 @@ class Turns:
         """Write the records, and let the answers go."""
         self._is_open = False
         self._moment = None
+        if self._again:
+            stamp = record.stamp_ms(int(self._clock() * 1000))
+            for common, results in self._again.items():
+                self._journal.append_line(record.several(stamp + common, results))
+            self._again.clear()
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}
@@ -73,8 +80,7 @@ class Turns:
         """The moment of this turn: one for all that happens in it."""
         if self._moment is None:
             self._open()
-            self._moment = self._clock()
-            self._stamp = record.stamp(self._moment)
+            self._moment = self._time()
         return self._moment
 
     def record(self, one: Record) -> None:
@@ -82,13 +88,14 @@ class Turns:
         self.records += 1
         self._journal.append(one)
 
-    def record_again(self, answer: Answer, peer: bytes) -> None:
+    def record_again(self, records: Records, peer: bytes) -> None:
         """Add the records of an answer that is given once more, to `peer` (a fragment of `record.peer`)."""
-        if self._moment is None:
-            self.now()
-        for event, gift in answer.records:
-            self.records += 1
-            self._journal.append_line(b"".join((self._stamp, event, peer, gift)))
+        kind, results, number = records
+        if number:
+            if not self._is_open:
+                self._open()
+            self.records += number
+            self._again[kind + peer].append(results)
 
     def flush_soon(self, sender: Sender) -> None:
         """Call `flush` when this turn has ended, or `abort` if the records cannot be written."""
@@ -98,7 +105,7 @@ class Turns:
 
     def has_recorded(self) -> bool:
         """Write to the journal, even if no record waits; False if that fails: then nobody is answered, until it can."""
-        return self._succeeds(partial(self._journal.checkpoint, self._clock()))
+        return self._succeeds(partial(self._journal.checkpoint, self._time()))
 
     def _succeeds(self, write: Callable[[], object]) -> bool:
         try:
@@ -110,6 +117,9 @@ class Turns:
         else:
             self.is_recording = True
         return self.is_recording
+
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
 
     def _open(self) -> None:
         if not self._is_open:

@@ -20,7 +20,7 @@ ID = {
 
 
 def answer(size: int = 10, messages: int = 2) -> Answer:
-    return Answer(tuple((b"\x64", bytes(size)) for _ in range(messages)), ())
+    return Answer(tuple((b"\x64", bytes(size)) for _ in range(messages)))
 
 
 @pytest.mark.parametrize(("number", "encoded"), ID.items(), ids=map(str, ID))
@@ -28,7 +28,7 @@ def answer(size: int = 10, messages: int = 2) -> Answer:
 def test_a_ready_answer_is_what_would_be_encoded_for_the_message_id(number: int, encoded: bytes, size: int) -> None:
     """Whether it is given in one piece or as messages."""
     operations: tuple[Operation, ...] = ((b"\x64", bytes(size)), (b"\x65\x03abc",))
-    made = Answer(operations, ())
+    made = Answer(operations)
     expected = b"".join(b"".join(codec.message(number, operation)) for operation in operations)
     assert made.is_flat
     assert made.octets(encoded) == expected
@@ -38,7 +38,7 @@ def test_a_ready_answer_is_what_would_be_encoded_for_the_message_id(number: int,
 def test_a_large_value_is_shared_and_does_not_count() -> None:
     """The cache holds no copy of a list of ten megabytes."""
     large = bytes(10_000_000)
-    made = Answer(((b"head", large),), ())
+    made = Answer(((b"head", large),))
     assert not made.is_flat
     assert made.own_bytes < 1000
     ((_, value),) = made.messages(ID[1])

@@ -1,7 +1,7 @@
 """The end of a turn: what is recorded leaves."""
 
 import asyncio
-from datetime import UTC, datetime
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ class Sender:
 def test_a_connection_that_fails_costs_no_other_its_answer() -> None:
     """It is closed; those that asked before and after it are served."""
     journal = cast("Any", SimpleNamespace(flush=lambda: None))
-    turns = Turns(cast("asyncio.AbstractEventLoop", None), journal, lambda: datetime.now(UTC))
+    turns = Turns(cast("asyncio.AbstractEventLoop", None), journal, time.time)
     senders = [Sender(), Sender(fails=True), Sender()]
     turns.begin()
     for sender in senders:
