@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -196,6 +197,16 @@ async def test_a_kept_answer_is_the_one_that_was_signed(ask: Ask, responder: Ser
     assert again.headers | {"Date": ""} == first.headers | {"Date": ""}
     assert responder.means.metrics.cache_hits == 1
     assert again.certificate_status == ("REVOKED" if serial == REVOKED else "GOOD")
+
+
+async def test_an_answer_is_dated_when_it_leaves(ask: Ask, responder: Served) -> None:
+    """Also one that was signed before (RFC 9110, section 6.6.1)."""
+    for _ in range(4):
+        earliest = datetime.now(UTC).replace(microsecond=0)
+        answer = await ask(about(RESIDENT))
+        assert earliest <= parsedate_to_datetime(answer.headers["Date"]) <= datetime.now(UTC)
+        await asyncio.sleep(0.4)  # so two of them leave in different seconds
+    assert responder.means.metrics.cache_hits == 3
 
 
 @pytest.mark.parametrize(
