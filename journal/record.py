@@ -126,7 +126,13 @@ def gift(name: str, size: int) -> bytes:
 
 def result(how: str, name: str, size: int) -> bytes:
     """The last of one of several: how it ended, and what was given out."""
-    return b"[%b,%b,%d]" % (_text(how), _text(name), size)
+    return b"[%b,%b,%d]" % (_word(how), _text(name), size)
+
+
+@lru_cache(maxsize=1024)
+def _word(text: str) -> bytes:
+    """One of few strings."""
+    return _text(text)
 
 
 def _text(text: str) -> bytes:

@@ -51,9 +51,8 @@ Deliver = Callable[[Reply, Caller], None]
 class Knowledge(Protocol):
     """Where the CA's keys and the access rights of this moment are."""
 
-    @property
-    def snapshot(self) -> Snapshot:
-        """What is known; raises StoreUnavailableError as long as nothing current is."""
+    def at(self, moment: float) -> Snapshot:
+        """What is known now; raises StoreUnavailableError as long as nothing current is."""
 
 
 class StatusSource(Protocol):
@@ -115,7 +114,7 @@ class Answering:
             request = self._read(question)
             at = self._means.clock()
             self._count(question.caller.origin, at)
-            self._begin(question, request, self._means.knowledge.snapshot, at)
+            self._begin(question, request, self._means.knowledge.at(at), at)
         except Exception as e:  # noqa: BLE001 - the boundary
             self._refuse(question, e)
 
@@ -124,12 +123,13 @@ class Answering:
         means = self._means
         try:
             request = self._read(question)
-            access, at = means.knowledge.snapshot.access, means.clock()
-            question.access = access
+            at = means.clock()
+            question.access = access = means.knowledge.at(at).access
             self._count(peer.origin, at)
             now = datetime.fromtimestamp(at, UTC)
             question.caller = await means.recogniser.caller(peer, authorization, access, now)
-            self._begin(question, request, means.knowledge.snapshot, means.clock())
+            at = means.clock()
+            self._begin(question, request, means.knowledge.at(at), at)
         except Exception as e:  # noqa: BLE001 - the boundary
             self._refuse(question, e)
 
@@ -183,7 +183,7 @@ class Answering:
         now = whole_second(datetime.fromtimestamp(means.clock(), UTC))
         try:
             issued = await means.statuses.statuses(serials)
-            found = _Found(issued, now, means.knowledge.snapshot, ticket)
+            found = _Found(issued, now, means.knowledge.at(means.clock()), ticket)
         except StoreUnavailableError as e:
             also_waiting, self._waiting = self._waiting, []  # who came meanwhile does not wait for the next try
             for question, _ in (*waiting, *also_waiting):
@@ -216,7 +216,7 @@ class Answering:
             if kept is None:
                 raise error
             late = kept.late(datetime.fromtimestamp(at, UTC))
-            self._give_again(question, late, self._means.knowledge.snapshot)
+            self._give_again(question, late, self._means.knowledge.at(at))
         except OCSPError as e:
             self._refuse(question, e)
 

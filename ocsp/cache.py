@@ -12,6 +12,7 @@ The key is the question as received: the body of a POST, or the request line of 
 it: the octets of an answer are the same for everybody, and each caller's rights are looked at when he asks.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -27,7 +28,8 @@ class AnswerCache:
     def __init__(self, max_bytes: int, max_staleness_s: float) -> None:
         self._max_bytes = max_bytes
         self._max_staleness_s = max_staleness_s
-        self._replies: dict[bytes, Reply] = {}  # oldest first: those end first, too
+        # Oldest first: those end first, too. Not a dict, which would look for the oldest where all that are gone were.
+        self._replies: OrderedDict[bytes, Reply] = OrderedDict()
         self._questions: dict[int, set[bytes]] = {}  # by serial number
         self.trusted_until = 0.0  # when all changes will not have been heard of for too long
         self.size_bytes = 0

@@ -133,12 +133,16 @@ class Refresh:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is known.
+        """What is known now; see `at`."""
+        return self.at(self._clock().timestamp())
+
+    def at(self, moment: float) -> Snapshot:
+        """What is known at this moment, in seconds since the epoch: now.
 
         Raises:
             StoreUnavailableError: nothing yet, or nothing that is current.
         """
-        if self.known is None or self._is_outdated:
+        if self.known is None or moment > self._kept.trusted_until:
             raise StoreUnavailableError("nothing current is known")
         return self.known
 

@@ -24,6 +24,7 @@ SERVER: Final = "prefca"
 SUCCESSFUL: Final = OCSPResponseStatus.SUCCESSFUL.label
 DATE_OCTETS: Final = 29
 NO_SECOND: Final = -1
+_RESULTS: Final[Mapping[type[CertStatus], str]] = {Good: "good", Revoked: "revoked", Unknown: "unknown"}  # RFC 6960
 _NO_DATE: Final = b" " * DATE_OCTETS + b"\r\n\r\n"
 
 
@@ -81,17 +82,14 @@ def told(body: bytes, answer: Answer, method: str) -> Reply:
     """
     interval = answer.interval
     size = len(body)
-    results = [_result(status) for _, status, _ in answer.singles]
-    records = b",".join(
-        result(how, f"{cert_id.serial_number:016X}", size)
-        for how, (cert_id, _, _) in zip(results, answer.singles, strict=True)
-    )
+    results = [(_RESULTS[type(status)], cert_id.serial_number) for cert_id, status, _ in answer.singles]
+    records = b",".join([result(how, f"{serial:016X}", size) for how, serial in results])
     before_date = _before_date(answer, body, method)
     return Reply(
         method,
         _undated(before_date, body),
         len(before_date),
-        outcome(SUCCESSFUL, results),
+        outcome(SUCCESSFUL, *[how for how, _ in results]),
         records,
         answer,
         answer.public,
@@ -107,17 +105,6 @@ def refusal(status: OCSPResponseStatus, method: str, request: OCSPRequest | None
     records = b",".join(result(status.label, serial, len(body)) for serial in serials)
     before_date = _unchanging_head("no-store", len(body))
     return Reply(method, _undated(before_date, body), len(before_date), outcome(status.label), records)
-
-
-def _result(status: CertStatus) -> str:
-    """As CertStatus names it in RFC 6960."""
-    match status:
-        case Good():
-            return "good"
-        case Revoked():
-            return "revoked"
-        case Unknown():
-            return "unknown"
 
 
 def _before_date(answer: Answer, body: bytes, method: str) -> bytes:

@@ -62,7 +62,7 @@ class OCSPService:
         """Who asks on a connection."""
         peer = self._peer(transport, origin)
         try:
-            return self._means.recogniser.by_connection(peer, self._means.knowledge.snapshot.access, now)
+            return self._means.recogniser.by_connection(peer, self._means.knowledge.at(now.timestamp()).access, now)
         except StoreUnavailableError:
             return Caller(peer.origin)
 

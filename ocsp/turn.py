@@ -39,8 +39,7 @@ class Journal(Protocol):
 class Knowledge(Protocol):
     """What callers are recognised from."""
 
-    @property
-    def snapshot(self) -> object:
+    def at(self, moment: float) -> object:
         """Another object when it has changed; raises StoreUnavailableError as long as nothing current is known."""
 
 
@@ -79,7 +78,7 @@ class Turn:
         self.has_begun = True
         self.now = self._clock()
         try:
-            self.knowledge = self._knowledge.snapshot
+            self.knowledge = self._knowledge.at(self.now)
         except StoreUnavailableError:
             self.knowledge = None
         self.loop_time = self._loop.time()

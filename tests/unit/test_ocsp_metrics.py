@@ -18,7 +18,7 @@ def test_every_worker_has_its_counts() -> None:
     """And one that does not answer is down."""
     metrics = Metrics()
     metrics.answered([outcome("unauthorized")] * 2)
-    metrics.answered([outcome("successful", ["good"]), outcome("successful", ["good", "revoked", "revoked"])])
+    metrics.answered([outcome("successful", "good"), outcome("successful", "good", "revoked", "revoked")])
     metrics.cache_hits += 2
     text = exposition({0: (1, report(metrics)), 1: (3, None)})
     samples = lines(text)
