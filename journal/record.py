@@ -4,7 +4,7 @@
     {"at":"…","kind":"ocsp_request","party":…,"origin":"…","records":[["good","5A…",1500],["revoked","5B…",1500]]}
 
 Theory of operation. Lines are joined from fragments, so that a server which writes many like records can keep what they
-have in common. A busy responder gives one peer many answers at the same moment. One line then says when, what and who,
+have in common. A busy server gives one peer many answers at the same moment. One line then says when, what and who,
 and of each record the rest: result, object and size, a fragment that is kept beside the answer.
 
 Lines are how records are stored, and nobody else's business: `records_in` tells the records of a line, each as the
