@@ -28,6 +28,7 @@ from tests.support.repository import (
 )
 from tests.support.running import eventually
 
+READ_BYTES = 16_384  # as repository.transport does
 UNBIND = pureldap.LDAPUnbindRequest()
 LARGE = bytes(1_000_000)
 
@@ -58,6 +59,7 @@ REQUESTS = {
     "one": [message(search_request(CA), 1)],
     "repeated": [message(search_request(CA), number) for number in range(1, 201)],
     "different": [message(search_request(CA, 0, None, f"description;x-{number}"), number) for number in range(1, 101)],
+    "more than is read at a time": [message(search_request(CA), number) for number in range(1, 2001)],
     "bind-first": [message(bind_request(), 1), message(search_request(CA), 2)],
 }
 
@@ -68,6 +70,26 @@ def test_who_sends_nothing_more_is_still_answered(connection: socket.socket, req
     connection.sendall(b"".join(requests))
     connection.shutdown(socket.SHUT_WR)
     assert all_answers(connection) == list(range(1, len(requests) + 1))
+
+
+@pytest.mark.parametrize("spare", range(-1, 2))
+def test_nothing_is_left_behind_whatever_the_size_of_a_segment(connection: socket.socket, spare: int) -> None:
+    """Around what is read at a time, with nothing behind it, and with the end of the stream some time later."""
+    one, shortest = message(search_request(CA), 1), message(search_request(CA, 0, None, ""), 2)
+    count = READ_BYTES // len(one)
+    filling = READ_BYTES + spare - (count - 1) * len(one) - len(shortest)
+    segment = one * (count - 1) + message(search_request(CA, 0, None, "x" * filling), 2)
+    assert len(segment) == READ_BYTES + spare
+    connection.sendall(segment)
+    connection.sendall(one)
+    answers = MessageFramer(len(LARGE))
+    results = 0
+    while results < count + 1:
+        answers.receive(connection.recv(1 << 20))
+        while (message_of := answers.next_message()) is not None:
+            results += read_answers(message_of)[-1].is_result
+    connection.shutdown(socket.SHUT_WR)
+    assert connection.recv(1) == b""
 
 
 async def test_who_sends_nothing_more_and_reads_late_gets_everything(
