@@ -101,6 +101,7 @@ def _second(second: int) -> bytes:
     return b'{"at":"%b' % (_EPOCH + timedelta(seconds=second)).isoformat()[:19].encode()
 
 
+@lru_cache(maxsize=1024)
 def kind(name: str) -> bytes:
     """What happened, of records whose results may differ."""
     return b'"kind":%b,' % _text(name)

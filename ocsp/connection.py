@@ -83,7 +83,6 @@ class Connection(web.RequestHandler):
         "_knowledge",
         "_may_ask",
         "_method",
-        "_receiver",
         "_request_octets",
         "_shortcut",
         "_timer",
@@ -124,7 +123,6 @@ class Connection(web.RequestHandler):
             cast("asyncio.Transport", transport).abort()
             return
         self._counted = origin
-        self._receiver = cast("asyncio.Transport", transport)
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
@@ -172,7 +170,7 @@ class Connection(web.RequestHandler):
 
     def _take_usual(self, data: bytes) -> bool:
         """Answer what differs from the request before in its question only; the one hot path, if that is kept."""
-        method, head, shortcut = self._method, self._head, self._shortcut
+        method, head, shortcut, transport = self._method, self._head, self._shortcut, self.transport
         if method == "POST":
             if len(data) != self._request_octets or not data.startswith(head):
                 return False
@@ -187,7 +185,8 @@ class Connection(web.RequestHandler):
         now = turn.now
         kept = shortcut.cache.fresh(question, now)
         if (
-            kept is None
+            transport is None
+            or kept is None
             or kept.method != method
             or now >= self._caller_until
             or self._knowledge is not turn.knowledge
@@ -195,7 +194,7 @@ class Connection(web.RequestHandler):
             or shortcut.has_limits
         ):
             return self._ask(question, method)
-        turn.add((self._receiver, kept, self._who))
+        turn.add((transport, kept, self._who))
         self._next_keepalive_close_time = turn.loop_time + self._keepalive_timeout
         return True
 

@@ -142,7 +142,7 @@ class Refresh:
         Raises:
             StoreUnavailableError: nothing yet, or nothing that is current.
         """
-        if self.known is None or moment > self._kept.trusted_until:
+        if self.known is None or self._is_outdated(moment):
             raise StoreUnavailableError("nothing current is known")
         return self.known
 
@@ -222,12 +222,11 @@ class Refresh:
         self.confirmed_at = until
         self._kept.confirm(0.0 if until is None else until.timestamp())
 
-    @property
-    def _is_outdated(self) -> bool:
-        return self._clock().timestamp() > self._kept.trusted_until
+    def _is_outdated(self, moment: float) -> bool:
+        return moment > self._kept.trusted_until
 
     def _look_at_its_age(self) -> None:
-        was_outdated, self._was_outdated = self._was_outdated, self._is_outdated
+        was_outdated, self._was_outdated = self._was_outdated, self._is_outdated(self._clock().timestamp())
         if self._was_outdated and not was_outdated:
             _logger.warning("outdated", extra={"since": self.confirmed_at})
         elif was_outdated and not self._was_outdated:

@@ -93,10 +93,9 @@ def response_data(singles: Sequence[SingleResponse], voice: Voice, nonce: bytes 
         voice: who will sign, and when.
         nonce: extnValue of the request's nonce.
     """
-    responses = b"".join([der.sequence(cert_id.der, _after_cert_id(status, voice)) for cert_id, status, _ in singles])
+    responses = [der.sequence(cert_id.der, _after_cert_id(status, voice)) for cert_id, status, _ in singles]
     nonce_extension = () if nonce is None else (_before_nonce(len(nonce)), nonce)
-    before = voice.before_responses, der.header(der.SEQUENCE, len(responses))
-    return der.sequence(*before, responses, *nonce_extension)
+    return der.sequence(voice.before_responses, der.sequence(*responses), *nonce_extension)
 
 
 def _after_cert_id(status: CertStatus, voice: Voice) -> bytes:

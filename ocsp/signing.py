@@ -13,7 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, ParamSpec
+from functools import partial
+from typing import Final, NamedTuple
 
 from ocsp.errors import KeyUnavailableError
 from ocsp.metrics import Metrics
@@ -25,7 +26,6 @@ TOKEN_THREADS: Final = 4
 
 _logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 Outcome = bytes | Exception  # a signature, or why there is none
 
 
@@ -75,7 +75,7 @@ class Signatures:
         now = 0.0
         while self._jobs and now < until:
             job = self._jobs.popleft()
-            made.append((job, self._outcome(sign, job.signer, job.to_be_signed)))
+            made.append((job, self._outcome(partial(sign, job.signer, job.to_be_signed))))
             now = time.perf_counter()
             self._metrics.signature(now - job.begun)
         if self._jobs:
@@ -89,9 +89,9 @@ class Signatures:
         self._metrics.signature(time.perf_counter() - job.begun)
         job.done(self._outcome(signature.result))
 
-    def _outcome(self, signature: Callable[P, bytes], *arguments: P.args, **options: P.kwargs) -> Outcome:
+    def _outcome(self, signature: Callable[[], bytes]) -> Outcome:
         try:
-            made = signature(*arguments, **options)
+            made = signature()
         except SigningError as e:
             if not self._is_failing:  # told once, not for each question
                 _logger.warning("key_unavailable", extra={"reason": str(e)})

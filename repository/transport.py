@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 HIGH_WATER_BYTES: Final = 65_536  # encrypted and not yet with the kernel: from here on the producer pauses
 HANDSHAKE_S: Final = 10.0
+READ_BYTES: Final = 16_384  # at a time; a turn goes round among all connections
 
-_READ_BYTES: Final = 16_384  # at a time; a turn goes round among all connections
 _ACCEPTED_A_TURN: Final = 64
 _ACCEPT_PAUSE_S: Final = 1.0  # when there are no more descriptors
 _TCP_ESTABLISHED: Final = 1  # of the states in tcp(7), TCP_INFO
@@ -226,7 +226,7 @@ class Wire(_Transport):
 
     def _receive(self) -> None:
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:

@@ -5,6 +5,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import asyncpg
@@ -13,6 +14,7 @@ from ldaptor.protocols import pureldap
 
 from repository.framing import MessageFramer
 from repository.snapshot import START_TLS
+from repository.transport import READ_BYTES
 from tests.support.database import Database
 from tests.support.repository import (
     CA,
@@ -28,19 +30,22 @@ from tests.support.repository import (
 )
 from tests.support.running import eventually
 
-READ_BYTES = 16_384  # as repository.transport does
 UNBIND = pureldap.LDAPUnbindRequest()
 LARGE = bytes(1_000_000)
 
 
-def all_answers(connection: socket.socket) -> list[int]:
-    """The message IDs of all results until the server closes the connection."""
-    framer, found = MessageFramer(len(LARGE) * 2), []
+def results(connection: socket.socket) -> Iterator[int]:
+    """The message IDs of results as they come, until the server closes the connection."""
+    framer = MessageFramer(len(LARGE) * 2)
     while part := connection.recv(1 << 20):
         framer.receive(part)
         while (one := framer.next_message()) is not None:
-            found += [each.message_id for each in read_answers(one) if len(one) < len(LARGE) and each.is_result]
-    return found
+            yield from [each.message_id for each in read_answers(one) if len(one) < len(LARGE) and each.is_result]
+
+
+def all_answers(connection: socket.socket) -> list[int]:
+    """The message IDs of all results until the server closes the connection."""
+    return list(results(connection))
 
 
 def descriptors(server: RepositoryProcess) -> int:
@@ -82,12 +87,7 @@ def test_nothing_is_left_behind_whatever_the_size_of_a_segment(connection: socke
     assert len(segment) == READ_BYTES + spare
     connection.sendall(segment)
     connection.sendall(one)
-    answers = MessageFramer(len(LARGE))
-    results = 0
-    while results < count + 1:
-        answers.receive(connection.recv(1 << 20))
-        while (message_of := answers.next_message()) is not None:
-            results += read_answers(message_of)[-1].is_result
+    assert len(list(islice(results(connection), count + 1))) == count + 1
     connection.shutdown(socket.SHUT_WR)
     assert connection.recv(1) == b""
 
