@@ -1,10 +1,15 @@
 """A segment read line by line, and everything about it checked that can be checked from the segment alone."""
 
+import errno
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -13,6 +18,7 @@ from journal.record import records_in
 from journal.seal import Checkpoint, Head, NotASegmentError, is_checkpoint, is_signed_by, public_key
 
 CLOCK_TOLERANCE: Final = timedelta(seconds=2)  # clocks are corrected by small steps
+MAX_LINE_OCTETS: Final = 16 << 20  # far more than a turn of a server brings
 _AT: Final = slice(7, 31)  # of a record's line: its time, YYYY-MM-DDTHH:MM:SS.mmmZ
 
 
@@ -133,6 +139,30 @@ class SegmentReader:
             self._latest = at
 
 
+def open_segment(path: Path) -> BinaryIO:
+    """Open a file in the directory of segments, where others may have put something else.
+
+    Raises:
+        TamperedError: it is no file.
+        OSError: it cannot be read; FileNotFoundError: it is gone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as e:
+        if e.errno in {errno.ELOOP, errno.ENXIO}:  # a link, a socket
+            raise TamperedError(1, "it is no file") from e
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise TamperedError(1, "it is no file")
+    return os.fdopen(descriptor, "rb")
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The lines from here on, none longer than `MAX_LINE_OCTETS`: what is longer comes in pieces without line feed."""
+    return iter(partial(file.readline, MAX_LINE_OCTETS), b"")
+
+
 def read_segment(lines: Iterable[bytes]) -> Contents:
     """Read a whole segment.
 
@@ -146,7 +176,4 @@ def read_segment(lines: Iterable[bytes]) -> Contents:
 
 
 def _moment(at: bytes) -> datetime:
-    try:
-        return datetime.fromisoformat(at.decode())
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
+    return datetime.fromisoformat(at.decode())

@@ -14,7 +14,7 @@ line that it would be alone. So that is what is counted, reviewed and proved.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Final
@@ -22,14 +22,26 @@ from typing import Final
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _BEGIN: Final = b'{"at":"'  # of every line that holds records, and of no other
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_RESULT: Final = rb"\[%b,%b,[0-9]+\]" % (_STRING, _STRING)
-_SEVERAL: Final = re.compile(
-    rb'(\{"at":%b,"kind":%b,)' % (_STRING, _STRING)
-    + rb'("party":(?:null|%b),(?:"by":%b,)?"origin":%b,)' % (_STRING, _STRING, _STRING)
-    + rb'"records":\[(%b(?:,%b)*+)\]\}\n' % (_RESULT, _RESULT)
+_DAY: Final = slice(len(_BEGIN), len(_BEGIN) + 10)  # of such a line: when
+
+# Exactly what is written, and no more: who adds something to a segment must not lead its readers into anything else.
+_TIME: Final = rb'"[12][0-9]{3}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"'
+_NAME: Final = rb'"[^"\\\x00-\x1f]*+(?:\\["\\][^"\\\x00-\x1f]*+)*+"'  # ours: nothing in it that a database refuses
+_STRING: Final = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-f]{4})[^"\\\x00-\x1f]*+)*+"'
+_SIZE: Final = rb"[0-9]{1,15}"
+_WHEN_AND_WHAT: Final = rb'\{"at":%b,"kind":%b,' % (_TIME, _NAME)
+_WHO: Final = rb'"party":(?:null|%b),(?:"by":%b,)?"origin":%b,' % (_NAME, _NAME, _STRING)
+_RESULT: Final = rb"\[%b,%b,%b\]" % (_NAME, _STRING, _SIZE)
+_ONE: Final = re.compile(
+    _WHEN_AND_WHAT
+    + rb'"result":%b,' % _NAME
+    + _WHO
+    + rb'"object":%b,"size":%b(?:,"id":[0-9]{1,18})?\}\n' % (_STRING, _SIZE)  # an act of the issuer has a number
 )
-_PARTS: Final = re.compile(rb"\[(%b),(%b),([0-9]+)\]" % (_STRING, _STRING))  # of a result
+_SEVERAL: Final = re.compile(
+    rb'(%b)(%b)"records":\[(%b(?:,%b)*+)\]\}\n' % (_WHEN_AND_WHAT, _WHO, _RESULT, _RESULT)
+)
+_PARTS: Final = re.compile(rb"\[(%b),(%b),(%b)\]" % (_NAME, _STRING, _SIZE))  # of a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +80,36 @@ def several(common: bytes, results: Iterable[bytes]) -> bytes:
 
 
 def records_in(line: bytes) -> Sequence[bytes]:
-    """The records that a line of a segment holds, each as `Record.line`; none, if it is a line of another kind."""
+    """The records that a line of a segment holds, each as `Record.line`; none, if no process writes it so."""
     if not line.startswith(_BEGIN):
         return ()
-    matched = _SEVERAL.fullmatch(line)
-    if matched is None:
+    several = _SEVERAL.fullmatch(line)
+    if not (several or _ONE.fullmatch(line)) or not _is_day(line[_DAY]) or not _is_utf_8(line):
+        return ()
+    if several is None:
         return (line,)
-    what, who, results = matched.groups()
+    what, who, results = several.groups()
     return [
         b'%b"result":%b,%b"object":%b,"size":%b}\n' % (what, how, who, name, size)
         for how, name, size in _PARTS.findall(results)
     ]
+
+
+@lru_cache(maxsize=16)
+def _is_day(text: bytes) -> bool:
+    try:
+        date.fromisoformat(text.decode())
+    except ValueError:
+        return False
+    return True
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- fragments

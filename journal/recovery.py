@@ -1,7 +1,9 @@
 """Where a stream goes on after its process has ended, however it ended."""
 
+import contextlib
 import errno
 import fcntl
+import hashlib
 import itertools
 import json
 import logging
@@ -13,7 +15,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from journal.reading import SegmentReader, TamperedError
+from journal.reading import SegmentReader, TamperedError, lines_of, open_segment
 from journal.seal import FIRST, is_checkpoint, signed_line, spki
 
 SUFFIX: Final = ".jsonl"
@@ -27,7 +29,7 @@ class JournalBusyError(OSError):
 
 
 class NoteUnreadableError(Exception):
-    """What was noted is damaged."""
+    """What was noted is damaged or gone; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,28 @@ class StreamPlace:
 
     def taken_from(self, number: int) -> int:
         """The last of the segments without a gap from this number on; the number itself, if it is there or not."""
-        return next(one for one in itertools.count(number) if not self.segment(one + 1).exists())
+        return next(one for one in itertools.count(number) if not os.path.lexists(self.segment(one + 1)))
+
+    @property
+    def key(self) -> Path:
+        """The file of the stream's key."""
+        return self.keys / f"{self.stream}.pem"
 
     @property
     def _note(self) -> Path:
         return self.keys / f"{self.stream}.note"
 
-    def note(self) -> "Note | None":
-        """What was noted last; None at the first start.
+    def note_that_it_begins(self) -> None:
+        """To be done before its key is made: so a key without a note is one whose note was removed.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if not self._note.exists():
+            self.write_note(_NOTHING)
+
+    def note(self) -> "Note":
+        """What was noted last.
 
         Raises:
             NoteUnreadableError: that cannot be told any more.
@@ -67,11 +83,11 @@ class StreamPlace:
                 case {"segment": int(segment), "octets": int(octets), "sha256": str(digest), "sealed": bool(sealed)}:
                     return Note(segment, octets, bytes.fromhex(digest), is_sealed=sealed)
                 case _:
-                    raise NoteUnreadableError
-        except FileNotFoundError:
-            return None
+                    raise NoteUnreadableError("damaged")
+        except FileNotFoundError as e:
+            raise NoteUnreadableError("gone") from e
         except ValueError as e:
-            raise NoteUnreadableError from e
+            raise NoteUnreadableError("damaged") from e
 
     def write_note(self, note: "Note") -> None:
         """Replace what was noted, durably.
@@ -99,6 +115,7 @@ class Note:
 
 
 _NOTHING: Final = Note(0, 0, FIRST, is_sealed=True)  # of a stream that has not begun
+_UNKNOWN: Final = Note(0, 0, bytes(len(FIRST)), is_sealed=True)  # of one that nobody knows: no segment follows that
 
 
 def recover(place: StreamPlace, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
@@ -113,10 +130,11 @@ def recover(place: StreamPlace, key: Ed25519PrivateKey, now: datetime) -> tuple[
     """
     newest = place.newest()
     try:
-        note = place.note() or _NOTHING
-    except NoteUnreadableError:
+        note = place.note()
+    except NoteUnreadableError as e:
         note = _last_signed(place, newest, spki(key))
-        _logger.error("journal_note_unreadable", extra={"stream": place.stream, "segment": note.segment})  # noqa: TRY400 - no fault of ours
+        extra = {"stream": place.stream, "why": str(e), "segment": note.segment}
+        _logger.error("journal_note_unreadable", extra=extra)  # noqa: TRY400 - no fault of ours
     try:
         return _recover(place, note, newest, key, now)
     except (_ForeignError, TamperedError) as e:
@@ -174,19 +192,19 @@ class _ForeignError(Exception):
 def _last_signed(place: StreamPlace, newest: int, key: bytes) -> Note:
     """Where the stream stands by its own last signature: all that is left to go by without a note."""
     for number in range(newest, 0, -1):
-        reader, signed = SegmentReader(), _NOTHING
+        reader, signed = SegmentReader(), _UNKNOWN
         try:
-            with place.segment(number).open("rb") as lines:
-                for line in lines:
+            with open_segment(place.segment(number)) as file:
+                for line in lines_of(file):
                     reader.feed(line)
                     if is_checkpoint(line):
                         is_sealed = reader.contents().sealed_at is not None
                         signed = Note(number, reader.octets, reader.sha256(), is_sealed)
         except (FileNotFoundError, TamperedError):
             pass  # what stands before it is signed all the same
-        if signed is not _NOTHING and reader.contents().head.key == key:
+        if signed is not _UNKNOWN and reader.contents().head.key == key:
             return signed
-    return _NOTHING
+    return _UNKNOWN
 
 
 def _recover(place: StreamPlace, note: Note, newest: int, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
@@ -195,8 +213,16 @@ def _recover(place: StreamPlace, note: Note, newest: int, key: Ed25519PrivateKey
     if newest == note.segment + 1 and note.is_sealed:  # killed before the first checkpoint
         return _seal(place, Note(newest, 0, note.sha256, is_sealed=False), key, now)
     if note.is_sealed:
+        _require_noted(place.segment(note.segment), note)
         return note.segment, note.sha256
     return _seal(place, note, key, now)
+
+
+def _require_noted(file: Path, note: Note) -> None:
+    """A sealed segment, if it is not collected yet, is as its process left it; raises _ForeignError if not."""
+    with contextlib.suppress(FileNotFoundError), open_segment(file) as segment:
+        if hashlib.file_digest(segment, "sha256").digest() != note.sha256:
+            raise _ForeignError("the last segment is not what its process has sealed")
 
 
 def _seal(place: StreamPlace, note: Note, key: Ed25519PrivateKey, now: datetime) -> tuple[int, bytes]:
@@ -209,9 +235,10 @@ def _seal(place: StreamPlace, note: Note, key: Ed25519PrivateKey, now: datetime)
         now: when.
     """
     file = place.segment(note.segment)
-    if not file.exists():
-        raise _ForeignError("the segment is gone")
-    reader = _whole_lines(file, note)
+    try:
+        reader = _whole_lines(file, note)
+    except FileNotFoundError as e:
+        raise _ForeignError("the segment is gone") from e
     if reader.octets == 0:
         file.unlink()
         return note.segment - 1, note.sha256
@@ -235,8 +262,8 @@ def _whole_lines(file: Path, note: Note) -> SegmentReader:
     """
     reader = SegmentReader()
     is_noted = note.octets == 0
-    with file.open("rb") as lines:
-        for line in itertools.takewhile(lambda line: line.endswith(b"\n"), lines):
+    with open_segment(file) as segment:
+        for line in itertools.takewhile(lambda line: line.endswith(b"\n"), lines_of(segment)):
             try:
                 reader.feed(line)
             except TamperedError as e:

@@ -11,6 +11,7 @@ all octets of the segment before. So each signature speaks for everything that t
 
 import hashlib
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 FIRST: Final = hashlib.sha256().digest()  # what the first segment of a stream names as the one before
 _CONTEXT: Final = b"prefca journal\n"  # no other signature by the same key says the same
 _KINDS: Final = (b'{"checkpoint":', b'{"seal":')
+_MAX_LINE_OCTETS: Final = 1024
+_TIME: Final = re.compile(r"[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z")
 _SIGNATURE: Final = b',"signature":"'
 
 
@@ -61,10 +64,10 @@ class Head:
             NotASegmentError: it is none.
         """
         try:
-            match json.loads(line):
+            match _content(line):
                 case {"segment": int(number), "stream": str(stream), "began": str(began), **rest}:
                     previous, key = bytes.fromhex(str(rest["previous"])), b64decode(str(rest["key"]), validate=True)
-                    return cls(number, stream, datetime.fromisoformat(began), previous, key)
+                    return cls(number, stream, _moment(began), previous, key)
                 case _:
                     pass
         except (ValueError, KeyError) as e:
@@ -90,12 +93,11 @@ class Checkpoint:
             NotASegmentError: it is neither.
         """
         try:
-            match json.loads(line):
+            match _content(line):
                 case {"at": str(at), "sha256": str(digest), "signature": str(signature), **rest} if len(rest) == 1:
                     ((kind, lines),) = rest.items()
                     if kind in {"checkpoint", "seal"} and isinstance(lines, int):
-                        moment, octets = datetime.fromisoformat(at), bytes.fromhex(digest)
-                        return cls(lines, moment, octets, kind == "seal", b64decode(signature, validate=True))
+                        return cls(lines, _moment(at), bytes.fromhex(digest), kind == "seal", b64decode(signature, validate=True))
                 case _:
                     pass
         except ValueError as e:
@@ -149,6 +151,23 @@ def spki(key: Ed25519PrivateKey) -> bytes:
 
 def _line(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
+
+
+def _content(line: bytes) -> object:
+    """What a line says; raises ValueError. Another one may have written it."""
+    if len(line) > _MAX_LINE_OCTETS:
+        raise ValueError("a line that is too long")
+    try:
+        return json.loads(line)
+    except RecursionError as e:
+        raise ValueError("a line that is nested too deep") from e
+
+
+def _moment(text: str) -> datetime:
+    """A time as `_text` writes it; raises ValueError."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("not a time in UTC")
+    return datetime.fromisoformat(text)
 
 
 def _text(moment: datetime) -> str:

@@ -16,6 +16,7 @@ last line that is not whole belonged to no answer that left, and is cut off.
 """
 
 import hashlib
+import logging
 import os
 import threading
 from datetime import date, datetime, timedelta, timezone
@@ -31,6 +32,8 @@ from journal.seal import Head, signed_line, spki
 
 MAX_SEGMENT_OCTETS: Final = 64 << 20
 JST: Final = timezone(timedelta(hours=9))
+
+_logger = logging.getLogger(__name__)
 
 
 class Journal:
@@ -155,7 +158,11 @@ class Journal:
         with self._syncing:
             finished = self._segment
             self._seal(now)
-            self._segment = self._begin(finished.number + 1, finished.digest.digest(), now)
+            taken = self._place.taken_from(finished.number)
+            if taken > finished.number:  # who puts something there must not end the stream
+                why = "segments that this process did not write"
+                _logger.error("journal_tampered", extra={"stream": self._place.stream, "segment": taken, "why": why})
+            self._segment = self._begin(taken + 1, finished.digest.digest(), now)
             os.close(finished.file)
 
     def _seal(self, now: datetime) -> None:
@@ -232,8 +239,9 @@ def stream_key(place: StreamPlace) -> Ed25519PrivateKey:
     Raises:
         OSError: it cannot be read or made.
     """
-    file = place.keys / f"{place.stream}.pem"
+    file = place.key
     if not file.exists():
+        place.note_that_it_begins()
         made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         replace_durably(file, made)
     key = load_pem_private_key(file.read_bytes(), None)

@@ -130,10 +130,38 @@ class TestRecords:
             (b'"good"', b"1"),
         ],
     )
-    def test_what_no_process_writes_is_one_record_that_tells_nothing(self, changed: bytes, to: bytes) -> None:
-        """A damaged line stops no reader; the checkpoint below it does not fit."""
+    def test_what_no_process_writes_holds_no_record(self, changed: bytes, to: bytes) -> None:
+        """Nor is it counted; a segment with it is refused."""
         line = together(*[replace(record(name), result="good") for name in "ab"]).replace(changed, to)
-        assert records_in(line) == (line,)
+        assert not records_in(line)
+
+    @pytest.mark.parametrize(
+        ("changed", "to"),
+        [
+            (b"2014-04-01T09", b"9999999999T99"),
+            (b"2014-04-01T09", b"2014-02-31T09"),
+            (b".000Z", b".000"),
+            (b'"size":48', b'"size":' + b"9" * 5000),
+            (b'"size":48', b'"size":"48"'),
+            (b"tester", b"te\x01ster"),
+            (b"tester", b"te\xffster"),
+            (b"tester", b"te\\u0000ster"),
+            (b"tester", b"te\\udc80ster"),
+            (b"ldap_search", b"ldap\\nsearch"),
+            (b'"kind"', b'"Kind"'),
+            (b'"size":48', b'"size":48,"id":1,"more":1'),
+        ],
+    )
+    def test_a_record_has_the_form_in_which_it_is_written_and_no_other(
+        self, journal: Journal, changed: bytes, to: bytes
+    ) -> None:
+        """Who may write to segments cannot lead readers into a date, a number or a text that they cannot bear."""
+        line = record("a").line().replace(changed, to)
+        assert not records_in(line)
+        write(journal, "a")
+        lines = journal.path.read_bytes().splitlines(keepends=True)
+        with pytest.raises(TamperedError, match="line 3: neither a record nor a checkpoint"):
+            read_segment([*lines[:2], line])
 
 
 class TestWriting:
