@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -139,7 +140,7 @@ class SegmentReader:
             self._latest = at
 
 
-def open_segment(path: Path) -> BinaryIO:
+def open_segment(path: Path) -> BufferedReader:
     """Open a file in the directory of segments, where others may have put something else.
 
     Raises:
@@ -158,7 +159,7 @@ def open_segment(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def lines_of(file: BinaryIO) -> Iterator[bytes]:
+def lines_of(file: BufferedReader) -> Iterator[bytes]:
     """The lines from here on, none longer than `MAX_LINE_OCTETS`: what is longer comes in pieces without line feed."""
     return iter(partial(file.readline, MAX_LINE_OCTETS), b"")
 

@@ -38,9 +38,7 @@ _ONE: Final = re.compile(
     + _WHO
     + rb'"object":%b,"size":%b(?:,"id":[0-9]{1,18})?\}\n' % (_STRING, _SIZE)  # an act of the issuer has a number
 )
-_SEVERAL: Final = re.compile(
-    rb'(%b)(%b)"records":\[(%b(?:,%b)*+)\]\}\n' % (_WHEN_AND_WHAT, _WHO, _RESULT, _RESULT)
-)
+_SEVERAL: Final = re.compile(rb'(%b)(%b)"records":\[(%b(?:,%b)*+)\]\}\n' % (_WHEN_AND_WHAT, _WHO, _RESULT, _RESULT))
 _PARTS: Final = re.compile(rb"\[(%b),(%b),(%b)\]" % (_NAME, _STRING, _SIZE))  # of a result
 
 

@@ -62,13 +62,17 @@ class StreamPlace:
     def _note(self) -> Path:
         return self.keys / f"{self.stream}.note"
 
+    def has_note(self) -> bool:
+        """Is something noted, be it damaged?"""
+        return self._note.exists()
+
     def note_that_it_begins(self) -> None:
         """To be done before its key is made: so a key without a note is one whose note was removed.
 
         Raises:
             OSError: it cannot be written.
         """
-        if not self._note.exists():
+        if not self.has_note():
             self.write_note(_NOTHING)
 
     def note(self) -> "Note":

@@ -97,7 +97,13 @@ class Checkpoint:
                 case {"at": str(at), "sha256": str(digest), "signature": str(signature), **rest} if len(rest) == 1:
                     ((kind, lines),) = rest.items()
                     if kind in {"checkpoint", "seal"} and isinstance(lines, int):
-                        return cls(lines, _moment(at), bytes.fromhex(digest), kind == "seal", b64decode(signature, validate=True))
+                        return cls(
+                            lines,
+                            _moment(at),
+                            bytes.fromhex(digest),
+                            kind == "seal",
+                            b64decode(signature, validate=True),
+                        )
                 case _:
                     pass
         except ValueError as e:

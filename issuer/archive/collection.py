@@ -14,11 +14,12 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import asyncpg
 import zstandard
@@ -29,9 +30,9 @@ from issuer.records.journal_store import JournalStore, SegmentRow
 from issuer.records.store import Store
 from issuer.rules.usage import Amount, UsageCounter, Use
 from issuer.whole import sync_names
-from journal.reading import Contents, SegmentReader, TamperedError
+from journal.reading import Contents, SegmentReader, TamperedError, lines_of, open_segment
 from journal.record import Record, records_in
-from journal.recovery import JournalBusyError, StreamPlace, lock, recover
+from journal.recovery import JournalBusyError, Note, StreamPlace, lock, recover
 from journal.seal import Head, NotASegmentError, is_checkpoint, spki
 from journal.writing import Journal, stream_key
 
@@ -40,6 +41,7 @@ COMPRESSED: Final = ".zst"
 OPERATIONS_AT_A_TIME: Final = 5000
 _NAME: Final = re.compile(r"[A-Za-z0-9.-]*[A-Za-z0-9][A-Za-z0-9.-]*")  # of a stream: it becomes that of a directory
 _FILE: Final = re.compile(r"(?P<stream>.+)-(?P<number>[0-9]{8})\.jsonl")
+_SEAL_OCTETS: Final = 4096  # more than a seal has
 _ID: Final = re.compile(rb',"id":([0-9]+)\}\n')
 
 _logger = logging.getLogger(__name__)
@@ -81,42 +83,85 @@ class Waiting:
 
     stream: str
     number: int
-    file: BinaryIO
+    file: BufferedReader
 
     @property
     def file_name(self) -> str:
         """Of the segment."""
         return f"{self.stream}-{self.number:08}.jsonl"
 
-    def records(self) -> Iterator[bytes]:
-        """The records that are whole, from the beginning."""
+    def lines(self) -> Iterator[bytes]:
+        """Those that are whole, from the beginning: the last may be in the middle of being written."""
         self.file.seek(0)
-        return (record for line in self.file if line.endswith(b"\n") for record in records_in(line))
+        return (line for line in lines_of(self.file) if line.endswith(b"\n"))
+
+    def records(self) -> Iterator[bytes]:
+        """The records in them."""
+        return (record for line in self.lines() for record in records_in(line))
 
 
 @contextlib.contextmanager
 def waiting(directory: Path) -> Iterator[list[Waiting]]:
     """All of them, open. Ask the database afterwards which were collected meanwhile: so none is missed.
 
+    What is none, whatever its name says, is left out; `strangers` tells of it.
+
     Raises:
         OSError: one cannot be read.
     """
     with contextlib.ExitStack() as stack:
         found = []
-        for file in sorted(directory.glob("**/*.jsonl")):
-            named = _FILE.fullmatch(file.name)
-            if named:
-                with contextlib.suppress(FileNotFoundError):  # it was just collected
-                    opened = stack.enter_context(file.open("rb"))
-                    found.append(Waiting(named["stream"], int(named["number"]), opened))
+        for stream, number, file in _named(directory):
+            # It was just collected, or it is a stranger.
+            with contextlib.suppress(FileNotFoundError, TamperedError):
+                require_name(stream)
+                found.append(Waiting(stream, number, stack.enter_context(open_segment(file))))
         yield found
 
 
-async def collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
+def strangers(directory: Path) -> list[str]:
+    """What has the name of a segment, or nearly, and is none.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    found = []
+    for stream, _, file in _named(directory):
+        try:
+            require_name(stream)
+            with contextlib.suppress(FileNotFoundError), open_segment(file):
+                pass
+        except TamperedError as e:
+            found.append(f"{_printable(file.name)}: {e}")
+    return found
+
+
+def _named(directory: Path) -> Iterator[tuple[str, int, Path]]:
+    """What has the name of a segment, in order: stream, number, and the file, if it is one."""
+    for file in sorted(directory.glob("**/*.jsonl")):
+        named = _FILE.fullmatch(file.name)
+        if named:
+            yield named["stream"], int(named["number"]), file
+
+
+def _printable(name: str | Path) -> str:
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+async def collect(
+    store: JournalStore, operations: Store, places: Places, now: datetime, doubts: Sequence[str] = ()
+) -> Collected:
     """Collect everything that is sealed.
 
     One host collects for all, for the issuer's acts are one stream: the first that did. Its key is recorded before it
     writes anything.
+
+    Args:
+        store: of the journals.
+        operations: that are to be written.
+        places: where segments are.
+        now: when.
+        doubts: what is wrong between segments; as long as something is, nothing is said to be complete.
 
     Raises:
         NotNowError: another process collects.
@@ -131,10 +176,14 @@ async def collect(store: JournalStore, operations: Store, places: Places, now: d
         if STREAM not in streams:
             await asyncio.to_thread(os.sync)  # a loss of power must not take the key that is recorded now for ever
             await store.add_stream(STREAM, spki(key), now)
-        await asyncio.to_thread(_seal_what_was_left, places, now)
+        newest = {row.stream: row for row in await store.segments()}
+        await asyncio.to_thread(_seal_what_was_left, places, newest, now)
         await _write_operations(store, places, spki(key), now)
-        begun = _begun(places.segments)
+        begun = _begun(places.segments, known_keys(places.keys, await store.streams()))
         collected = await _collect(store, operations, places, now)
+        # A segment that is refused is told with its file.
+        more = [doubt for doubt in doubts if not any(refusal.endswith(doubt) for refusal in collected.refused)]
+        collected = replace(collected, refused=(*collected.refused, *more))
         if not collected.refused:
             await store.are_complete_until(_complete(places.host, begun, await store.newest_seals(), now))
         return collected
@@ -160,6 +209,33 @@ def issuer_key(places: Places, streams: Mapping[str, bytes]) -> Ed25519PrivateKe
             "the journals are collected on another host, whose key signs them; copy this host's sealed segments there"
             f" and run it there, or move {STREAM}.pem and {STREAM}.note from there to {places.keys}, with its archive"
         )
+    return key
+
+
+def known_keys(directory: Path, streams: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The key of every stream: as it was first collected, and of those of this host that never were, as it is here.
+
+    Args:
+        directory: of the keys of this host's streams.
+        streams: those that were collected.
+
+    Raises:
+        OSError: a key cannot be read.
+    """
+    new = [file for file in sorted(directory.glob("*.pem")) if file.stem not in streams]
+    here = {file.stem: spki(stream_key(StreamPlace(directory, directory, file.stem))) for file in new}
+    return here | dict(streams)
+
+
+def key_of(stream: str, keys: Mapping[str, bytes], own: str) -> bytes | None:
+    """The key that has to have signed; None: whatever the first segment names, for it is of another host.
+
+    Raises:
+        TamperedError: no process of this host, `own`, has ever had this stream.
+    """
+    key = keys.get(stream)
+    if key is None and _host(stream, own) == own:
+        raise TamperedError(1, "no process of this host has the key of such a stream")
     return key
 
 
@@ -195,18 +271,25 @@ def _host(stream: str, own: str) -> str:
 async def _collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
     segments = records = 0
     refused: list[str] = []
-    keys = await store.streams()
-    for stream, number, file in _sealed(places.segments):
+    keys = known_keys(places.keys, await store.streams())
+    first_seen = set(keys) - set(await store.streams())
+    for stream, number, file in _named(places.segments):
         try:
-            known = await store.segment(stream, number)
-            if known is not None:
-                await asyncio.to_thread(_require_same, file, known)
-            else:
-                copy = await asyncio.to_thread(_copy, file, stream, number, keys.get(stream), places.archive)
+            require_name(stream)
+            with open_segment(file) as opened:
+                if not _is_sealed(opened):
+                    continue
+                known = await store.segment(stream, number)
+                if known is not None:
+                    await asyncio.to_thread(require_same, opened, known)
+            if known is None:
+                key = key_of(stream, keys, places.host)
+                copy = await asyncio.to_thread(_copy, file, stream, number, key, places.archive)
                 async with operations.transaction():
-                    if stream not in keys:
+                    if key is None or stream in first_seen:
                         await store.add_stream(stream, copy.contents.head.key, now)
                         keys[stream] = copy.contents.head.key
+                        first_seen.discard(stream)
                     await store.add_segment(_row(copy, now), copy.usage)
                     if copy.last_operation is not None:
                         await store.operations_are_written(copy.last_operation)
@@ -214,20 +297,20 @@ async def _collect(store: JournalStore, operations: Store, places: Places, now: 
                 records += copy.contents.records
             file.unlink()
         except TamperedError as e:
-            refused.append(f"{file}: {e}")
-            _logger.error("journal_tampered", extra={"file": str(file), "line": e.line, "why": e.why})  # noqa: TRY400 - no fault of ours
+            refused.append(f"{_printable(file)}: {e}")
+            _logger.error("journal_tampered", extra={"file": _printable(file), "line": e.line, "why": e.why})  # noqa: TRY400 - no fault of ours
     return Collected(segments, records, tuple(refused))
 
 
-def _require_same(file: Path, known: SegmentRow) -> None:
+def require_same(file: BufferedReader, known: SegmentRow) -> None:
     """What was collected before may go.
 
     Raises:
         TamperedError: it is something else.
     """
-    with file.open("rb") as octets:
-        if hashlib.file_digest(octets, "sha256").digest() != known.sha256:
-            raise TamperedError(1, "another segment of this stream and number is in the archive already")
+    file.seek(0)
+    if hashlib.file_digest(file, "sha256").digest() != known.sha256:
+        raise TamperedError(1, "another segment of this stream and number is in the archive already")
 
 
 def _row(copy: _Copy, now: datetime) -> SegmentRow:
@@ -250,30 +333,22 @@ def _row(copy: _Copy, now: datetime) -> SegmentRow:
     )
 
 
-def _sealed(directory: Path) -> Iterator[tuple[str, int, Path]]:
-    """The segments that nobody writes any more, in order."""
-    for file in sorted(directory.glob("**/*.jsonl")):
-        named = _FILE.fullmatch(file.name)
-        if named and _last_line(file).startswith(b'{"seal":'):
-            yield named["stream"], int(named["number"]), file
-
-
-def _begun(directory: Path) -> dict[str, datetime]:
+def _begun(directory: Path, keys: Mapping[str, bytes]) -> dict[str, datetime]:
     """When the oldest segment of each stream began that is still written: what it tells of is not counted yet."""
     begun: dict[str, datetime] = {}
-    for file in directory.glob("**/*.jsonl"):
-        if not _last_line(file).startswith(b'{"seal":'):
-            with file.open("rb") as lines, contextlib.suppress(NotASegmentError):
-                head = Head.parse(lines.readline())
-                begun[head.stream] = min(head.began, begun.get(head.stream, head.began))
+    with waiting(directory) as segments:
+        for one in segments:
+            with contextlib.suppress(NotASegmentError):
+                head = Head.parse(next(one.lines(), b""))
+                if keys.get(one.stream) == head.key and not _is_sealed(one.file):
+                    begun[one.stream] = min(head.began, begun.get(one.stream, head.began))
     return begun
 
 
-def _last_line(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
-        lines = stream.read().splitlines()
-    return lines[-1] if lines else b""
+def _is_sealed(file: BufferedReader) -> bool:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _SEAL_OCTETS))
+    lines = file.read().splitlines()
+    return bool(lines) and lines[-1].startswith(b'{"seal":')
 
 
 def require_name(stream: str) -> None:
@@ -292,9 +367,9 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     try:
-        with partial.open("wb") as output, file.open("rb") as lines:
+        with partial.open("wb") as output, open_segment(file) as segment:
             with zstandard.ZstdCompressor(write_checksum=True).stream_writer(output, closefd=False) as compressed:
-                for line in lines:
+                for line in lines_of(segment):
                     for record in reader.feed(line):
                         counter.add(record)
                         last = record
@@ -317,8 +392,11 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
     return _Copy(contents, counter.totals(), name, digest, int(written[1]) if written else None)
 
 
-def _seal_what_was_left(places: Places, now: datetime) -> None:
-    """Seal segments of processes that were killed and not started again."""
+def _seal_what_was_left(places: Places, newest: Mapping[str, SegmentRow], now: datetime) -> None:
+    """Seal segments of processes that were killed and not started again.
+
+    A note that is gone is made again from the archive, or the stream would go on with a number that is there already.
+    """
     for file in places.keys.glob("*.pem"):
         place = StreamPlace(places.segments, places.keys, file.stem)
         try:
@@ -326,6 +404,9 @@ def _seal_what_was_left(places: Places, now: datetime) -> None:
         except JournalBusyError:
             continue  # it runs
         try:
+            archived = newest.get(place.stream)
+            if archived is not None and not place.has_note() and place.newest() <= archived.number:
+                place.write_note(Note(archived.number, archived.octets, archived.sha256, is_sealed=True))
             recover(place, stream_key(place), now)
         finally:
             os.close(held)
@@ -368,7 +449,7 @@ def _last_signed(segment: Waiting, key: bytes) -> int:
     reader, last, signed = SegmentReader(), 0, 0
     segment.file.seek(0)
     with contextlib.suppress(TamperedError):  # what stands before it is signed all the same
-        for line in segment.file:
+        for line in lines_of(segment.file):
             for record in reader.feed(line):
                 found = _ID.search(record)
                 last = max(last, int(found[1]) if found else 0)

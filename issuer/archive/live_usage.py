@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from issuer.rules.usage import Amount, UsageCounter, Use
+from journal.reading import TamperedError, lines_of, open_segment
 from journal.record import records_in
 
 SEGMENTS: Final = "**/*.jsonl"
@@ -27,17 +28,17 @@ class UsageFollower:
         for file in self._directory.glob(SEGMENTS):
             try:
                 offsets[file] = _count(file, self._offsets.get(file, 0), counter)
-            except FileNotFoundError:
-                continue  # it was just collected
+            except (FileNotFoundError, TamperedError):
+                continue  # it was just collected, or is no file
         self._offsets = offsets
         return counter.totals()
 
 
 def _count(file: Path, offset: int, counter: UsageCounter) -> int:
     """Count the whole lines behind an offset; where they end."""
-    with file.open("rb") as lines:
-        lines.seek(offset)
-        for line in lines:
+    with open_segment(file) as segment:
+        segment.seek(offset)
+        for line in lines_of(segment):
             if not line.endswith(b"\n"):
                 break
             for record in records_in(line):

@@ -1,7 +1,7 @@
 """`prefca journal verify`: everything that can be proved about the journals, put together."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
@@ -10,10 +10,11 @@ from typing import Final
 from cryptography.x509 import Certificate
 
 from issuer.archive import proof, waiting_check
-from issuer.archive.collection import STREAM, Places, waiting
+from issuer.archive.collection import STREAM, Places, Waiting, known_keys, require_same, strangers, waiting
 from issuer.records.audit_store import AuditStore
 from issuer.records.journal_store import JournalStore, RootRow, SegmentRow, StampRow
 from issuer.rules.time_stamp import NoTimeStampError, stamped_at
+from journal.reading import TamperedError
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # between our clock and that of the authority for time stamps
 LATE_STAMP: Final = timedelta(hours=26)  # a day's root is stamped on its day, with time to try again
@@ -47,27 +48,62 @@ async def verify(
     Raises:
         OSError: what is not collected yet cannot be read.
     """
+    connected = await check_connections(journals, places)
+    findings = [*await proof.check_roots(journals, connected.keys.get(STREAM)), *connected.findings]
+    roots, stamps = await journals.roots(), await journals.stamps()
+    wrong, notes = check_stamps(roots, stamps, trusted)
+    wanted = [one for one in connected.archived if _overlaps(one, *moments)]
+    more = await _read_archived(audits, places, wanted, connected.keys)
+    return Verified(
+        len(wanted) + connected.waiting,
+        [*findings, *wrong, *more.findings],
+        [*_times_of_roots(roots), *notes, *connected.notes, *more.notes],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Segments held against each other, the archive and what their processes noted."""
+
+    archived: Sequence[SegmentRow]
+    waiting: int  # segments that are not collected yet
+    keys: Mapping[str, bytes]
+    findings: Sequence[str]
+    notes: Sequence[str]
+
+
+async def check_connections(journals: JournalStore, places: Places) -> Connections:
+    """Is anything missing, added or exchanged? What is in the archive is not read for that.
+
+    Raises:
+        OSError: what is not collected yet cannot be read.
+    """
     noted = await asyncio.to_thread(waiting_check.notes, places.segments, places.keys)
     with waiting(places.segments) as left:
         # Asked afterwards: what was collected meanwhile is not missed.
-        segments, keys = await journals.segments(), await journals.streams()
-        known = {(one.stream, one.number) for one in segments}
-        not_collected = [one for one in left if (one.stream, one.number) not in known]
-        findings = await proof.check_roots(journals, keys.get(STREAM))
-        for _, rows in groupby(segments, key=lambda one: one.stream):
-            findings += proof.check_chain(list(rows))
-        checked = await asyncio.to_thread(waiting_check.check_waiting, not_collected, segments, keys)
+        segments, collected_keys = await journals.segments(), await journals.streams()
+        keys = known_keys(places.keys, collected_keys)
+        rows = {(one.stream, one.number): one for one in segments}
+        not_collected = [one for one in left if (one.stream, one.number) not in rows]
+        findings = await asyncio.to_thread(strangers, places.segments)
+        findings += _not_the_same(left, rows)
+        for _, its in groupby(segments, key=lambda one: one.stream):
+            findings += proof.check_chain(list(its))
+        checked = await asyncio.to_thread(waiting_check.check_waiting, not_collected, segments, keys, places.host)
         findings += checked.findings
         findings += waiting_check.check_notes(noted, not_collected, segments)
-    roots, stamps = await journals.roots(), await journals.stamps()
-    wrong, notes = check_stamps(roots, stamps, trusted)
-    wanted = [one for one in segments if _overlaps(one, *moments)]
-    more = await _read_archived(audits, places, wanted, keys)
-    return Verified(
-        len(wanted) + len(not_collected),
-        [*findings, *wrong, *more.findings],
-        [*_times_of_roots(roots), *notes, *proof.times(segments), *checked.notes, *more.notes],
-    )
+    return Connections(segments, len(not_collected), keys, findings, [*proof.times(segments), *checked.notes])
+
+
+def _not_the_same(left: Iterable[Waiting], rows: Mapping[tuple[str, int], SegmentRow]) -> Iterator[str]:
+    """Segments beside their namesakes in the archive: there is one, if collecting was interrupted."""
+    for one in left:
+        row = rows.get((one.stream, one.number))
+        if row is not None:
+            try:
+                require_same(one.file, row)
+            except TamperedError as e:
+                yield f"{one.file_name}: {e}"
 
 
 def _overlaps(one: SegmentRow, begin: datetime | None, end: datetime | None) -> bool:

@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
 
-from issuer.archive.collection import Waiting, require_name
+from issuer.archive.collection import Waiting, key_of
 from issuer.archive.proof import set_back
 from issuer.records.journal_store import SegmentRow
 from journal.reading import CLOCK_TOLERANCE, Contents, TamperedError, read_segment
@@ -26,7 +26,7 @@ class Notes:
     """What the processes of this host noted last; to be read before their segments."""
 
     by_stream: Mapping[str, Note]
-    damaged: Sequence[str]  # streams
+    unreadable: Mapping[str, str]  # streams, and whether theirs is damaged or gone
 
 
 def notes(segments: Path, keys: Path) -> Notes:
@@ -36,16 +36,13 @@ def notes(segments: Path, keys: Path) -> Notes:
         OSError: they cannot be read.
     """
     found: dict[str, Note] = {}
-    damaged = []
-    for file in sorted(keys.glob("*.note")):
+    unreadable = {}
+    for stream in sorted({file.stem for file in keys.iterdir() if file.suffix in {".note", ".pem"}}):
         try:
-            note = StreamPlace(segments, keys, file.stem).note()
-        except NoteUnreadableError:
-            damaged.append(file.stem)
-            continue
-        if note is not None:
-            found[file.stem] = note
-    return Notes(found, damaged)
+            found[stream] = StreamPlace(segments, keys, stream).note()
+        except NoteUnreadableError as e:
+            unreadable[stream] = str(e)
+    return Notes(found, unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +62,26 @@ class _Place:
     sealed_at: datetime | None = None
 
 
-def check_waiting(segments: Sequence[Waiting], archived: Sequence[SegmentRow], keys: Mapping[str, bytes]) -> Found:
+def check_waiting(
+    segments: Sequence[Waiting], archived: Sequence[SegmentRow], keys: Mapping[str, bytes], own: str
+) -> Found:
     """What is wrong with segments, and between them and those before them in the archive.
 
     Args:
         segments: that are not in the archive.
         archived: all that are, stream by stream in their order.
         keys: SubjectPublicKeyInfo of every stream that is known.
+        own: this host, whose streams have their keys here.
     """
     newest = {row.stream: _Place(row.number, row.sha256, row.sealed_at) for row in archived}
     found = Found()
     for stream, its in groupby(sorted(segments, key=_name), key=lambda one: one.stream):
-        place, key = newest.get(stream, _Place()), keys.get(stream)
+        place = newest.get(stream, _Place())
+        try:
+            key = key_of(stream, keys, own)
+        except TamperedError as e:
+            found.findings.extend(f"{one.file_name}: {e}" for one in its)
+            continue
         for one in its:
             if one.number != place.number + 1:
                 found.findings.append(f"{stream}: segments {place.number + 1} to {one.number - 1} are missing")
@@ -98,9 +103,7 @@ def _name(one: Waiting) -> tuple[str, int]:
 
 def _contents(one: Waiting, before: _Place, key: bytes | None) -> Contents:
     """A segment, after all checks, as far as its lines are whole: the last may be in the middle of being written."""
-    require_name(one.stream)
-    one.file.seek(0)
-    contents = read_segment(line for line in one.file if line.endswith(b"\n"))
+    contents = read_segment(one.lines())
     if (contents.head.stream, contents.head.segment) != _name(one):
         raise TamperedError(1, "the head is of another segment than the file's name")
     if key is not None and contents.head.key != key:
@@ -125,11 +128,13 @@ def check_notes(noted: Notes, segments: Sequence[Waiting], archived: Sequence[Se
         segments: that are not in the archive.
         archived: those that are.
     """
-    for stream in noted.damaged:
-        yield f"{stream}: the note of where it stands is damaged"
+    for stream, why in noted.unreadable.items():
+        yield f"{stream}: the note of where it stands is {why}"
     waiting = {_name(one): one.file for one in segments}
     rows = {(row.stream, row.number): row for row in archived}
     for stream, note in noted.by_stream.items():
+        if note.segment == 0:
+            continue  # nothing was written yet
         place = (stream, note.segment)
         wrong = None
         if place in waiting:
@@ -142,7 +147,7 @@ def check_notes(noted: Notes, segments: Sequence[Waiting], archived: Sequence[Se
             yield f"{stream}-{note.segment:08}.jsonl: not as its process left it: {wrong}"
 
 
-def _not_as_noted(file: BinaryIO, note: Note) -> str | None:
+def _not_as_noted(file: BufferedReader, note: Note) -> str | None:
     file.seek(0)
     octets = file.read(note.octets)
     if len(octets) < note.octets:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import click
 
-from issuer.archive import collection, proof
+from issuer.archive import collection, proof, verification
 from issuer.archive.collection import Collected
 from issuer.archive.desk import desk_of
 from issuer.cli.days import DAY, days
@@ -60,7 +60,8 @@ async def collect(settings: Settings, retired: str | None) -> tuple[Collected, i
     """Collect everything that is sealed, and sign a root over it; until when everything of each host is there."""
     async with desk_of(settings) as desk:
         journals, operations = desk.journals, desk.operations
-        collected = await collection.collect(journals, operations, desk.places, now())
+        doubts = (await verification.check_connections(journals, desk.places)).findings
+        collected = await collection.collect(journals, operations, desk.places, now(), doubts)
         key = collection.issuer_key(desk.places, await journals.streams())
         root = await proof.make_root(journals, operations, key, now())
         if retired is not None:
