@@ -386,10 +386,10 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
         partial.unlink(missing_ok=True)
     for directory in {target.parent, *(one.parent for one in new)}:
         sync_names(directory)  # the original goes next: a loss of power must not take both
-    written = _ID.search(last) if stream == STREAM else None
+    written = operation_number(last) if stream == STREAM and last else None
     with target.open("rb") as octets:
         digest = hashlib.file_digest(octets, "sha256").digest()
-    return _Copy(contents, counter.totals(), name, digest, int(written[1]) if written else None)
+    return _Copy(contents, counter.totals(), name, digest, written)
 
 
 def _seal_what_was_left(places: Places, newest: Mapping[str, SegmentRow], now: datetime) -> None:
@@ -435,6 +435,12 @@ def operation_line(row: asyncpg.Record) -> bytes:
     return b'%b,"id":%d}\n' % (record.line()[:-2], row["record_id"])
 
 
+def operation_number(line: bytes) -> int:
+    """The number of the operation record that a record is of; 0 if it is of none."""
+    found = _ID.search(line)
+    return int(found[1]) if found else 0
+
+
 def _last_operation(places: Places, key: bytes) -> int:
     """The highest number of an operation record in the segments that are not collected yet."""
     with waiting(places.segments) as segments:
@@ -451,8 +457,7 @@ def _last_signed(segment: Waiting, key: bytes) -> int:
     with contextlib.suppress(TamperedError):  # what stands before it is signed all the same
         for line in lines_of(segment.file):
             for record in reader.feed(line):
-                found = _ID.search(record)
-                last = max(last, int(found[1]) if found else 0)
+                last = max(last, operation_number(record))
             if is_checkpoint(line) and reader.contents().head.key == key:
                 signed = last
     return signed

@@ -173,8 +173,18 @@ def _hex(hashes: Iterable[bytes]) -> list[str]:
 
 
 def archived_records(archive: Path, row: SegmentRow) -> Iterator[bytes]:
-    """The records of a segment in the archive; raises what `archived_lines` does."""
-    return itertools.chain.from_iterable(map(records_in, archived_lines(archive, row)))
+    """The records of a segment in the archive.
+
+    Raises:
+        ValueError: a line that was not there when it was collected.
+        OSError: the file cannot be read.
+        zstandard.ZstdError: it is damaged.
+    """
+    for line in archived_lines(archive, row):
+        records = records_in(line)
+        if not records and line.startswith(b'{"at":'):
+            raise ValueError(f"{row.file}: not what was collected")
+        yield from records
 
 
 def archived_lines(archive: Path, row: SegmentRow) -> Iterator[bytes]:

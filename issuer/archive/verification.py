@@ -1,16 +1,28 @@
 """`prefca journal verify`: everything that can be proved about the journals, put together."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Final
 
+import zstandard
 from cryptography.x509 import Certificate
 
 from issuer.archive import proof, waiting_check
-from issuer.archive.collection import STREAM, Places, Waiting, known_keys, require_same, strangers, waiting
+from issuer.archive.collection import (
+    STREAM,
+    Places,
+    Waiting,
+    known_keys,
+    operation_number,
+    require_same,
+    strangers,
+    waiting,
+)
 from issuer.records.audit_store import AuditStore
 from issuer.records.journal_store import JournalStore, RootRow, SegmentRow, StampRow
 from issuer.rules.time_stamp import NoTimeStampError, stamped_at
@@ -48,7 +60,7 @@ async def verify(
     Raises:
         OSError: what is not collected yet cannot be read.
     """
-    connected = await check_connections(journals, places)
+    connected = await check_connections(journals, audits, places)
     findings = [*await proof.check_roots(journals, connected.keys.get(STREAM)), *connected.findings]
     roots, stamps = await journals.roots(), await journals.stamps()
     wrong, notes = check_stamps(roots, stamps, trusted)
@@ -72,13 +84,16 @@ class Connections:
     notes: Sequence[str]
 
 
-async def check_connections(journals: JournalStore, places: Places) -> Connections:
+async def check_connections(journals: JournalStore, audits: AuditStore, places: Places) -> Connections:
     """Is anything missing, added or exchanged? What is in the archive is not read for that.
+
+    What the auditor has looked into is a note.
 
     Raises:
         OSError: what is not collected yet cannot be read.
     """
     noted = await asyncio.to_thread(waiting_check.notes, places.segments, places.keys)
+    acts = await journals.operations_written()
     with waiting(places.segments) as left:
         # Asked afterwards: what was collected meanwhile is not missed.
         segments, collected_keys = await journals.segments(), await journals.streams()
@@ -91,8 +106,35 @@ async def check_connections(journals: JournalStore, places: Places) -> Connectio
             findings += proof.check_chain(list(its))
         checked = await asyncio.to_thread(waiting_check.check_waiting, not_collected, segments, keys, places.host)
         findings += checked.findings
+        findings += await asyncio.to_thread(_acts_left_out, places.archive, segments, acts)
         findings += waiting_check.check_notes(noted, not_collected, segments)
-    return Connections(segments, len(not_collected), keys, findings, [*proof.times(segments), *checked.notes])
+    accepted = await audits.acceptances()
+    return Connections(
+        segments,
+        len(not_collected),
+        keys,
+        [one for one in findings if one not in accepted],
+        [
+            *(f"{one}: looked into by {accepted[one].origin}" for one in findings if one in accepted),
+            *proof.times(segments),
+            *checked.notes,
+        ],
+    )
+
+
+def _acts_left_out(archive: Path, segments: Sequence[SegmentRow], acts: int) -> list[str]:
+    """Is the act from which collecting goes on the last one of the archive?"""
+    newest = next((one for one in reversed(segments) if one.stream == STREAM), None)
+    if newest is None:
+        last = 0
+    else:
+        try:
+            (line,) = deque(proof.archived_records(archive, newest), maxlen=1)
+        except (OSError, ValueError, zstandard.ZstdError):
+            return []  # the auditor has deleted it; of damage the check of the file tells
+        last = operation_number(line)
+    told = f"{STREAM}: acts until {acts} are said to be in the archive, which ends with {last}"
+    return [told] if acts > last else []
 
 
 def _not_the_same(left: Iterable[Waiting], rows: Mapping[tuple[str, int], SegmentRow]) -> Iterator[str]:

@@ -37,7 +37,7 @@ def notes(segments: Path, keys: Path) -> Notes:
     """
     found: dict[str, Note] = {}
     unreadable = {}
-    for stream in sorted({file.stem for file in keys.iterdir() if file.suffix in {".note", ".pem"}}):
+    for stream in sorted({file.stem for suffix in ("note", "pem") for file in keys.glob(f"*.{suffix}")}):
         try:
             found[stream] = StreamPlace(segments, keys, stream).note()
         except NoteUnreadableError as e:

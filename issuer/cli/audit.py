@@ -13,11 +13,13 @@ import zstandard
 from issuer.archive.collection import STREAM
 from issuer.archive.desk import Desk, desk_of
 from issuer.archive.review import Sources, sources
+from issuer.archive.verification import check_connections
 from issuer.cli.days import DAY, today
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import account, origin
+from issuer.records.audit_store import Acceptance
 from issuer.records.journal_store import SegmentRow
 from issuer.rules import audit
 from issuer.rules.audit import Event, Filter, Finding, Happened, Period, Retention, Rules, Tally
@@ -33,7 +35,8 @@ WEEK = timedelta(days=7)
 def audit_group() -> None:
     """The audit log, for the internal auditor alone (R-4-11-5-2): review it weekly, mark it, delete what is old.
 
-    He is the system account that `journal.auditor` names.
+    He also accepts what was found wrong about the journals, once it was looked into. He is the system account that
+    `journal.auditor` names.
     """
 
 
@@ -229,6 +232,32 @@ async def _mark(settings: Settings, last: date, note: str) -> None:
                 raise RefusedError(f"not all of {last} is collected; run `prefca journal collect`, then review it")
             await desk.audits.add_review(until, origin(), note, now())
             await desk.operations.record("audit_mark_reviewed", now(), f"to {last}", {"note": note})
+
+
+# ---------------------------------------------------------------- accept
+
+
+@audit_group.command("accept")
+@click.argument("finding")
+@click.option("--note", required=True, help="What came of looking into it.")
+@click.pass_context
+def accept_command(context: click.Context, finding: str, note: str) -> None:
+    """Record that a FINDING about missing or foreign segments was looked into, as `prefca journal verify` tells it.
+
+    From then on it is told without status 3, and what was collected since counts as complete. It is final.
+    """
+    run(_accept(settings_of(context), finding.removeprefix("prefca: "), note))
+    click.echo(f"looked into: {finding}")
+
+
+async def _accept(settings: Settings, finding: str, note: str) -> None:
+    async with desk_of(settings) as desk:
+        await _require_auditor(settings, desk, "accept")
+        if finding not in (await check_connections(desk.journals, desk.audits, desk.places)).findings:
+            raise RefusedError("that is not found, or accepted already; copy a line of `prefca journal verify`")
+        async with desk.operations.transaction():
+            await desk.audits.accept(finding, Acceptance(now(), origin(), note))
+            await desk.operations.record("audit_accept", now(), finding, {"note": note})
 
 
 # ---------------------------------------------------------------- delete

@@ -51,7 +51,13 @@ def collect_command(context: click.Context, retired: str | None, as_json: bool) 
             if host != settings.journal.host:
                 click.echo(f"of host {host!r} everything is here until {moment:%Y-%m-%d %H:%M:%S} UTC")
         for refusal in collected.refused:
-            click.echo(f"prefca: {refusal}; look at the file, it stays where it is", err=True)
+            click.echo(f"prefca: {refusal}", err=True)
+        if collected.refused:
+            click.echo(
+                "prefca: as long as this stands, nothing that comes later counts as complete: look into it; move files"
+                " away that no process wrote; what is lost the auditor accepts (`prefca audit accept`)",
+                err=True,
+            )
     if collected.refused:
         context.exit(REFUSED_STATUS)
 
@@ -60,7 +66,7 @@ async def collect(settings: Settings, retired: str | None) -> tuple[Collected, i
     """Collect everything that is sealed, and sign a root over it; until when everything of each host is there."""
     async with desk_of(settings) as desk:
         journals, operations = desk.journals, desk.operations
-        doubts = (await verification.check_connections(journals, desk.places)).findings
+        doubts = (await verification.check_connections(journals, desk.audits, desk.places)).findings
         collected = await collection.collect(journals, operations, desk.places, now(), doubts)
         key = collection.issuer_key(desk.places, await journals.streams())
         root = await proof.make_root(journals, operations, key, now())

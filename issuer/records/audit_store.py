@@ -1,4 +1,4 @@
-"""All SQL about the auditor's work: reviews and deletions."""
+"""All SQL about the auditor's work: reviews, deletions, and what he has looked into."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,8 +19,17 @@ class Deletion:
     origin: str
 
 
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Who has looked into something that was found."""
+
+    accepted_at: datetime
+    origin: str
+    note: str
+
+
 class AuditStore:
-    """Reviews and deletions, as role prefca_issuer; transactions are the caller's."""
+    """Reviews, deletions and acceptances, as role prefca_issuer; transactions are the caller's."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -43,6 +52,21 @@ class AuditStore:
             origin,
             note,
             now,
+        )
+
+    async def acceptances(self) -> dict[str, Acceptance]:
+        """What was found and is looked into, by what was told."""
+        rows = await self._connection.fetch("SELECT finding, accepted_at, origin, note FROM audit_acceptance")
+        return {row["finding"]: Acceptance(row["accepted_at"], row["origin"], row["note"]) for row in rows}
+
+    async def accept(self, finding: str, one: Acceptance) -> None:
+        """Record that a finding was looked into."""
+        await self._connection.execute(
+            "INSERT INTO audit_acceptance (finding, accepted_at, origin, note) VALUES ($1, $2, $3, $4)",
+            finding,
+            one.accepted_at,
+            one.origin,
+            one.note,
         )
 
     async def deletions(self) -> dict[SegmentKey, Deletion]:

@@ -1,5 +1,7 @@
 """Whoever may write to the directory of the segments, but has not the keys, is found by `prefca journal verify`."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from issuer.installation import account
 from journal.recovery import StreamPlace
 from journal.writing import Journal
 from tests.support.command import Prefca, select
@@ -83,9 +86,9 @@ ATTACKS = {
 }
 
 
-def three_days(instance: Path, after_the_first: Callable[[], None] = lambda: None) -> Path:
+def three_days(instance: Path, after_the_first: Callable[[], None] = lambda: None, *, stream: str = "ocsp-0") -> Path:
     """Two segments that are sealed; today's was left by a process that was killed."""
-    place = StreamPlace(instance / "journal", instance / "keys" / "journal", "ocsp-0")
+    place = StreamPlace(instance / "journal", instance / "keys" / "journal", stream)
     journal = Journal(place, NOW)
     for day in (0, 1, 2):
         for number in (1, 2, 3):
@@ -147,9 +150,130 @@ def test_removing_the_newest_segment_stays_visible_after_a_restart(instance: Pat
     segments = three_days(instance)
     newest(segments).unlink()
     started(instance, "ocsp-0", answered("tester"), now=NOW + 3 * DAY).close(NOW + 3 * DAY)
+    told = "ocsp-0: segments 3 to 3 are missing"
+    for _ in range(2):
+        collected = prefca("journal", "collect", "--json")
+        said = json.loads(collected.stdout)
+        assert (collected.status, said["refused"], said["complete_until"]) == (3, [told], {})
+    assert (prefca("journal", "verify").status, told in prefca("journal", "verify").stderr) == (3, True)
+
+
+@pytest.mark.req("R-4-11-2-1")
+def test_collecting_misses_what_was_removed_while_its_process_runs(instance: Path, prefca: Prefca) -> None:
+    """Nothing is said to be complete until the auditor has looked into it."""
+    journal = started(instance, "ocsp-0", answered("tester"))
+    journal.sync()
+    journal.path.unlink()
+    for _ in range(2):
+        ended = prefca("journal", "collect")
+        assert (ended.status, "ocsp-0-00000001.jsonl: not as its process left it: it is gone" in ended.stderr) == (
+            3,
+            True,
+        )
+    assert select("SELECT * FROM journal_host") == []
+    journal.close(NOW)
+
+
+def test_a_stream_without_its_key_counts_for_nothing(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
+    """Before a stream was ever collected, its key is the one that this host has; and there is no stream without one."""
+    written(instance, "ocsp-0", answered("tester"))
+    for stream in ("ocsp-0", "ocsp-1", "ocsp-2"):
+        forging = tmp_path / stream
+        journal = Journal(StreamPlace(forging, forging / "keys", stream), NOW)
+        journal.append(answered("nobody"))
+        journal.flush()
+        if stream != "ocsp-2":
+            journal.close(NOW)
+        shutil.copy(forging / f"{stream}-00000001.jsonl", instance / "journal")
+    for command in ("verify", "collect"):
+        told = prefca("journal", command).stderr
+        assert "ocsp-0-00000001.jsonl: line 1: the head names another key than the stream has always had" in told
+        for stream in ("ocsp-1", "ocsp-2"):
+            assert f"{stream}-00000001.jsonl: line 1: no process of this host has the key of such a stream" in told
+    assert select("SELECT party FROM usage WHERE kind = 'ocsp_request'") == []
+
+
+STRANGERS = {
+    "pipe": os.mkfifo,
+    "directory": lambda file: file.mkdir(),
+    "link": lambda file: file.symlink_to("/dev/zero"),
+    "dangling link": lambda file: file.symlink_to("nowhere"),
+    "nested": lambda file: file.write_bytes(b"[" * 200_000 + b"\n"),
+    "no line feed": lambda file: file.write_bytes(b"x"),
+    "no time zone": lambda file: file.write_bytes(
+        b'{"segment":1,"stream":"zz","began":"2020-01-01T00:00:00.000","previous":"","key":""}\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("put", STRANGERS.values(), ids=STRANGERS.keys())
+def test_what_is_no_segment_keeps_nothing_else_out(
+    instance: Path, prefca: Prefca, put: Callable[[Path], object]
+) -> None:
+    """It is told, and everything else is collected and counted."""
+    written(instance, "ocsp-0", answered("tester"))
+    put(instance / "journal" / "b.zz-00000001.jsonl")
+    assert prefca("usage", "--json", "--month", "2026-10").status == 0
+    for command in ("verify", "collect"):
+        ended = prefca("journal", command)
+        assert (ended.status, "b.zz-00000001.jsonl: line 1: " in ended.stderr) == (3, True), ended
+    assert select("SELECT party, items FROM usage WHERE kind = 'ocsp_request'") == [("tester", 1)]
+
+
+@pytest.mark.parametrize("is_collected", [False, True])
+def test_a_note_that_was_removed_is_told_for_ever(instance: Path, prefca: Prefca, is_collected: bool) -> None:
+    """With the segment that it told of: the next one follows nothing that anybody knows."""
+    written(instance, "ocsp-0", answered("tester"))
+    if is_collected:
+        assert prefca("journal", "collect").status == 0
+    else:
+        newest(instance / "journal").unlink()
+    (instance / "keys" / "journal" / "ocsp-0.note").unlink()
+    for command in ("verify", "collect"):
+        ended = prefca("journal", command)
+        assert (ended.status, "ocsp-0: the note of where it stands is gone" in ended.stderr) == (3, True), ended
+    written(instance, "ocsp-0", answered("tester"))
+    for command in ("verify", "collect", "verify"):
+        ended = prefca("journal", command)
+        if is_collected:  # the archive knows where the stream goes on
+            assert ended.status == 0, ended
+        else:
+            assert ended.status == 3, ended
+
+
+@pytest.mark.req("R-4-11-2-1")
+def test_acts_that_the_database_leaves_out_are_told(instance: Path, prefca: Prefca) -> None:
+    """Whoever raises the number from which acts are written keeps them out of the journal."""
     assert prefca("journal", "collect").status == 0
+    assert prefca("sample", "--count", "2").status == 0
+    assert prefca("journal", "collect").status == 0
+    select("UPDATE journal_progress SET operations = 1000000000 RETURNING 1")
+    for command in ("verify", "collect"):
+        ended = prefca("journal", command)
+        assert (ended.status, "issuer: acts until 1000000000 are said to be in the archive" in ended.stderr) == (
+            3,
+            True,
+        )
+
+
+def test_the_auditor_accepts_what_is_lost(
+    instance: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From then on it is a note, and what comes later is complete again; who accepted what, and why, is on record."""
+    monkeypatch.setenv("PREFCA_JOURNAL__AUDITOR", account())
+    segments = three_days(instance)
+    (segments / "ocsp-0-00000002.jsonl").unlink()
+    told = "ocsp-0: segments 2 to 2 are missing"
+    assert told in prefca("journal", "collect").stderr
+    assert "copy a line" in prefca("audit", "accept", "ocsp-0", "--note", "x").complaint
+    assert prefca("audit", "accept", told, "--note", "disk failed").status == 0
     ended = prefca("journal", "verify")
-    assert (ended.status, "ocsp-0: segments 3 to 3 are missing" in ended.stderr) == (3, True)
+    assert (ended.status, f"{told}: looked into by {account()}@" in ended.stderr) == (0, True)
+    assert prefca("journal", "collect").status == 0
+    assert select("SELECT count(*) FROM journal_host") == [(1,)]
+    assert select("SELECT object, detail ->> 'note' FROM operation_record WHERE kind = 'audit_accept'") == [
+        (told, "disk failed")
+    ]
 
 
 def test_what_another_host_sent_is_missed_when_later_segments_come(
@@ -157,13 +281,13 @@ def test_what_another_host_sent_is_missed_when_later_segments_come(
 ) -> None:
     """Its notes are not here, but its segments name each other."""
     other = tmp_path / "other"
-    three_days(other)
-    started(other, "ocsp-0").close(NOW + 3 * DAY)
+    three_days(other, stream="b.ocsp-0")
+    started(other, "b.ocsp-0").close(NOW + 3 * DAY)
     (instance / "journal").mkdir()
     for number in (1, 3, 4):
-        shutil.copy(other / "journal" / f"ocsp-0-{number:08}.jsonl", instance / "journal")
+        shutil.copy(other / "journal" / f"b.ocsp-0-{number:08}.jsonl", instance / "journal")
     ended = prefca("journal", "verify")
-    assert (ended.status, "ocsp-0: segments 2 to 2 are missing" in ended.stderr) == (3, True)
+    assert (ended.status, "b.ocsp-0: segments 2 to 2 are missing" in ended.stderr) == (3, True)
 
 
 def test_a_clock_that_was_set_back_between_segments_is_told(instance: Path, prefca: Prefca) -> None:
@@ -192,13 +316,13 @@ def test_a_planted_number_does_not_keep_the_issuers_acts_out_of_the_journal(
     assert prefca("sample", "--count", "2").status == 0
     assert prefca("journal", "verify").status == 3
     for _ in range(2):
-        assert prefca("journal", "collect").status == 0
+        assert prefca("journal", "collect").status == 3
         newest = select("SELECT max(record_id) FROM operation_record")
         assert select("SELECT operations FROM journal_progress") == newest
     planted.unlink()
-    assert prefca("journal", "collect").status == 0
-    ended = prefca("journal", "verify")
-    assert ended.status == (0 if number > 2 else 3), ended  # else the chain tells of it for ever
+    for command in ("collect", "verify"):
+        ended = prefca("journal", command)
+        assert ended.status == (0 if number > 2 else 3), ended  # else the chain tells of it for ever
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a b", "a\\b", "千代田"])
