@@ -21,6 +21,7 @@ from issuer.archive.collection import STREAM
 from issuer.errors import RefusedError
 from issuer.records.journal_store import JournalStore, RootRow, SegmentRow
 from issuer.records.store import Store
+from issuer.rules.usage import UsageCounter
 from journal.merkle import Tree, inclusion_proof, leaf_hash
 from journal.reading import CLOCK_TOLERANCE, Contents, SegmentReader, TamperedError
 from journal.record import records_in
@@ -212,16 +213,17 @@ class Checked:
     notes: tuple[str, ...] = ()  # what somebody may want to ask about
 
 
-def check_archived(archive: Path, row: SegmentRow, key: bytes) -> Checked:
+def check_archived(archive: Path, row: SegmentRow, key: bytes, counter: UsageCounter | None = None) -> Checked:
     """Is a segment in the archive as it was collected?
 
     Args:
         archive: its directory.
         row: what the database knows of the segment.
         key: SubjectPublicKeyInfo of its stream.
+        counter: is to count its records.
     """
     try:
-        contents = _read(archive, row)
+        contents = _read(archive, row, counter)
     except TamperedError as e:
         return Checked(f"{row.file}: {e}")
     except (OSError, zstandard.ZstdError) as e:
@@ -234,10 +236,12 @@ def check_archived(archive: Path, row: SegmentRow, key: bytes) -> Checked:
     return Checked(notes=tuple(f"{row.file}: line {line}: the clock was set back" for line in contents.clock_set_back))
 
 
-def _read(archive: Path, row: SegmentRow) -> Contents:
+def _read(archive: Path, row: SegmentRow, counter: UsageCounter | None) -> Contents:
     reader = SegmentReader()
     for line in archived_lines(archive, row):
-        reader.feed(line)
+        for record in reader.feed(line):
+            if counter is not None:
+                counter.add(record)
     return reader.contents()
 
 

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,9 @@ from issuer.archive.collection import (
 from issuer.records.audit_store import AuditStore
 from issuer.records.journal_store import JournalStore, RootRow, SegmentRow, StampRow
 from issuer.rules.time_stamp import NoTimeStampError, stamped_at
+from issuer.rules.usage import Amount, UsageCounter
 from journal.reading import TamperedError
+from pkix.validity import JST
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # between our clock and that of the authority for time stamps
 LATE_STAMP: Final = timedelta(hours=26)  # a day's root is stamped on its day, with time to try again
@@ -65,7 +67,10 @@ async def verify(
     roots, stamps = await journals.roots(), await journals.stamps()
     wrong, notes = check_stamps(roots, stamps, trusted)
     wanted = [one for one in connected.archived if _overlaps(one, *moments)]
-    more = await _read_archived(audits, places, wanted, connected.keys)
+    counter, unread = UsageCounter(), set[date]()
+    more = await _read_archived(audits, places, wanted, connected.keys, counter, unread)
+    if moments == (None, None):
+        more.findings.extend(await _miscounted(journals, wanted, counter, unread))
     return Verified(
         len(wanted) + connected.waiting,
         [*findings, *wrong, *more.findings],
@@ -152,20 +157,56 @@ def _overlaps(one: SegmentRow, begin: datetime | None, end: datetime | None) -> 
     return (begin is None or one.sealed_at >= begin) and (end is None or one.began < end)
 
 
-async def _read_archived(
-    audits: AuditStore, places: Places, wanted: Sequence[SegmentRow], keys: Mapping[str, bytes]
+async def _read_archived(  # noqa: PLR0913 - what is read, and what comes of it
+    audits: AuditStore,
+    places: Places,
+    wanted: Sequence[SegmentRow],
+    keys: Mapping[str, bytes],
+    counter: UsageCounter,
+    unread: set[date],
 ) -> Verified:
+    """Read the archived segments; of what days not all was read is added to `unread`."""
     read = Verified(len(wanted))
     deletions = await audits.deletions()
     for one in wanted:
         deletion = deletions.get((one.stream, one.number))
         if deletion is not None:
             read.notes.append(f"{one.file}: deleted {deletion.deleted_at:%Y-%m-%d} by {deletion.origin}")
+            unread.update(_days(one))
             continue
-        checked = await asyncio.to_thread(proof.check_archived, places.archive, one, keys[one.stream])
-        read.findings.extend([checked.finding] if checked.finding else [])
+        checked = await asyncio.to_thread(proof.check_archived, places.archive, one, keys[one.stream], counter)
+        if checked.finding:
+            read.findings.append(checked.finding)
+            unread.update(_days(one))
         read.notes.extend(checked.notes)
     return read
+
+
+def _days(one: SegmentRow) -> Iterator[date]:
+    """The days in Japan of which a segment may tell."""
+    day, last = (moment.astimezone(JST).date() for moment in (one.began, one.sealed_at))
+    while day <= last:
+        yield day
+        day += timedelta(days=1)
+
+
+async def _miscounted(
+    journals: JournalStore, read: Sequence[SegmentRow], counter: UsageCounter, unread: Collection[date]
+) -> list[str]:
+    """What reports and fees go by, held against the records themselves."""
+    counted, stored = counter.totals(), await journals.usage(date.min, date.max)
+    if await journals.segments() != list(read):
+        return []  # more was collected meanwhile
+    wrong = {
+        use: (stored.get(use, Amount()), counted.get(use, Amount()))
+        for use in sorted({*counted, *stored})
+        if use.party and use.day not in unread and stored.get(use) != counted.get(use)
+    }
+    return [
+        f"usage of {use.day}: {use.kind} {use.result} of {use.party} is counted {said.items} times with"
+        f" {said.octets} octets; the archive has {found.items} with {found.octets}"
+        for use, (said, found) in wrong.items()
+    ]
 
 
 def check_stamps(

@@ -256,6 +256,19 @@ def test_acts_that_the_database_leaves_out_are_told(instance: Path, prefca: Pref
         )
 
 
+@pytest.mark.req("R-2-1-4-10", "R-4-5-1")
+def test_counts_that_the_archive_does_not_bear_out_are_told(instance: Path, prefca: Prefca) -> None:
+    """Reports and fees go by them."""
+    written(instance, "ocsp-0", answered("tester"), answered("tax"))
+    assert prefca("journal", "collect").status == 0
+    assert prefca("journal", "verify").status == 0
+    select("UPDATE usage SET items = items * 100 WHERE party = 'tester' RETURNING 1")
+    ended = prefca("journal", "verify")
+    assert ended.status == 3
+    assert "usage of 2026-10-15: ocsp_request good of tester is counted 100 times" in ended.stderr
+    assert "; the archive has 1 with 1500\n" in ended.stderr
+
+
 def test_the_auditor_accepts_what_is_lost(
     instance: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
