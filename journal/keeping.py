@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
@@ -14,8 +13,6 @@ from journal.writing import Journal
 CHECKPOINT_S: Final = 1.0
 LOOK_S: Final = 0.05  # between looks at how much waits for the disk
 PORTION_OCTETS: Final = 1 << 20  # of it are synced without waiting longer
-
-_logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -60,6 +57,5 @@ async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -
             if is_due or journal.unsynced_octets >= PORTION_OCTETS:
                 await asyncio.to_thread(journal.sync)
                 synced_at, is_unsynced = loop.time(), False
-        except OSError as e:
-            _logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
+        except OSError:  # the journal has said so
             await asyncio.sleep(CHECKPOINT_S)

@@ -1,7 +1,7 @@
 """What one record says: kind of event, time, result, origin, object (R-4-11-2-2); and the lines that hold records.
 
     {"at":"…","kind":"ldap_bind","result":"success","party":…,"origin":"…","object":"…","size":0}
-    {"at":"…","kind":"ocsp_request","party":…,"origin":"…","records":[["good","5A…",1500],["revoked","5B…",1500]]}
+    {"at":"…","kind":"ocsp_request","party":…,"origin":"…","records":[["good","5A…",1500],["revoked","5B…",0]]}
 
 Theory of operation. Lines are joined from fragments, so that a server which writes many like records can keep what they
 have in common. A busy server gives one peer many answers at the same moment. One line then says when, what and who,
@@ -55,7 +55,7 @@ class Record:
     party: str | None  # name of the relying party; None is anonymous
     origin: str  # address of the peer
     object: str  # what was asked for: an entry and attribute, a serial number
-    size: int = 0  # octets of what was given out
+    size: int = 0  # octets of what was given out; 0 where another record of the same answer tells them
     by: str | None = None  # how the party was recognised; None is left out
 
     def line(self) -> bytes:

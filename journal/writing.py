@@ -11,14 +11,19 @@ must not look like an attack.
 Nothing is written behind a seal. If something fails between it and the next segment, whoever writes next does first
 what is missing; as long as that cannot be done, nothing is recorded, and so nobody is answered.
 
+A failure is logged when it begins and when it is over, not each time. After one, the checkpoint of each second writes
+something even if there is no record: so it ends as soon as there is room, also if nobody asks.
+
 A process that was killed leaves a segment without a seal. The next one checks it against what was noted and seals it; a
 last line that is not whole belonged to no answer that left, and is cut off.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
@@ -32,6 +37,10 @@ from journal.seal import Head, signed_line, spki
 
 MAX_SEGMENT_OCTETS: Final = 64 << 20
 JST: Final = timezone(timedelta(hours=9))
+_WRITE: Final = "write"
+_SYNC: Final = "sync"
+
+_logger = logging.getLogger(__name__)
 
 _logger = logging.getLogger(__name__)
 
@@ -58,7 +67,7 @@ class Journal:
         self._batch: list[bytes] = []
         self.append_line = self._batch.append  # what is a line already, joined from fragments of records
         self._noted: Note | None = None
-        self._is_doubtful = False  # the last batch could not be written
+        self._failing: set[str] = set()  # which of _WRITE and _SYNC
         self._syncing = threading.Lock()  # of files that must stay open, and of the note
         self._lock = lock(place)
         try:
@@ -79,6 +88,11 @@ class Journal:
         """How much of it is perhaps not on the disk yet."""
         return self._segment.octets - self._segment.synced_octets
 
+    @property
+    def is_failing(self) -> bool:
+        """Was the disk full or gone when it was last tried?"""
+        return bool(self._failing)
+
     def append(self, record: Record) -> None:
         """Add a record to the batch; it is safe only after `flush`."""
         self._batch.append(record.line())
@@ -91,18 +105,21 @@ class Journal:
         """
         batch = self._batch
         if batch:
-            sealed_at = self._segment.sealed_at
-            if sealed_at is not None:
-                self._go_on(sealed_at)
-            segment = self._segment
-            segment.write(b"".join(batch))
+            try:
+                sealed_at = self._segment.sealed_at
+                if sealed_at is not None:
+                    self._go_on(sealed_at)
+                segment = self._segment
+                segment.write(b"".join(batch))
+            except OSError as e:
+                self._fail(_WRITE, e)
+                raise
             segment.lines += len(batch)
             batch.clear()
 
     def discard(self) -> None:
         """Forget the batch, which could not be written: what it tells of has not happened."""
         self._batch.clear()
-        self._is_doubtful = True
 
     def sync(self) -> None:
         """Wait until everything is on the disk, and note that. This may take long: it is made for a thread.
@@ -110,13 +127,13 @@ class Journal:
         Raises:
             OSError: the disk is gone.
         """
-        with self._syncing:
+        with self._trying(_SYNC), self._syncing:
             self._note(self._segment)
 
     def checkpoint(self, now: datetime) -> bool:
         """Sign what was written since the last checkpoint; begin the next segment when this one is old or large.
 
-        After `discard` something is written in any case, so that it tells whether that is possible again.
+        After a failure something is written in any case, so that it tells whether that is possible again.
 
         Returns:
             Was anything written since?
@@ -126,12 +143,12 @@ class Journal:
         """
         self.flush()
         segment = self._segment
-        has_grown = self._is_doubtful or segment.octets != segment.signed.octets
-        if segment.sealed_at is not None or segment.octets >= MAX_SEGMENT_OCTETS or _day(now) > _day(segment.began):
-            self._go_on(now)
-        elif has_grown:
-            segment.sign(self._key, now, is_seal=False)
-        self._is_doubtful = False
+        has_grown = _WRITE in self._failing or segment.octets != segment.signed.octets
+        with self._trying(_WRITE):
+            if segment.sealed_at is not None or segment.octets >= MAX_SEGMENT_OCTETS or _day(now) > _day(segment.began):
+                self._go_on(now)
+            elif has_grown:
+                segment.sign(self._key, now, is_seal=False)
         return has_grown
 
     def close(self, now: datetime) -> None:
@@ -152,6 +169,24 @@ class Journal:
         with self._syncing:
             os.close(self._segment.file)
             os.close(self._lock)
+
+    @contextlib.contextmanager
+    def _trying(self, what: str) -> Iterator[None]:
+        """Notice whether something fails, or does so no longer."""
+        try:
+            yield
+        except OSError as e:
+            self._fail(what, e)
+            raise
+        if what in self._failing:
+            self._failing.remove(what)
+            if not self._failing:
+                _logger.warning("journal_available")
+
+    def _fail(self, what: str, why: OSError) -> None:
+        if not self._failing:
+            _logger.error("journal_failed", extra={"error": str(why)})
+        self._failing.add(what)
 
     def _go_on(self, now: datetime) -> None:
         """Seal the segment and begin the next; after a failure, do what is missing of it."""

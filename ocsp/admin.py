@@ -1,7 +1,7 @@
 """The admin listener: /healthz, /readyz and /metrics of all workers, apart from what relying parties reach.
 
-/healthz   200: the program runs
-/readyz    200: every worker could sign an answer now, and heard of all revocations lately; else 503
+/healthz   200: the program runs; `alarms` says what somebody should look at
+/readyz    200: every worker could sign an answer now and record it, and heard of all revocations lately; else 503
 /metrics   Prometheus text format
 """
 
@@ -21,10 +21,11 @@ async def administering(states: States, max_staleness_s: float, bound: socket.so
     """Answer for all workers, on a bound socket, while the context lasts."""
 
     async def health() -> object:
-        return {"status": "ok"}
+        alarms = {name for state in (await states()).values() for name in _alarms(state.report, max_staleness_s)}
+        return {"status": "alarm" if alarms else "ok", "alarms": sorted(alarms)}
 
     async def readiness() -> tuple[bool, object]:
-        ready = {number: _is_ready(state.report, max_staleness_s) for number, state in (await states()).items()}
+        ready = {number: not _alarms(state.report, max_staleness_s) for number, state in (await states()).items()}
         return all(ready.values()), {"workers": ready}
 
     async def metrics() -> str:
@@ -34,7 +35,14 @@ async def administering(states: States, max_staleness_s: float, bound: socket.so
         yield
 
 
-def _is_ready(report: Report | None, max_staleness_s: float) -> bool:
-    if report is None or not report["ready"]:
-        return False
-    return bool(report["gauges"].get("staleness_seconds", float("inf")) <= max_staleness_s)
+def _alarms(report: Report | None, max_staleness_s: float) -> list[str]:
+    """What keeps a worker from answering."""
+    if report is None:
+        return ["worker_down"]
+    gauges = report["gauges"]
+    alarms = {
+        "journal_failed": not gauges["journal_up"],
+        "no_delegate": not report["can_sign"],
+        "outdated": gauges.get("staleness_seconds", float("inf")) > max_staleness_s,
+    }
+    return [name for name, holds in alarms.items() if holds]

@@ -26,6 +26,7 @@ _HELP: Final = {
     "prefca_ocsp_feed_lag_seconds": ("gauge", "Age of the last change when it was heard of."),
     "prefca_ocsp_staleness_seconds": ("gauge", "Since all changes were last known to be heard of."),
     "prefca_ocsp_connections": ("gauge", "Open connections."),
+    "prefca_ocsp_journal_up": ("gauge", "Can the journal be written?"),
     "prefca_ocsp_delegate_expiry_timestamp_seconds": ("gauge", "End of a delegate's certificate."),
     "prefca_ocsp_worker_up": ("gauge", "Does the worker answer?"),
     "prefca_ocsp_worker_starts_total": ("counter", "How often the worker was started."),

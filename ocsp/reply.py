@@ -1,6 +1,6 @@
 """What goes out, and to the journal: an OCSP answer as an HTTP response and as records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import formatdate
@@ -25,6 +25,7 @@ SUCCESSFUL: Final = OCSPResponseStatus.SUCCESSFUL.label
 DATE_OCTETS: Final = 29
 NO_SECOND: Final = -1
 _RESULTS: Final[Mapping[type[CertStatus], str]] = {Good: "good", Revoked: "revoked", Unknown: "unknown"}  # RFC 6960
+_UNKNOWN: Final = _RESULTS[Unknown]
 _NO_DATE: Final = b" " * DATE_OCTETS + b"\r\n\r\n"
 
 
@@ -81,16 +82,14 @@ def told(body: bytes, answer: Answer, method: str) -> Reply:
         method: POST or GET.
     """
     interval = answer.interval
-    size = len(body)
-    results = [(_RESULTS[type(status)], cert_id.serial_number) for cert_id, status, _ in answer.singles]
-    records = b",".join([result(how, f"{serial:016X}", size) for how, serial in results])
+    results = [(_RESULTS[type(status)], f"{cert_id.serial_number:016X}") for cert_id, status, _ in answer.singles]
     before_date = _before_date(answer, body, method)
     return Reply(
         method,
         _undated(before_date, body),
         len(before_date),
         outcome(SUCCESSFUL, *[how for how, _ in results]),
-        records,
+        _records(results, len(body)),
         answer,
         answer.public,
         interval.fresh_until,
@@ -102,9 +101,20 @@ def refusal(status: OCSPResponseStatus, method: str, request: OCSPRequest | None
     """An unsigned answer; `request` is None if it could not be read."""
     body = ERROR_RESPONSES[status]
     serials = [f"{cert_id.serial_number:016X}" for cert_id in request.cert_ids] if request is not None else [""]
-    records = b",".join(result(status.label, serial, len(body)) for serial in serials)
+    records = _records([(status.label, serial) for serial in serials], len(body))
     before_date = _unchanging_head("no-store", len(body))
     return Reply(method, _undated(before_date, body), len(before_date), outcome(status.label), records)
+
+
+def _records(results: Sequence[tuple[str, str]], size: int) -> bytes:
+    """Those of one answer, of which one tells the octets and the others 0, so that sums are of what was given out.
+
+    It is the first of a certificate that is known, if there is any: reports leave the others out.
+    """
+    teller = next((number for number, (how, _) in enumerate(results) if how != _UNKNOWN), 0)
+    return b",".join(
+        [result(how, serial, size if number == teller else 0) for number, (how, serial) in enumerate(results)]
+    )
 
 
 def _before_date(answer: Answer, body: bytes, method: str) -> bytes:

@@ -7,7 +7,6 @@ there one of an answer to a peer that has gone.
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -19,8 +18,6 @@ from ocsp.reply import Reply, refusal
 
 KIND: Final = kind("ocsp_request")
 NOT_RECORDED: Final = refusal(OCSPResponseStatus.TRY_LATER, "POST", None)
-
-_logger = logging.getLogger(__name__)
 
 
 class Journal(Protocol):
@@ -118,7 +115,6 @@ class Turn:
             self._journal.flush()
         except OSError:
             self._journal.discard()  # nobody gets what these records tell of
-            _logger.exception("journal_failed")
             self._metrics.answered([NOT_RECORDED.outcome] * len(leaving))
             return False
         self._metrics.answered([reply.outcome for _, reply, _ in leaving])

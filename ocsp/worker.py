@@ -107,14 +107,14 @@ async def _serve(settings: Settings, place: Place) -> None:
             working = [
                 tasks.create_task(refresh.follow()),
                 tasks.create_task(keep(journal, _now, settings.journal.sync_s)),
-                tasks.create_task(answer_parent(place.control, lambda: _report(means, refresh, server))),
+                tasks.create_task(answer_parent(place.control, lambda: _report(means, refresh, server, journal))),
             ]
             await stop.wait()
             for task in working:
                 task.cancel()
 
 
-def _report(means: Means, refresh: Refresh, server: HTTPServer) -> Report:
+def _report(means: Means, refresh: Refresh, server: HTTPServer, journal: Journal) -> Report:
     """What the parent is told when it asks."""
     now, confirmed_at = _now(), refresh.confirmed_at
     gauges: dict[str, float] = {
@@ -123,6 +123,7 @@ def _report(means: Means, refresh: Refresh, server: HTTPServer) -> Report:
         "feed_position": refresh.position,
         "feed_lag_seconds": refresh.lag_s,
         "connections": len(server.connections),
+        "journal_up": int(not journal.is_failing),
     }
     if confirmed_at is not None:
         gauges["staleness_seconds"] = (now - confirmed_at).total_seconds()
@@ -133,7 +134,7 @@ def _report(means: Means, refresh: Refresh, server: HTTPServer) -> Report:
             f"{one.serial:016X}": (one.generation_id, one.validity.not_after.timestamp()) for one in issuers.delegates
         }
         can_sign = issuers.has_delegate(now)
-    return {"ready": can_sign, "gauges": gauges, "delegates": delegates, **means.metrics.counts()}
+    return {"can_sign": can_sign, "gauges": gauges, "delegates": delegates, **means.metrics.counts()}
 
 
 async def _first_load(refresh: Refresh) -> None:

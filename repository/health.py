@@ -20,6 +20,7 @@ _METRICS: Final = {
     "next_update_timestamp_seconds": ("gauge", "When the first list in force is out of date."),
     "staleness_seconds": ("gauge", "Since all changes were last known to be heard of."),
     "database_up": ("gauge", "Can the database be reached?"),
+    "journal_up": ("gauge", "Can the journal be written?"),
     "worker_up": ("gauge", "Does the worker answer?"),
     "worker_starts_total": ("counter", "How often the worker was started."),
 }
@@ -46,6 +47,7 @@ def report(shared: Shared, now: datetime, *, is_database_away: bool, confirmed_a
         "cache_bytes": sum(cache.size_bytes for cache in caches),
         "entries": len(directory.dit.entries),
         "database_up": int(not is_database_away),
+        "journal_up": int(is_recording),
     }
     if next_update is not None:
         samples["next_update_timestamp_seconds"] = next_update.timestamp()

@@ -37,7 +37,6 @@ class Turns:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal, clock: Callable[[], float]) -> None:
         self.records = 0  # since the process began
-        self.is_recording = True  # the journal can be written
         self._clock = clock  # seconds since the epoch
         self._loop = loop
         self._journal = journal
@@ -62,7 +61,7 @@ class Turns:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}
-        is_recorded = self._succeeds(self._journal.flush)
+        is_recorded = _succeeds(self._journal.flush)
         if not is_recorded:
             self._journal.discard()  # nobody gets what these records tell of
         for sender in waiting:
@@ -103,20 +102,14 @@ class Turns:
             self._open()
         self._waiting[sender] = None
 
+    @property
+    def is_recording(self) -> bool:
+        """Could the journal be written when it was last tried?"""
+        return not self._journal.is_failing
+
     def has_recorded(self) -> bool:
         """Write to the journal, even if no record waits; False if that fails: then nobody is answered, until it can."""
-        return self._succeeds(partial(self._journal.checkpoint, self._time()))
-
-    def _succeeds(self, write: Callable[[], object]) -> bool:
-        try:
-            write()
-        except OSError as e:
-            if self.is_recording:
-                logger.error("journal_failed", extra={"error": str(e)})  # noqa: TRY400 - the disk, not our code
-            self.is_recording = False
-        else:
-            self.is_recording = True
-        return self.is_recording
+        return _succeeds(partial(self._journal.checkpoint, self._time()))
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
@@ -125,3 +118,11 @@ class Turns:
         if not self._is_open:
             self._is_open = True
             self._loop.call_soon(self.end)
+
+
+def _succeeds(write: Callable[[], object]) -> bool:
+    try:
+        write()
+    except OSError:
+        return False
+    return True

@@ -384,19 +384,36 @@ async def test_every_certificate_asked_about_is_in_the_journal(
     client: Client, responder: Served, store: MemoryStore
 ) -> None:
     """Who asked, from where, about what, with which result."""
-    await client.post(request(CA_1.cert_id(RESIDENT)))
+    await client.post(request(*map(CA_1.cert_id, [RESIDENT, REVOKED])))
     store.grant("verifier", "127.0.0.0/8", around(NOW))
     await eventually(lambda: responder.refresh.snapshot.access.caller("127.0.0.1", NOW).party is not None)
     body = await client.post(request(*map(CA_1.cert_id, [RESIDENT, REVOKED, NEVER_ISSUED])))
     await client.post(b"nonsense")
     assert [(r.result, r.party, r.object, r.size) for r in responder.journal.records] == [
         ("unauthorized", None, f"{RESIDENT:016X}", 5),
+        ("unauthorized", None, f"{REVOKED:016X}", 0),
         ("good", "verifier", f"{RESIDENT:016X}", len(body)),
-        ("revoked", "verifier", f"{REVOKED:016X}", len(body)),
-        ("unknown", "verifier", f"{NEVER_ISSUED:016X}", len(body)),
+        ("revoked", "verifier", f"{REVOKED:016X}", 0),
+        ("unknown", "verifier", f"{NEVER_ISSUED:016X}", 0),
         ("malformedRequest", None, "", 5),
     ]
     assert {(r.kind, r.origin) for r in responder.journal.records} == {("ocsp_request", "127.0.0.1")}
+
+
+@pytest.mark.req("R-2-1-4-10", "R-4-5-1")
+@pytest.mark.usefixtures("party")
+@pytest.mark.parametrize(
+    ("serials", "teller"),
+    [((REVOKED, RESIDENT), REVOKED), ((NEVER_ISSUED, REVOKED, RESIDENT), REVOKED), ((NEVER_ISSUED,), NEVER_ISSUED)],
+    ids=["known", "unknown first", "unknown"],
+)
+async def test_the_octets_of_an_answer_are_recorded_once(
+    client: Client, responder: Served, serials: tuple[int, ...], teller: int
+) -> None:
+    """However many certificates it is about, and by one that the report counts, if there is any."""
+    body = await client.post(request(*map(CA_1.cert_id, serials)))
+    told = {record.object: record.size for record in responder.journal.records}
+    assert told == {f"{serial:016X}": len(body) * (serial == teller) for serial in serials}
 
 
 async def test_no_answer_leaves_without_its_record(client: Client, responder: Served) -> None:

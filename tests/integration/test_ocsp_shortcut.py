@@ -361,7 +361,7 @@ async def test_every_answer_is_in_the_journal(ask: Ask, responder: Served) -> No
     octets = about(RESIDENT, REVOKED)
     answers = [await ask(octets) for _ in range(3)]
     size = len(answers[0].body)
-    told = [("good", f"{RESIDENT:016X}", size), ("revoked", f"{REVOKED:016X}", size)]
+    told = [("good", f"{RESIDENT:016X}", size), ("revoked", f"{REVOKED:016X}", 0)]
     records = responder.journal.records
     assert [(record.result, record.object, record.size) for record in records] == told * 3
     assert {(record.kind, record.party, record.origin) for record in records} == {("ocsp_request", "verifier", ORIGIN)}

@@ -1,7 +1,9 @@
 """`prefca-ocsp` with several workers, and its admin listener."""
 
 import asyncio
+import json
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 from cryptography.x509 import ocsp
+from cryptography.x509.ocsp import OCSPResponseStatus
 
 from pkix.revocation import CRLReason, Revoked
 from tests.support.database import Database
@@ -32,9 +35,17 @@ async def program(ocsp_instance: Path, database: Database, ocsp_records: Records
 
 async def post(session: ClientSession, url: str) -> ocsp.OCSPCertStatus:
     """The status of the certificate; each session has a connection of its own."""
-    headers = {"Content-Type": "application/ocsp-request"}
-    async with session.post(url, data=ASKED, headers=headers) as response:
-        return verified(await response.read(), CA_1).certificate_status
+    return verified(await ask(session, url), CA_1).certificate_status
+
+
+async def status(session: ClientSession, url: str) -> ocsp.OCSPResponseStatus:
+    """The status of the response."""
+    return ocsp.load_der_ocsp_response(await ask(session, url)).response_status
+
+
+async def ask(session: ClientSession, url: str) -> bytes:
+    async with session.post(url, data=ASKED, headers={"Content-Type": "application/ocsp-request"}) as response:
+        return await response.read()
 
 
 async def samples(program: Program, name: str) -> dict[str, float]:
@@ -137,13 +148,38 @@ async def test_metrics_tell_what_happened(program: Program) -> None:
     assert len(await samples(program, "prefca_ocsp_delegate_expiry_timestamp_seconds")) == WORKERS
 
 
+@pytest.mark.req("R-4-11-2-1")
+@pytest.mark.usefixtures("ocsp_records")
+async def test_a_worker_that_cannot_record_raises_the_alarm(program: Program, ocsp_instance: Path) -> None:
+    """Told once, and over as soon as there is room again, though nobody asks."""
+    worker, _ = program.workers()
+    async with connections_to_all(program) as sessions:
+        (segment,) = (ocsp_instance / "journal").glob("ocsp-0-*")
+        _, unlimited = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (segment.stat().st_size, unlimited))
+        for _ in range(3):
+            statuses = {await status(session, program.url) for session in sessions}
+            assert statuses == {OCSPResponseStatus.SUCCESSFUL, OCSPResponseStatus.TRY_LATER}
+    assert json.loads((await program.look("healthz"))[1]) == {"status": "alarm", "alarms": ["journal_failed"]}
+    assert await program.look("readyz") == (503, '{"workers": {"0": false, "1": true}}')
+    assert await samples(program, "prefca_ocsp_journal_up") == {'{worker="0"}': 0, '{worker="1"}': 1}
+    await asyncio.sleep(2.5)  # it tries again meanwhile, in vain
+    assert not await is_ready(program)
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+    await program.event("journal_available")
+    assert [event["event"] for event in program.events].count("journal_failed") == 1
+    assert json.loads((await program.look("healthz"))[1]) == {"status": "ok", "alarms": []}
+    assert await is_ready(program)
+    assert set((await samples(program, "prefca_ocsp_journal_up")).values()) == {1}
+
+
 async def test_health_and_readiness(program: Program, database: Database) -> None:
     """Healthy is whoever runs, ready is whoever can sign."""
-    assert (await program.look("healthz"))[0] == 200
+    assert await program.look("healthz") == (200, '{"status": "ok", "alarms": []}')
     assert await program.look("readyz") == (200, '{"workers": {"0": true, "1": true}}')
     for worker in program.workers():
         os.kill(worker, signal.SIGSTOP)
-    assert (await program.look("healthz"))[0] == 200
+    assert await program.look("healthz") == (200, '{"status": "alarm", "alarms": ["worker_down"]}')
     assert (await program.look("readyz"))[0] == 503
     for worker in program.workers():
         os.kill(worker, signal.SIGCONT)
@@ -157,6 +193,7 @@ async def test_without_a_database_it_is_not_ready(ocsp_instance: Path, database:
         context = running(ocsp_instance, database, *OPTIONS)
         program, _ = await context.__aenter__()
         assert (await program.look("readyz"))[0] == 503
+        assert json.loads((await program.look("healthz"))[1])["alarms"] == ["no_delegate", "outdated"]
     await until(lambda: is_ready(program))
     await context.__aexit__(None, None, None)
 

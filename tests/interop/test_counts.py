@@ -2,12 +2,14 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 
 import pytest
 
+from tests.interop.clients import run
 from tests.support.load import WORKERS, ask, kill_workers, register, reported
-from tests.support.running import installed_ca
+from tests.support.running import RunningCA, eventually, installed_ca
 
 CLIENTS, REQUESTS, KILLS = 3, 400, 6
 
@@ -33,3 +35,22 @@ def test_the_report_is_what_the_clients_counted_whatever_was_killed() -> None:
             given = restless.given[method]
             assert given <= items <= given + restless.unsure[method]
         assert steady.given["OCSP"] == 2 * CLIENTS * REQUESTS
+
+
+@pytest.mark.req("R-4-5-1", "R-2-1-4-10")
+def test_the_octets_are_what_the_client_received(running_ca: RunningCA, tmp_path: Path) -> None:
+    """Those of an answer about several certificates are counted once, its certificates each."""
+    ca, question, answer = running_ca, tmp_path / "question.der", tmp_path / "answer.der"
+    party = register(ca, "careful", "127.0.0.4")
+    certificates = ("-cert", ca.good, "-cert", ca.revoked)
+    run("openssl", "ocsp", "-issuer", ca.ca, *certificates, "-no_nonce", "-reqout", question)
+    send = ("curl", "-sS", "--interface", party.address, "-H", "Content-Type: application/ocsp-request")
+    sent = (*send, "-o", answer, "-w", "%{size_download}", "--data-binary", f"@{question}", ca.ocsp_url)
+
+    def given() -> int:
+        octets = int(run(*sent).stdout)
+        return octets if octets > len("error") else 0
+
+    octets = eventually(given, "the party is known") + given() + given()
+    (shown,) = (one for one in ca.report("usage")["items"] if one["recipient"] == party.name)
+    assert (shown["method"], shown["items"], shown["octets"]) == ("OCSP", 6, octets)

@@ -195,6 +195,39 @@ class TestWriting:
         assert objects(journal.path) == ["a", "c"]
         assert contents(journal.path).records == 2
 
+    def test_a_full_disk_is_logged_once_until_something_can_be_written(
+        self, journal: Journal, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The checkpoint of each second tries, also if there is nothing to record."""
+        with full_disk(journal.path.stat().st_size + 20):
+            for _ in range(2):
+                journal.append(record("withheld"))
+                with pytest.raises(OSError, match="too large"):
+                    journal.flush()
+                journal.discard()
+                with pytest.raises(OSError, match="too large"):
+                    journal.checkpoint(NOW)
+            was_failing = journal.is_failing
+        journal.checkpoint(NOW)
+        assert (was_failing, journal.is_failing) == (True, False)
+        assert caplog.messages == ["journal_failed", "journal_available"]
+
+    def test_a_disk_that_takes_records_but_does_not_keep_them_is_failing(
+        self, journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever is written meanwhile."""
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", _fail)
+            for _ in range(2):
+                write(journal, "a")
+                journal.checkpoint(NOW)
+                with pytest.raises(OSError, match="failed"):
+                    journal.sync()
+                assert journal.is_failing
+        journal.sync()
+        assert not journal.is_failing
+        assert caplog.messages == ["journal_failed", "journal_available"]
+
     def test_several_records_of_withheld_answers_are_never_written(self, journal: Journal) -> None:
         """All of a line or nothing."""
         with full_disk(journal.path.stat().st_size + 20):
