@@ -42,8 +42,6 @@ _SYNC: Final = "sync"
 
 _logger = logging.getLogger(__name__)
 
-_logger = logging.getLogger(__name__)
-
 
 class Journal:
     """A stream that is being written."""
