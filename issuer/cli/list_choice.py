@@ -129,6 +129,11 @@ def name_of(label: str) -> str:
     return _OF_THE_CA.get(label) or municipality(label).name_ja
 
 
+def is_public(label: str) -> bool:
+    """Whether everybody may have the list: that of the CA or of its servers, not of residents (R-2-6-3-1)."""
+    return label in _OF_THE_CA
+
+
 async def _selection(installation: Installation, choice: Choice) -> Selection:
     selection = Selection(
         None if choice.municipality is None else _label(choice.municipality, installation),

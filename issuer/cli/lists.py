@@ -1,12 +1,10 @@
 """`prefca crl`: every list that was published, 失効情報ファイル: found, shown, compared, exported, verified."""
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 import click
@@ -23,7 +21,8 @@ from issuer.cli.list_choice import (
     period_options,
     selection_options,
 )
-from issuer.cli.output import json_line, json_option, print_json, print_table, progress, text
+from issuer.cli.list_files import MANIFEST, SUMS, ListFiles, filename_of
+from issuer.cli.output import json_option, print_json, print_table, progress, text
 from issuer.cli.publishing import dates, pem
 from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
 from issuer.installation import opened
@@ -34,12 +33,8 @@ from issuer.profiles.scan import revocations, take_apart
 from issuer.records.list_store import KeptList
 from issuer.servers.inquiry import Responder
 from issuer.which_ca import with_list
-from issuer.whole import write_whole
 from pkix.revocation import Revoked
 from settings.load import Settings
-
-MANIFEST: Final = "manifest.jsonl"
-SUMS: Final = "SHA256SUMS"
 
 
 @click.group()
@@ -152,44 +147,27 @@ def export(context: click.Context, /, directory: Path, der: bool, **choice: Any)
     """Write lists to files of DIRECTORY, whose names sort by list and number.
 
     SHA256SUMS is for `sha256sum -c`; manifest.jsonl says of each file what it is. Both go on naming what was exported
-    there before. Run it again after an interruption.
+    there before, and a file with other content is never overwritten. Run it again after an interruption.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     asked = Choice(**choice)
-    count = run(_export(_settings_of(context, asked), asked, directory, der=der))
+    count = run(_export(_settings_of(context, asked), asked, ListFiles(directory), der=der))
     click.echo(f"{count} lists are in {directory}, named in {MANIFEST} and {SUMS}")
 
 
-async def _export(settings: Settings, choice: Choice, directory: Path, *, der: bool) -> int:
-    count = 0
-    manifest = {json.loads(line)["file"]: line for line in _lines(directory / MANIFEST)}
-    sums = {line.rstrip("\n").partition("  ")[2]: line for line in _lines(directory / SUMS)}
+async def _export(settings: Settings, choice: Choice, files: ListFiles, *, der: bool) -> int:
+    count, prefecture = 0, settings.ca.prefecture
     async with chosen(settings, choice) as (installation, selection):
         with progress("lists") as bar:
             task = bar.add_task("exporting", total=None)
             async for kept in installation.lists.lists(installation.authority_id, selection):
-                name = filename_of(kept, der=der)
                 octets = await installation.lists.octets(kept)
+                name = filename_of(kept, prefecture, der=der)
                 armored = octets if der else pem(octets, "X509 CRL")
-                write_whole(directory / name, armored)
-                manifest[name] = json_line({"file": name} | _row(kept)) + "\n"
-                sums[name] = f"{hashlib.sha256(armored).hexdigest()}  {name}\n"
+                files.add(kept, armored, name=name, row={"ca": prefecture} | _row(kept))
                 count += 1
                 bar.advance(task)
-    for file, lines in ((MANIFEST, manifest), (SUMS, sums)):
-        write_whole(directory / file, "".join(lines[name] for name in sorted(lines)).encode())
+    files.name_all()
     return count
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines(keepends=True) if file.exists() else []
-
-
-def filename_of(kept: KeptList, *, der: bool) -> str:
-    """131016-0000000042-20260401T030000Z.pem: sorts by list, then by number. By a later key of the CA: …Z-key2.pem."""
-    made = kept.publication.window.this_update
-    key = "" if kept.generation == 1 else f"-key{kept.generation}"
-    return f"{kept.label}-{kept.crl_number:010}-{made:%Y%m%dT%H%M%SZ}{key}.{'crl' if der else 'pem'}"
 
 
 @crl.command()

@@ -214,7 +214,7 @@ def test_an_operator_finds_shows_compares_exports_and_verifies(prefca: Prefca, t
     for line in manifest:
         assert hashlib.sha256((directory / line["file"]).read_bytes()).hexdigest() == line["sha256"]
     assert prefca("crl", "export", directory / "ca", "-m", "ca").status == 0
-    (pem,) = (directory / "ca").glob("ca-0000000002-*.pem")
+    (pem,) = (directory / "ca").glob("Tokyo-to-ca-0000000002-*.pem")
     number = x509.load_pem_x509_crl(pem.read_bytes()).extensions.get_extension_for_class(x509.CRLNumber).value
     assert number == x509.CRLNumber(2)
 
@@ -233,6 +233,29 @@ def test_what_was_exported_before_stays_named(prefca: Prefca, tmp_path: Path) ->
     manifest = (tmp_path / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["file"] for line in manifest] == names
     assert [line.split("  ")[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()] == names
+
+
+@pytest.mark.usefixtures("shared_instance")
+@pytest.mark.req("R-4-12-2-3")
+def test_an_exported_file_is_never_overwritten_by_another_list(prefca: Prefca, tmp_path: Path) -> None:
+    """The line names it."""
+    assert prefca("crl", "export", tmp_path, "-m", "ca").status == 0
+    (file,) = tmp_path.glob("*.pem")
+    file.write_bytes(b"of another CA")
+    ended = prefca("crl", "export", tmp_path, "-m", "ca")
+    assert (ended.status, ended.complaint) == (3, f"{file} is there with other content; export to another directory")
+    assert file.read_bytes() == b"of another CA"
+
+
+@pytest.mark.usefixtures("shared_instance")
+@pytest.mark.req("R-2-6-3-1", "R-2-6-3-2")
+def test_exported_lists_of_residents_are_for_their_owner_alone(prefca: Prefca, tmp_path: Path) -> None:
+    """Whoever may read the directory; the ARL is for everybody."""
+    tmp_path.chmod(0o755)
+    for which in "131016", "ca":
+        assert prefca("crl", "export", tmp_path, "-m", which).status == 0
+    modes = {file.name[:6]: file.stat().st_mode & 0o777 for file in tmp_path.glob("*.pem")}
+    assert modes == {"131016": 0o600, "Tokyo-": (tmp_path / "SHA256SUMS").stat().st_mode & 0o777}
 
 
 @pytest.mark.usefixtures("instance")

@@ -136,6 +136,25 @@ def test_kept_lists_are_those_of_all_cas(prefca: Prefca) -> None:
 
 
 @pytest.mark.usefixtures("two")
+@pytest.mark.req("R-4-12-2-1", "R-4-12-2-3")
+def test_lists_of_all_cas_are_exported_to_one_directory(prefca: Prefca, tmp_path: Path) -> None:
+    """Names tell whose ARL it is, also when both were made in the same second with the same number."""
+    select("ALTER TABLE publication DISABLE TRIGGER USER")
+    select("UPDATE publication SET this_update = (SELECT min(this_update) FROM publication)")
+    for ca, lists in ("Tokyo-to", 64), ("Toyama-ken", 17):
+        assert f"{lists} lists are in" in prefca("--ca", ca, "crl", "export", tmp_path / "out").stdout
+    assert len(list((tmp_path / "out").glob("*.pem"))) == 64 + 17
+    manifest = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text("utf-8").splitlines()]
+    arls = {line["ca"]: line["file"] for line in manifest if line["list"] == "ca"}
+    assert arls.keys() == {"Tokyo-to", "Toyama-ken"}
+    for ca, file in arls.items():
+        assert file.startswith(f"{ca}-ca-0000000001-")
+        crl = x509.load_pem_x509_crl((tmp_path / "out" / file).read_bytes())
+        assert f"OU={ca}" in crl.issuer.rfc4514_string()
+    assert prefca("crl", "enter", tmp_path / "out").status == 0
+
+
+@pytest.mark.usefixtures("two")
 def test_the_environment_can_say_which(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a shell that works for one CA has it; --ca goes before it."""
     monkeypatch.setenv(CA_VARIABLE, "Toyama-ken")
