@@ -18,6 +18,8 @@ from settings.load import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+NO_SUCH_LIST: Final = "there is no such list; `prefca crl list` shows what was published"
+
 _TICK: Final = timedelta.resolution
 _OF_THE_CA: Final = {"ca": "ARL", "operations": "CRL"}
 
@@ -89,6 +91,11 @@ class Choice:
     is_all: bool = False
     key: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what chooses nothing in whatever lists."""
+        if self.since and self.until and self.until.end < self.since.begin:
+            raise RefusedError("--from is after --to; no list can be of such a time")
+
 
 def choice_of(which: str, value: str) -> Choice:
     """A list by its CRLNumber or a date.
@@ -120,7 +127,7 @@ async def found(installation: Installation, choice: Choice) -> KeptList:
     """
     lists = await installation.lists.newest(installation.authority_id, await _selection(installation, choice), 1)
     if not lists:
-        raise RefusedError("there is no such list; `prefca crl list` shows what was published")
+        raise RefusedError(NO_SUCH_LIST)
     return lists[0]
 
 

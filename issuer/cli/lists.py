@@ -10,6 +10,7 @@ import aiohttp
 import click
 
 from issuer.cli.list_choice import (
+    NO_SUCH_LIST,
     Choice,
     choice_of,
     chosen,
@@ -25,6 +26,7 @@ from issuer.cli.list_files import MANIFEST, SUMS, ListFiles, filename_of
 from issuer.cli.output import json_option, print_json, print_table, progress, text
 from issuer.cli.publishing import dates, pem
 from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
+from issuer.errors import RefusedError
 from issuer.installation import opened
 from issuer.lists.list_audit import Inquiry, Verified, open_audit
 from issuer.lists.list_entry import SUFFIXES, Entered
@@ -166,6 +168,8 @@ async def _export(settings: Settings, choice: Choice, files: ListFiles, *, der: 
                 files.add(kept, armored, name=name, row={"ca": prefecture} | _row(kept))
                 count += 1
                 bar.advance(task)
+    if not count:
+        raise RefusedError(NO_SUCH_LIST)
     files.name_all()
     return count
 
@@ -181,11 +185,13 @@ async def _export(settings: Settings, choice: Choice, files: ListFiles, *, der: 
 def verify(context: click.Context, /, ocsp: str | None, sample: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
     """Verify lists: signature, chain, numbers, dates, digest, and that entries are what the database says.
 
-    Exit status 3 if anything is wrong.
+    Exit status 3 if anything is wrong, or if there is no such list.
     """
     asked = Choice(**choice)
     settings = _settings_of(context, asked)
     verified, status = run(each(settings, lambda one: _verify(one, asked, ocsp, sample or None)))
+    if not status and not any(count for count, _ in verified.values()):
+        raise RefusedError(NO_SUCH_LIST)  # a monitoring program would take nothing for nothing wrong
     findings = {prefecture: _findings(wrong) for prefecture, (_, wrong) in verified.items()}
     if as_json:
         told = {

@@ -279,6 +279,10 @@ def test_what_is_wrong_is_told_by_the_status(prefca: Prefca) -> None:
 COMPLAINTS = {
     "nothing published": (["show", "ca", "--date", "2020-01-01"], "no list was in force then"),
     "no such number": (["show", "ca", "--number", "99"], "there is no such list"),
+    "no such number to verify": (["verify", "-m", "131016", "--number", "77"], "there is no such list"),
+    "none of such a time to verify": (["verify", "--from", "2100-01-01", "--all"], "there is no such list"),
+    "no such number to export": (["export", "OUT", "-m", "131016", "--number", "77"], "there is no such list"),
+    "begin after end": (["list", "--from", "2026-04-02", "--to", "2026-04-01"], "--from is after --to"),
     "no such municipality": (
         ["list", "-m", "富山市"],
         "'富山市' has no list here; write a municipality's code or name",
@@ -290,8 +294,9 @@ COMPLAINTS = {
 
 @pytest.mark.usefixtures("shared_instance")
 @pytest.mark.parametrize(("arguments", "complaint"), COMPLAINTS.values(), ids=COMPLAINTS)
-def test_what_cannot_be_found_is_one_line(prefca: Prefca, arguments: list[str], complaint: str) -> None:
+def test_what_cannot_be_found_is_one_line(prefca: Prefca, arguments: list[str], complaint: str, tmp_path: Path) -> None:
     """And the status says that the same will be refused again, or that the command line is wrong."""
-    ended = prefca("crl", *arguments)
+    ended = prefca("crl", *(tmp_path / "out" if word == "OUT" else word for word in arguments))
     assert ended.status in {2, 3}
     assert complaint in ended.complaint
+    assert not (tmp_path / "out").exists()

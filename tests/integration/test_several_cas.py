@@ -136,6 +136,17 @@ def test_kept_lists_are_those_of_all_cas(prefca: Prefca) -> None:
 
 
 @pytest.mark.usefixtures("two")
+@pytest.mark.req("R-4-4-9-1")
+def test_a_list_need_not_be_of_every_ca_to_be_verified(prefca: Prefca) -> None:
+    """With a number that one CA has got to; one that none has is refused, as nothing was verified."""
+    prefca("--ca", "Toyama-ken", "batch", "--now")
+    verified = prefca("crl", "verify", "--number", "2", "--json").json
+    assert {prefecture: one["verified"] for prefecture, one in verified.items()} == {"Tokyo-to": 0, "Toyama-ken": 17}
+    ended = prefca("crl", "verify", "--number", "3")
+    assert (ended.status, "there is no such list" in ended.complaint) == (3, True)
+
+
+@pytest.mark.usefixtures("two")
 @pytest.mark.req("R-4-12-2-1", "R-4-12-2-3")
 def test_lists_of_all_cas_are_exported_to_one_directory(prefca: Prefca, tmp_path: Path) -> None:
     """Names tell whose ARL it is, also when both were made in the same second with the same number."""
