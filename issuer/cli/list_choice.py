@@ -13,12 +13,14 @@ from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
 from issuer.profiles.municipality import municipalities_of, municipality
 from issuer.records.list_store import KeptList, Selection
-from pkix.validity import JST
+from issuer.records.rows import Publication
+from pkix.validity import JST, zulu
 from settings.load import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NO_SUCH_LIST: Final = "there is no such list; `prefca crl list` shows what was published"
+_SHOWS_ALL: Final = "`prefca crl list` shows what was published"
+NO_SUCH_LIST: Final = f"there is no such list; {_SHOWS_ALL}"
 
 _TICK: Final = timedelta.resolution
 _OF_THE_CA: Final = {"ca": "ARL", "operations": "CRL"}
@@ -152,11 +154,32 @@ async def _selection(installation: Installation, choice: Choice) -> Selection:
     is_dated = selection != Selection(selection.label, generation=choice.key)
     if choice.is_all or (is_dated and choice.date is None):
         return selection
-    moment = now() if choice.date is None else choice.date.end
-    publication_id = await installation.lists.publication_at(installation.authority_id, moment)
-    if publication_id is None:
-        raise RefusedError("no list was in force then; `prefca crl list` shows what was published")
-    return replace(selection, publication_id=publication_id)
+    publication = await _publication(installation, choice.date)
+    return replace(selection, publication_id=publication.publication_id)
+
+
+async def _publication(installation: Installation, date: Period | None) -> Publication:
+    """What is in force now, or was at the end of a period: today's is now.
+
+    That is the newest, as it is served, although a clock that was ahead may have dated it later than now.
+
+    Raises:
+        RefusedError: nothing was in force then, or nobody knows yet.
+    """
+    moment, authority_id = now(), installation.authority_id
+    if date is not None and date.begin > moment:
+        raise RefusedError(f"{zulu(date.begin)} is yet to come; what will be in force then nobody knows")
+    if date is None or date.end >= moment:
+        publication = await installation.store.publication_in_force(authority_id)
+    else:
+        moment = date.end
+        publication = await installation.lists.publication_at(authority_id, moment)
+    if publication is None:
+        raise RefusedError(f"no list was in force then; {_SHOWS_ALL}")
+    ended = publication.window.next_update
+    if date is not None and ended < moment:
+        raise RefusedError(f"no list was in force then: it had ended at {zulu(ended)}, and none had come; {_SHOWS_ALL}")
+    return publication
 
 
 def _label(named: str, installation: Installation) -> str:

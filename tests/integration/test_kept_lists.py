@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from aiohttp import ClientSession
 from cryptography import x509
 
+from issuer.cli import list_choice, scheduling
 from issuer.errors import NotNowError, RefusedError
 from issuer.lists.list_audit import Inquiry, open_audit
 from issuer.records.list_store import Selection
 from issuer.servers.inquiry import Responder
 from pkix.revocation import CRLReason
-from pkix.validity import Validity, whole_second
+from pkix.validity import JST, Validity, whole_second
 from tests.support.ca import NOW, FoundedCA, found_ca, open_ca, settings_for
 from tests.support.command import Prefca, select
 from tests.support.database import Database, reachable_directory
@@ -24,13 +26,14 @@ from tests.support.ocsp import around
 from tests.support.ocsp_program import running
 
 DAY = timedelta(days=1)
+LATER = NOW + 3 * DAY  # than every list of a history
 KIYOSE = "132217"
 TOKYO_LISTS = 64
 EVERYTHING = Selection()
 
 
 async def findings(
-    ca: FoundedCA, selection: Selection = EVERYTHING, *, now: datetime = NOW, inquiry: Inquiry | None = None
+    ca: FoundedCA, selection: Selection = EVERYTHING, *, now: datetime = LATER, inquiry: Inquiry | None = None
 ) -> dict[tuple[str, int], tuple[str, ...]]:
     """What is wrong, by list and number."""
     async with ca.installation.store.snapshot():
@@ -137,6 +140,17 @@ async def test_lists_that_ended_without_others_after_them_are_found(history: Fou
     found = await findings(history, Selection(crl_number=3), now=NOW + 6 * DAY)
     assert len(found) == TOKYO_LISTS
     assert set(found.values()) == {("it ended at 2026-04-06T03:00:00Z, and no list has followed",)}
+
+
+@pytest.mark.req("R-4-4-9-1")
+async def test_lists_in_force_that_a_clock_dated_too_late_are_found(history: FoundedCA) -> None:
+    """By more than clocks differ; relying parties may refuse them."""
+    made = NOW + 2 * DAY
+    assert await findings(history, now=made - timedelta(minutes=1)) == {}
+    found = await findings(history, now=made - timedelta(hours=1))
+    assert [number for _, number in found] == [3] * TOKYO_LISTS
+    (finding,) = set(found.values())
+    assert finding[0].startswith("its thisUpdate 2026-04-03T03:00:00Z lies in the future")
 
 
 @pytest.fixture
@@ -276,7 +290,44 @@ def test_what_is_wrong_is_told_by_the_status(prefca: Prefca) -> None:
     assert prefca("crl", "verify", "--number", "1").status == 0
 
 
+def at(monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: datetime) -> None:
+    """Set the clock of a command."""
+    monkeypatch.setattr(module, "now", lambda: moment)
+
+
+@pytest.mark.usefixtures("instance")
+@pytest.mark.req("R-4-4-9-1")
+def test_what_is_served_is_what_is_verified(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest lists, although a clock that was ahead dated them, and not those that were in force before."""
+    at(monkeypatch, scheduling, datetime.now(UTC) + 2 * DAY)
+    assert prefca("batch", "--now").status == 0
+    today = datetime.now(JST).strftime("%Y-%m-%d")
+    for options in (), ("--date", today):
+        assert prefca("crl", "show", "ca", "--json", *options).json["crl_number"] == 2
+    ended = prefca("crl", "verify", "--json")
+    assert ended.status == 3
+    found = json.loads(ended.stdout)
+    assert (found["verified"], found["wrong"]) == (TOKYO_LISTS, TOKYO_LISTS)
+    assert {(one["crl_number"], "lies in the future" in one["finding"]) for one in found["findings"]} == {(2, True)}
+
+
+@pytest.mark.usefixtures("shared_instance")
+@pytest.mark.req("R-4-12-2-1")
+def test_a_list_that_had_ended_was_not_in_force(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told when it had; without a date it is still what is served."""
+    today = datetime.now(JST)
+    at(monkeypatch, list_choice, datetime.now(UTC) + 30 * DAY)
+    window = prefca("crl", "show", "ca", "--json").json
+    assert prefca("crl", "show", "ca", "--date", f"{today + DAY:%Y-%m-%d}", "--json").json == window
+    for command in ("show", "ca"), ("verify",):
+        ended = prefca("crl", *command, "--date", f"{today + 9 * DAY:%Y-%m-%d}")
+        assert ended.status == 3
+        assert ended.complaint.startswith(f"no list was in force then: it had ended at {window['next_update']}")
+
+
 COMPLAINTS = {
+    "not yet": (["show", "ca", "--date", "2100-01-01"], "2099-12-31T15:00:00Z is yet to come"),
+    "not yet to verify": (["verify", "--date", "2100-01-01T00:00:00Z"], "2100-01-01T00:00:00Z is yet to come"),
     "nothing published": (["show", "ca", "--date", "2020-01-01"], "no list was in force then"),
     "no such number": (["show", "ca", "--number", "99"], "there is no such list"),
     "no such number to verify": (["verify", "-m", "131016", "--number", "77"], "there is no such list"),
