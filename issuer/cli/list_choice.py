@@ -145,7 +145,7 @@ def is_public(label: str) -> bool:
 
 async def _selection(installation: Installation, choice: Choice) -> Selection:
     selection = Selection(
-        None if choice.municipality is None else _label(choice.municipality, installation),
+        None if choice.municipality is None else label_of(choice.municipality, installation.settings),
         choice.number,
         since=None if choice.since is None else choice.since.begin,
         until=None if choice.until is None else choice.until.end,
@@ -182,15 +182,15 @@ async def _publication(installation: Installation, date: Period | None) -> Publi
     return publication
 
 
-def _label(named: str, installation: Installation) -> str:
-    """The label of a list: of a municipality by its code or name, or of the CA.
+def label_of(named: str, settings: Settings) -> str:
+    """The label of a list: of a municipality of the CA by its code or name, or of the CA.
 
     Raises:
         RefusedError: there is none.
     """
     if named in _OF_THE_CA:
         return named
-    for one in municipalities_of(installation.authority.prefecture.name_romaji):
+    for one in municipalities_of(settings.ca.prefecture):
         if named in {one.code, one.name_ja, one.name_romaji}:
             return one.code
     raise RefusedError(f"{named!r} has no list here; write a municipality's code or name, `ca`, or `operations`")

@@ -227,6 +227,15 @@ def test_one_batch_publishes_for_all(prefca: Prefca, tmp_path: Path) -> None:
     assert shown == {"Tokyo-to": {"132217": (2, 1)}, "Toyama-ken": {"162019": (3, 1)}}
 
 
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("only", ["162019", "富山市"])
+def test_a_dry_run_of_one_list_is_that_of_its_ca(only: str, prefca: Prefca) -> None:
+    """The other CA is not asked for it."""
+    ended = prefca("batch", "--dry-run", "--only", only, "--json")
+    assert ended.stderr == ""
+    assert [one["list"] for one in ended.json["lists"]] == ["162019"]
+
+
 @pytest.mark.req("R-4-4-3-2")
 def test_what_fails_for_one_ca_is_done_for_the_other(two: Path, prefca: Prefca) -> None:
     """One line names the CA and what to mend; the exit status is that of the failure."""
