@@ -23,6 +23,7 @@ _SHOWS_ALL: Final = "`prefca crl list` shows what was published"
 NO_SUCH_LIST: Final = f"there is no such list; {_SHOWS_ALL}"
 
 _TICK: Final = timedelta.resolution
+_DATES: Final = "2026-04-01, a day in Japan, or 2026-04-01T03:00:00Z"
 _OF_THE_CA: Final = {"ca": "ARL", "operations": "CRL"}
 
 
@@ -49,9 +50,7 @@ class _PeriodType(click.ParamType[Period]):
         with contextlib.suppress(ValueError):
             moment = datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
             return Period(moment, moment + timedelta(seconds=1) - _TICK)
-        raise click.BadParameter(
-            f"{value!r} is no date; write 2026-04-01, a day in Japan, or 2026-04-01T03:00:00Z", ctx, param
-        )
+        raise click.BadParameter(f"{value!r} is no date; write {_DATES}", ctx, param)
 
 
 PERIOD: Final = _PeriodType()
@@ -107,7 +106,10 @@ def choice_of(which: str, value: str) -> Choice:
     """
     if value.isdecimal():
         return Choice(which, number=int(value))
-    return Choice(which, date=PERIOD.convert(value, None, None))
+    try:
+        return Choice(which, date=PERIOD.convert(value, None, None))
+    except click.BadParameter as e:
+        raise click.BadParameter(f"{value!r} is no CRLNumber and no date; write 42, {_DATES}") from e
 
 
 @contextlib.asynccontextmanager

@@ -1,10 +1,10 @@
 """`prefca crl`: every list that was published, 失効情報ファイル: found, shown, compared, exported, verified."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import click
@@ -38,6 +38,8 @@ from issuer.which_ca import with_list
 from pkix.revocation import Revoked
 from settings.load import Settings
 
+SAMPLE: Final = 100  # entries of each list
+
 
 @click.group()
 def crl() -> None:
@@ -58,19 +60,14 @@ def list_command(context: click.Context, /, limit: int, as_json: bool, **choice:
     if as_json:
         print_json(for_scripts(settings, rows))
     else:
-        columns = [
-            "list",
-            "name",
-            "CRLNumber",
-            "entries",
-            "octets",
-            "key",
-            "thisUpdate",
-            "next publication",
-            "nextUpdate",
-        ]
-        print_table([*columns, "published"], [[*row.values()][:-1] for its in rows.values() for row in its])
+        _print_lists(rows, of_several=len(settings.cas) > 1)
     context.exit(status)
+
+
+def _print_lists(rows: Mapping[str, list[dict[str, object]]], *, of_several: bool) -> None:
+    columns = ["list", "name", "CRLNumber", "entries", "octets", "key", "thisUpdate", "next publication", "nextUpdate"]
+    lists = [([ca] if of_several else []) + [*row.values()][:-1] for ca, its in rows.items() for row in its]
+    print_table([*(["CA"] if of_several else []), *columns, "published"], lists)
 
 
 def _settings_of(context: click.Context, choice: Choice) -> Settings:
@@ -178,18 +175,28 @@ async def _export(settings: Settings, choice: Choice, files: ListFiles, *, der: 
 @selection_options
 @click.option("--ocsp", metavar="URL", help="Ask this responder about entries, too.")
 @click.option(
-    "--sample", type=click.IntRange(0), default=100, show_default=True, help="About how many of each list; 0: all."
+    "--sample", type=click.IntRange(0), help=f"About how many of each list, with --ocsp; 0: all.  [default: {SAMPLE}]"
 )
 @json_option
 @click.pass_context
-def verify(context: click.Context, /, ocsp: str | None, sample: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
+def verify(
+    context: click.Context,
+    /,
+    ocsp: str | None,
+    sample: int | None,
+    as_json: bool,
+    **choice: Any,  # noqa: ANN401 - options
+) -> None:
     """Verify lists: signature, chain, numbers, dates, digest, and that entries are what the database says.
 
     Exit status 3 if anything is wrong, or if there is no such list.
     """
+    if sample is not None and ocsp is None:
+        raise click.UsageError("--sample is of the entries that --ocsp asks about; say whom to ask")
     asked = Choice(**choice)
     settings = _settings_of(context, asked)
-    verified, status = run(each(settings, lambda one: _verify(one, asked, ocsp, sample or None)))
+    size = SAMPLE if sample is None else sample
+    verified, status = run(each(settings, lambda one: _verify(one, asked, ocsp, size or None)))
     if not status and not any(count for count, _ in verified.values()):
         raise RefusedError(NO_SUCH_LIST)  # a monitoring program would take nothing for nothing wrong
     findings = {prefecture: _findings(wrong) for prefecture, (_, wrong) in verified.items()}

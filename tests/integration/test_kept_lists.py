@@ -339,7 +339,11 @@ COMPLAINTS = {
         "'富山市' has no list here; write a municipality's code or name",
     ),
     "no date": (["list", "--from", "yesterday"], "'yesterday' is no date; write 2026-04-01"),
-    "neither number nor date": (["diff", "ca", "1", "new"], "'new' is no date; write 2026-04-01"),
+    "neither number nor date": (["diff", "ca", "1", "new"], "'new' is no CRLNumber and no date; write 42, 2026-04-01"),
+    "a sample of what nobody is asked": (
+        ["verify", "--sample", "5"],
+        "--sample is of the entries that --ocsp asks about",
+    ),
 }
 
 

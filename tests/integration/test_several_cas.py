@@ -127,6 +127,9 @@ def test_kept_lists_are_those_of_all_cas(prefca: Prefca) -> None:
     """All are listed and verified; a municipality, by code or name, says which CA is asked."""
     listed = prefca("crl", "list", "--json").json
     assert {prefecture: len(lists) for prefecture, lists in listed.items()} == {"Tokyo-to": 64, "Toyama-ken": 17}
+    heading, *shown = [line.split()[:2] for line in prefca("crl", "list").stdout.splitlines()]
+    assert heading == ["CA", "list"]
+    assert [ca for ca, name in shown if name == "ca"] == ["Tokyo-to", "Toyama-ken"]
     verified = prefca("crl", "verify", "--json").json
     assert {prefecture: one["wrong"] for prefecture, one in verified.items()} == {"Tokyo-to": 0, "Toyama-ken": 0}
     assert "Toyama-ken: 17 lists verified, none wrong" in prefca("crl", "verify").stdout
