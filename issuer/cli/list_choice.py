@@ -44,24 +44,24 @@ class _PeriodType(click.ParamType[Period]):
         Raises:
             BadParameter: it is neither.
         """
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):  # the second at the ends of what a datetime holds
             day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=JST).astimezone(UTC)
             return Period(day, day + timedelta(days=1) - _TICK)
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             moment = datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
             return Period(moment, moment + timedelta(seconds=1) - _TICK)
         raise click.BadParameter(f"{value!r} is no date; write {_DATES}", ctx, param)
 
 
 PERIOD: Final = _PeriodType()
+COUNT: Final = click.IntRange(1, 2**63 - 1)  # a bigint of PostgreSQL
+_KEY: Final = click.IntRange(1, 2**15 - 1)  # a smallint
 
 municipality_option = click.option(
     "-m", "--municipality", help="Its code or name; `ca` is the ARL, `operations` the CRL of the servers."
 )
-number_option = click.option("--number", type=click.IntRange(1), help="The CRLNumber.")
-key_option = click.option(
-    "--key", type=click.IntRange(1), help="Signed by the CA's key of that number.  [default: the newest]"
-)
+number_option = click.option("--number", type=COUNT, help="The CRLNumber.")
+key_option = click.option("--key", type=_KEY, help="Signed by the CA's key of that number.  [default: the newest]")
 date_option = click.option("--date", type=PERIOD, help="In force at that moment, or at the end of that day in Japan.")
 _from_option = click.option(
     "--from", "since", type=PERIOD, help="Made on that day in Japan, or at that moment, or later."
@@ -93,7 +93,9 @@ class Choice:
     key: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what chooses nothing in whatever lists."""
+        """Refuse what contradicts itself."""
+        if self.is_all and self.date:
+            raise click.UsageError("--date is of one moment, --all of all; leave one out")
         if self.since and self.until and self.until.end < self.since.begin:
             raise RefusedError("--from is after --to; no list can be of such a time")
 
@@ -105,7 +107,7 @@ def choice_of(which: str, value: str) -> Choice:
         BadParameter: `value` is neither.
     """
     if value.isdecimal():
-        return Choice(which, number=int(value))
+        return Choice(which, number=COUNT(value))
     try:
         return Choice(which, date=PERIOD.convert(value, None, None))
     except click.BadParameter as e:

@@ -10,6 +10,7 @@ import aiohttp
 import click
 
 from issuer.cli.list_choice import (
+    COUNT,
     NO_SUCH_LIST,
     Choice,
     choice_of,
@@ -48,7 +49,7 @@ def crl() -> None:
 
 @crl.command("list")
 @period_options
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many, the newest first.")
+@click.option("--limit", type=COUNT, default=100, show_default=True, help="How many, the newest first.")
 @json_option
 @click.pass_context
 def list_command(context: click.Context, /, limit: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options

@@ -339,6 +339,15 @@ COMPLAINTS = {
         "'富山市' has no list here; write a municipality's code or name",
     ),
     "no date": (["list", "--from", "yesterday"], "'yesterday' is no date; write 2026-04-01"),
+    "before all dates": (["list", "--from", "0001-01-01"], "'0001-01-01' is no date"),
+    "after all dates": (["show", "ca", "--date", "9999-12-31T23:59:59Z"], "'9999-12-31T23:59:59Z' is no date"),
+    "a number beyond all": (
+        ["show", "ca", "--number", "99999999999999999999"],
+        "99999999999999999999 is not in the range",
+    ),
+    "another one beyond all": (["diff", "ca", "1", "99999999999999999999"], "99999999999999999999 is not in the range"),
+    "a key beyond all": (["show", "ca", "--key", "99999"], "99999 is not in the range"),
+    "all of one moment": (["verify", "--all", "--date", "2026-04-01"], "--date is of one moment, --all of all"),
     "neither number nor date": (["diff", "ca", "1", "new"], "'new' is no CRLNumber and no date; write 42, 2026-04-01"),
     "a sample of what nobody is asked": (
         ["verify", "--sample", "5"],
