@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 
-def write_whole(file: Path, octets: bytes) -> None:
-    """Put `octets` in place of what was there, in one step; raises OSError."""
+def write_whole(file: Path, octets: bytes, *, mode: int = 0o666) -> None:
+    """Put `octets` in place of what was there, in one step, for whom `mode` and the umask allow; raises OSError."""
     unfinished = file.with_name(f".{file.name}.new")
+    unfinished.unlink(missing_ok=True)  # of a process that was killed: its mode would stay
+    unfinished.touch(mode)
     unfinished.write_bytes(octets)
     unfinished.replace(file)
 

@@ -13,12 +13,17 @@ from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
 from issuer.profiles.municipality import municipalities_of, municipality
 from issuer.records.list_store import KeptList, Selection
-from pkix.validity import JST
+from issuer.records.rows import Publication
+from pkix.validity import JST, zulu
 from settings.load import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SHOWS_ALL: Final = "`prefca crl list` shows what was published"
+NO_SUCH_LIST: Final = f"there is no such list; {_SHOWS_ALL}"
+
 _TICK: Final = timedelta.resolution
+_DATES: Final = "2026-04-01, a day in Japan, or 2026-04-01T03:00:00Z"
 _OF_THE_CA: Final = {"ca": "ARL", "operations": "CRL"}
 
 
@@ -39,26 +44,24 @@ class _PeriodType(click.ParamType[Period]):
         Raises:
             BadParameter: it is neither.
         """
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):  # the second at the ends of what a datetime holds
             day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=JST).astimezone(UTC)
             return Period(day, day + timedelta(days=1) - _TICK)
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             moment = datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
             return Period(moment, moment + timedelta(seconds=1) - _TICK)
-        raise click.BadParameter(
-            f"{value!r} is no date; write 2026-04-01, a day in Japan, or 2026-04-01T03:00:00Z", ctx, param
-        )
+        raise click.BadParameter(f"{value!r} is no date; write {_DATES}", ctx, param)
 
 
 PERIOD: Final = _PeriodType()
+COUNT: Final = click.IntRange(1, 2**63 - 1)  # a bigint of PostgreSQL
+_KEY: Final = click.IntRange(1, 2**15 - 1)  # a smallint
 
 municipality_option = click.option(
     "-m", "--municipality", help="Its code or name; `ca` is the ARL, `operations` the CRL of the servers."
 )
-number_option = click.option("--number", type=click.IntRange(1), help="The CRLNumber.")
-key_option = click.option(
-    "--key", type=click.IntRange(1), help="Signed by the CA's key of that number.  [default: the newest]"
-)
+number_option = click.option("--number", type=COUNT, help="The CRLNumber.")
+key_option = click.option("--key", type=_KEY, help="Signed by the CA's key of that number.  [default: the newest]")
 date_option = click.option("--date", type=PERIOD, help="In force at that moment, or at the end of that day in Japan.")
 _from_option = click.option(
     "--from", "since", type=PERIOD, help="Made on that day in Japan, or at that moment, or later."
@@ -89,6 +92,13 @@ class Choice:
     is_all: bool = False
     key: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.is_all and self.date:
+            raise click.UsageError("--date is of one moment, --all of all; leave one out")
+        if self.since and self.until and self.until.end < self.since.begin:
+            raise RefusedError("--from is after --to; no list can be of such a time")
+
 
 def choice_of(which: str, value: str) -> Choice:
     """A list by its CRLNumber or a date.
@@ -97,8 +107,11 @@ def choice_of(which: str, value: str) -> Choice:
         BadParameter: `value` is neither.
     """
     if value.isdecimal():
-        return Choice(which, number=int(value))
-    return Choice(which, date=PERIOD.convert(value, None, None))
+        return Choice(which, number=COUNT(value))
+    try:
+        return Choice(which, date=PERIOD.convert(value, None, None))
+    except click.BadParameter as e:
+        raise click.BadParameter(f"{value!r} is no CRLNumber and no date; write 42, {_DATES}") from e
 
 
 @contextlib.asynccontextmanager
@@ -120,7 +133,7 @@ async def found(installation: Installation, choice: Choice) -> KeptList:
     """
     lists = await installation.lists.newest(installation.authority_id, await _selection(installation, choice), 1)
     if not lists:
-        raise RefusedError("there is no such list; `prefca crl list` shows what was published")
+        raise RefusedError(NO_SUCH_LIST)
     return lists[0]
 
 
@@ -129,9 +142,14 @@ def name_of(label: str) -> str:
     return _OF_THE_CA.get(label) or municipality(label).name_ja
 
 
+def is_public(label: str) -> bool:
+    """Whether everybody may have the list: that of the CA or of its servers, not of residents (R-2-6-3-1)."""
+    return label in _OF_THE_CA
+
+
 async def _selection(installation: Installation, choice: Choice) -> Selection:
     selection = Selection(
-        None if choice.municipality is None else _label(choice.municipality, installation),
+        None if choice.municipality is None else label_of(choice.municipality, installation.settings),
         choice.number,
         since=None if choice.since is None else choice.since.begin,
         until=None if choice.until is None else choice.until.end,
@@ -140,22 +158,43 @@ async def _selection(installation: Installation, choice: Choice) -> Selection:
     is_dated = selection != Selection(selection.label, generation=choice.key)
     if choice.is_all or (is_dated and choice.date is None):
         return selection
-    moment = now() if choice.date is None else choice.date.end
-    publication_id = await installation.lists.publication_at(installation.authority_id, moment)
-    if publication_id is None:
-        raise RefusedError("no list was in force then; `prefca crl list` shows what was published")
-    return replace(selection, publication_id=publication_id)
+    publication = await _publication(installation, choice.date)
+    return replace(selection, publication_id=publication.publication_id)
 
 
-def _label(named: str, installation: Installation) -> str:
-    """The label of a list: of a municipality by its code or name, or of the CA.
+async def _publication(installation: Installation, date: Period | None) -> Publication:
+    """What is in force now, or was at the end of a period: today's is now.
+
+    That is the newest, as it is served, although a clock that was ahead may have dated it later than now.
+
+    Raises:
+        RefusedError: nothing was in force then, or nobody knows yet.
+    """
+    moment, authority_id = now(), installation.authority_id
+    if date is not None and date.begin > moment:
+        raise RefusedError(f"{zulu(date.begin)} is yet to come; what will be in force then nobody knows")
+    if date is None or date.end >= moment:
+        publication = await installation.store.publication_in_force(authority_id)
+    else:
+        moment = date.end
+        publication = await installation.lists.publication_at(authority_id, moment)
+    if publication is None:
+        raise RefusedError(f"no list was in force then; {_SHOWS_ALL}")
+    ended = publication.window.next_update
+    if date is not None and ended < moment:
+        raise RefusedError(f"no list was in force then: it had ended at {zulu(ended)}, and none had come; {_SHOWS_ALL}")
+    return publication
+
+
+def label_of(named: str, settings: Settings) -> str:
+    """The label of a list: of a municipality of the CA by its code or name, or of the CA.
 
     Raises:
         RefusedError: there is none.
     """
     if named in _OF_THE_CA:
         return named
-    for one in municipalities_of(installation.authority.prefecture.name_romaji):
+    for one in municipalities_of(settings.ca.prefecture):
         if named in {one.code, one.name_ja, one.name_romaji}:
             return one.code
     raise RefusedError(f"{named!r} has no list here; write a municipality's code or name, `ca`, or `operations`")

@@ -1,9 +1,7 @@
 """`prefca crl`: every list that was published, 失効情報ファイル: found, shown, compared, exported, verified."""
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +10,8 @@ import aiohttp
 import click
 
 from issuer.cli.list_choice import (
+    COUNT,
+    NO_SUCH_LIST,
     Choice,
     choice_of,
     chosen,
@@ -23,9 +23,11 @@ from issuer.cli.list_choice import (
     period_options,
     selection_options,
 )
-from issuer.cli.output import json_line, json_option, print_json, print_table, progress, text
+from issuer.cli.list_files import MANIFEST, SUMS, ListFiles, filename_of
+from issuer.cli.output import json_option, print_json, print_table, progress, text
 from issuer.cli.publishing import dates, pem
 from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
+from issuer.errors import RefusedError
 from issuer.installation import opened
 from issuer.lists.list_audit import Inquiry, Verified, open_audit
 from issuer.lists.list_entry import SUFFIXES, Entered
@@ -34,12 +36,10 @@ from issuer.profiles.scan import revocations, take_apart
 from issuer.records.list_store import KeptList
 from issuer.servers.inquiry import Responder
 from issuer.which_ca import with_list
-from issuer.whole import write_whole
 from pkix.revocation import Revoked
 from settings.load import Settings
 
-MANIFEST: Final = "manifest.jsonl"
-SUMS: Final = "SHA256SUMS"
+SAMPLE: Final = 100  # entries of each list
 
 
 @click.group()
@@ -49,7 +49,7 @@ def crl() -> None:
 
 @crl.command("list")
 @period_options
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many, the newest first.")
+@click.option("--limit", type=COUNT, default=100, show_default=True, help="How many, the newest first.")
 @json_option
 @click.pass_context
 def list_command(context: click.Context, /, limit: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
@@ -61,19 +61,14 @@ def list_command(context: click.Context, /, limit: int, as_json: bool, **choice:
     if as_json:
         print_json(for_scripts(settings, rows))
     else:
-        columns = [
-            "list",
-            "name",
-            "CRLNumber",
-            "entries",
-            "octets",
-            "key",
-            "thisUpdate",
-            "next publication",
-            "nextUpdate",
-        ]
-        print_table([*columns, "published"], [[*row.values()][:-1] for its in rows.values() for row in its])
+        _print_lists(rows, of_several=len(settings.cas) > 1)
     context.exit(status)
+
+
+def _print_lists(rows: Mapping[str, list[dict[str, object]]], *, of_several: bool) -> None:
+    columns = ["list", "name", "CRLNumber", "entries", "octets", "key", "thisUpdate", "next publication", "nextUpdate"]
+    lists = [([ca] if of_several else []) + [*row.values()][:-1] for ca, its in rows.items() for row in its]
+    print_table([*(["CA"] if of_several else []), *columns, "published"], lists)
 
 
 def _settings_of(context: click.Context, choice: Choice) -> Settings:
@@ -152,62 +147,59 @@ def export(context: click.Context, /, directory: Path, der: bool, **choice: Any)
     """Write lists to files of DIRECTORY, whose names sort by list and number.
 
     SHA256SUMS is for `sha256sum -c`; manifest.jsonl says of each file what it is. Both go on naming what was exported
-    there before. Run it again after an interruption.
+    there before, and a file with other content is never overwritten. Run it again after an interruption.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     asked = Choice(**choice)
-    count = run(_export(_settings_of(context, asked), asked, directory, der=der))
+    count = run(_export(_settings_of(context, asked), asked, ListFiles(directory), der=der))
     click.echo(f"{count} lists are in {directory}, named in {MANIFEST} and {SUMS}")
 
 
-async def _export(settings: Settings, choice: Choice, directory: Path, *, der: bool) -> int:
-    count = 0
-    manifest = {json.loads(line)["file"]: line for line in _lines(directory / MANIFEST)}
-    sums = {line.rstrip("\n").partition("  ")[2]: line for line in _lines(directory / SUMS)}
+async def _export(settings: Settings, choice: Choice, files: ListFiles, *, der: bool) -> int:
+    count, prefecture = 0, settings.ca.prefecture
     async with chosen(settings, choice) as (installation, selection):
         with progress("lists") as bar:
             task = bar.add_task("exporting", total=None)
             async for kept in installation.lists.lists(installation.authority_id, selection):
-                name = filename_of(kept, der=der)
                 octets = await installation.lists.octets(kept)
+                name = filename_of(kept, prefecture, der=der)
                 armored = octets if der else pem(octets, "X509 CRL")
-                write_whole(directory / name, armored)
-                manifest[name] = json_line({"file": name} | _row(kept)) + "\n"
-                sums[name] = f"{hashlib.sha256(armored).hexdigest()}  {name}\n"
+                files.add(kept, armored, name=name, row={"ca": prefecture} | _row(kept))
                 count += 1
                 bar.advance(task)
-    for file, lines in ((MANIFEST, manifest), (SUMS, sums)):
-        write_whole(directory / file, "".join(lines[name] for name in sorted(lines)).encode())
+    if not count:
+        raise RefusedError(NO_SUCH_LIST)
+    files.name_all()
     return count
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines(keepends=True) if file.exists() else []
-
-
-def filename_of(kept: KeptList, *, der: bool) -> str:
-    """131016-0000000042-20260401T030000Z.pem: sorts by list, then by number. By a later key of the CA: …Z-key2.pem."""
-    made = kept.publication.window.this_update
-    key = "" if kept.generation == 1 else f"-key{kept.generation}"
-    return f"{kept.label}-{kept.crl_number:010}-{made:%Y%m%dT%H%M%SZ}{key}.{'crl' if der else 'pem'}"
 
 
 @crl.command()
 @selection_options
 @click.option("--ocsp", metavar="URL", help="Ask this responder about entries, too.")
 @click.option(
-    "--sample", type=click.IntRange(0), default=100, show_default=True, help="About how many of each list; 0: all."
+    "--sample", type=click.IntRange(0), help=f"About how many of each list, with --ocsp; 0: all.  [default: {SAMPLE}]"
 )
 @json_option
 @click.pass_context
-def verify(context: click.Context, /, ocsp: str | None, sample: int, as_json: bool, **choice: Any) -> None:  # noqa: ANN401 - options
+def verify(
+    context: click.Context,
+    /,
+    ocsp: str | None,
+    sample: int | None,
+    as_json: bool,
+    **choice: Any,  # noqa: ANN401 - options
+) -> None:
     """Verify lists: signature, chain, numbers, dates, digest, and that entries are what the database says.
 
-    Exit status 3 if anything is wrong.
+    Exit status 3 if anything is wrong, or if there is no such list.
     """
+    if sample is not None and ocsp is None:
+        raise click.UsageError("--sample is of the entries that --ocsp asks about; say whom to ask")
     asked = Choice(**choice)
     settings = _settings_of(context, asked)
-    verified, status = run(each(settings, lambda one: _verify(one, asked, ocsp, sample or None)))
+    size = SAMPLE if sample is None else sample
+    verified, status = run(each(settings, lambda one: _verify(one, asked, ocsp, size or None)))
+    if not status and not any(count for count, _ in verified.values()):
+        raise RefusedError(NO_SUCH_LIST)  # a monitoring program would take nothing for nothing wrong
     findings = {prefecture: _findings(wrong) for prefecture, (_, wrong) in verified.items()}
     if as_json:
         told = {

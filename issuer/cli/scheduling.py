@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from issuer.cli.list_choice import label_of
 from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.publishing import dates, list_row
 from issuer.cli.root import each, for_scripts, now, run, settings_of
@@ -16,6 +17,7 @@ from issuer.lists import batch
 from issuer.records.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 from issuer.signing.key_use import used_list_key
+from issuer.which_ca import with_list
 from settings.load import Settings
 
 ALL_OR_NONE: Final = (
@@ -44,7 +46,9 @@ class _Due:
 @click.command("batch")
 @click.option("--now", "is_at_once", is_flag=True, help="Outside the schedule, with everything received until now.")
 @click.option("--dry-run", "is_rehearsal", is_flag=True, help="Show what would be published, and publish nothing.")
-@click.option("--only", metavar="LIST", help="A municipality's code, ca or operations: one list, with --dry-run.")
+@click.option(
+    "--only", metavar="LIST", help="A municipality's code or name, ca or operations: one list, with --dry-run."
+)
 @json_option
 @click.pass_context
 def batch_command(
@@ -134,6 +138,7 @@ class _Asked:
 
 
 def _rehearse(context: click.Context, settings: Settings, asked: _Asked) -> None:
+    settings = with_list(settings, asked.only)
     rehearsals, status = run(each(settings, lambda one: _rehearsal(one, asked)))
     if asked.as_json:
         told = {
@@ -152,14 +157,12 @@ def _rehearse(context: click.Context, settings: Settings, asked: _Asked) -> None
 async def _rehearsal(settings: Settings, asked: _Asked) -> batch.Rehearsal:
     moment = now()
     schedule = Schedule.of(settings)
+    label = None if asked.only is None else label_of(asked.only, settings)
     async with opened(settings) as installation, used_list_key(installation, "rehearsal", now) as key:
         in_force = await installation.store.publication_in_force(installation.authority_id)
         cut_off = None if asked.is_at_once else schedule.due(in_force, moment)
         made = await batch.rehearse(installation, key, moment, cut_off=cut_off, next_publish=schedule.next(moment))
-    lists = tuple(one for one in made.lists if asked.only in {None, one.code or one.kind})
-    if not lists:
-        raise RefusedError(f"there is no list of {asked.only}; `prefca status` shows all")
-    return replace(made, lists=lists)
+    return replace(made, lists=tuple(one for one in made.lists if label in {None, one.code or one.kind}))
 
 
 COMMANDS = (batch_command,)

@@ -19,8 +19,10 @@ from issuer.profiles.scan import revocations, take_apart
 from issuer.records.list_store import KeptList, Selection
 from issuer.records.rows import Publication
 from issuer.records.store import LATE_REVOCATION
+from issuer.schedule import is_of_the_future
 from issuer.servers.inquiry import Responder
 from pkix.revocation import Revoked
+from pkix.validity import zulu
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,13 @@ class ListAudit:
     def _findings_of_record(self, kept: KeptList, before: KeptList | None) -> Iterator[str]:
         if before is not None:
             yield from check_succession(before, kept)
-        is_in_force = self.in_force is not None and kept.publication.publication_id == self.in_force.publication_id
-        if is_in_force and kept.publication.window.next_update < self.now:
-            yield f"it ended at {kept.publication.window.next_update:%Y-%m-%dT%H:%M:%SZ}, and no list has followed"
+        if self.in_force is None or kept.publication.publication_id != self.in_force.publication_id:
+            return
+        window = kept.publication.window
+        if window.next_update < self.now:
+            yield f"it ended at {zulu(window.next_update)}, and no list has followed"
+        if is_of_the_future(kept.publication, self.now):
+            yield f"its thisUpdate {zulu(window.this_update)} lies in the future: a clock was ahead, or is behind now"
 
     async def _disagreements(self, kept: KeptList, octets: bytes, inquiry: Inquiry) -> list[str]:
         listed = _sample(octets, kept, inquiry.sample)

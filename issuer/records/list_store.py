@@ -61,15 +61,15 @@ class ListStore:
         )
         return [_kept(row) for row in rows]
 
-    async def publication_at(self, authority_id: int, moment: datetime) -> int | None:
-        """The publication that was in force at a moment."""
-        found: int | None = await self._connection.fetchval(
-            "SELECT publication_id FROM publication WHERE authority_id = $1 AND published_at <= $2"
-            " ORDER BY publication_id DESC LIMIT 1",
+    async def publication_at(self, authority_id: int, moment: datetime) -> Publication | None:
+        """The newest publication that was published by a moment."""
+        row = await self._connection.fetchrow(
+            "SELECT publication_id, cut_off, this_update, next_publish, next_update FROM publication"
+            " WHERE authority_id = $1 AND published_at <= $2 ORDER BY publication_id DESC LIMIT 1",
             authority_id,
             moment,
         )
-        return found
+        return None if row is None else _publication(row)
 
     async def before(self, kept: KeptList) -> KeptList | None:
         """The list that one followed, whichever key signed it."""
@@ -130,10 +130,14 @@ def _conditions(authority_id: int, selection: Selection) -> tuple[object, ...]:
     )
 
 
-def _kept(row: asyncpg.Record) -> KeptList:
+def _publication(row: asyncpg.Record) -> Publication:
     window = UpdateWindow(row["this_update"], row["next_publish"], row["next_update"])
+    return Publication(row["publication_id"], row["cut_off"], window)
+
+
+def _kept(row: asyncpg.Record) -> KeptList:
     return KeptList(
-        Publication(row["publication_id"], row["cut_off"], window),
+        _publication(row),
         *(row["published_at"], row["partition_id"], row["label"], row["idp"]),
         *(row["crl_number"], row["entries"], row["size"], row["sha256"], row["generation"]),
     )

@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from aiohttp import ClientSession
 from cryptography import x509
 
+from issuer.cli import list_choice, scheduling
 from issuer.errors import NotNowError, RefusedError
 from issuer.lists.list_audit import Inquiry, open_audit
 from issuer.records.list_store import Selection
 from issuer.servers.inquiry import Responder
 from pkix.revocation import CRLReason
-from pkix.validity import Validity, whole_second
+from pkix.validity import JST, Validity, whole_second
 from tests.support.ca import NOW, FoundedCA, found_ca, open_ca, settings_for
 from tests.support.command import Prefca, select
 from tests.support.database import Database, reachable_directory
@@ -24,13 +26,14 @@ from tests.support.ocsp import around
 from tests.support.ocsp_program import running
 
 DAY = timedelta(days=1)
+LATER = NOW + 3 * DAY  # than every list of a history
 KIYOSE = "132217"
 TOKYO_LISTS = 64
 EVERYTHING = Selection()
 
 
 async def findings(
-    ca: FoundedCA, selection: Selection = EVERYTHING, *, now: datetime = NOW, inquiry: Inquiry | None = None
+    ca: FoundedCA, selection: Selection = EVERYTHING, *, now: datetime = LATER, inquiry: Inquiry | None = None
 ) -> dict[tuple[str, int], tuple[str, ...]]:
     """What is wrong, by list and number."""
     async with ca.installation.store.snapshot():
@@ -139,6 +142,17 @@ async def test_lists_that_ended_without_others_after_them_are_found(history: Fou
     assert set(found.values()) == {("it ended at 2026-04-06T03:00:00Z, and no list has followed",)}
 
 
+@pytest.mark.req("R-4-4-9-1")
+async def test_lists_in_force_that_a_clock_dated_too_late_are_found(history: FoundedCA) -> None:
+    """By more than clocks differ; relying parties may refuse them."""
+    made = NOW + 2 * DAY
+    assert await findings(history, now=made - timedelta(minutes=1)) == {}
+    found = await findings(history, now=made - timedelta(hours=1))
+    assert [number for _, number in found] == [3] * TOKYO_LISTS
+    (finding,) = set(found.values())
+    assert finding[0].startswith("its thisUpdate 2026-04-03T03:00:00Z lies in the future")
+
+
 @pytest.fixture
 async def today(database: Database) -> AsyncIterator[FoundedCA]:
     """A CA that was founded now, with two revocations, published; a relying party asks from here."""
@@ -214,7 +228,7 @@ def test_an_operator_finds_shows_compares_exports_and_verifies(prefca: Prefca, t
     for line in manifest:
         assert hashlib.sha256((directory / line["file"]).read_bytes()).hexdigest() == line["sha256"]
     assert prefca("crl", "export", directory / "ca", "-m", "ca").status == 0
-    (pem,) = (directory / "ca").glob("ca-0000000002-*.pem")
+    (pem,) = (directory / "ca").glob("Tokyo-to-ca-0000000002-*.pem")
     number = x509.load_pem_x509_crl(pem.read_bytes()).extensions.get_extension_for_class(x509.CRLNumber).value
     assert number == x509.CRLNumber(2)
 
@@ -235,6 +249,29 @@ def test_what_was_exported_before_stays_named(prefca: Prefca, tmp_path: Path) ->
     assert [line.split("  ")[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()] == names
 
 
+@pytest.mark.usefixtures("shared_instance")
+@pytest.mark.req("R-4-12-2-3")
+def test_an_exported_file_is_never_overwritten_by_another_list(prefca: Prefca, tmp_path: Path) -> None:
+    """The line names it."""
+    assert prefca("crl", "export", tmp_path, "-m", "ca").status == 0
+    (file,) = tmp_path.glob("*.pem")
+    file.write_bytes(b"of another CA")
+    ended = prefca("crl", "export", tmp_path, "-m", "ca")
+    assert (ended.status, ended.complaint) == (3, f"{file} is there with other content; export to another directory")
+    assert file.read_bytes() == b"of another CA"
+
+
+@pytest.mark.usefixtures("shared_instance")
+@pytest.mark.req("R-2-6-3-1", "R-2-6-3-2")
+def test_exported_lists_of_residents_are_for_their_owner_alone(prefca: Prefca, tmp_path: Path) -> None:
+    """Whoever may read the directory; the ARL is for everybody."""
+    tmp_path.chmod(0o755)
+    for which in "131016", "ca":
+        assert prefca("crl", "export", tmp_path, "-m", which).status == 0
+    modes = {file.name[:6]: file.stat().st_mode & 0o777 for file in tmp_path.glob("*.pem")}
+    assert modes == {"131016": 0o600, "Tokyo-": (tmp_path / "SHA256SUMS").stat().st_mode & 0o777}
+
+
 @pytest.mark.usefixtures("instance")
 def test_what_is_wrong_is_told_by_the_status(prefca: Prefca) -> None:
     """3, so that a monitoring program hears of it; each finding is one line."""
@@ -253,22 +290,77 @@ def test_what_is_wrong_is_told_by_the_status(prefca: Prefca) -> None:
     assert prefca("crl", "verify", "--number", "1").status == 0
 
 
+def at(monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: datetime) -> None:
+    """Set the clock of a command."""
+    monkeypatch.setattr(module, "now", lambda: moment)
+
+
+@pytest.mark.usefixtures("instance")
+@pytest.mark.req("R-4-4-9-1")
+def test_what_is_served_is_what_is_verified(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest lists, although a clock that was ahead dated them, and not those that were in force before."""
+    at(monkeypatch, scheduling, datetime.now(UTC) + 2 * DAY)
+    assert prefca("batch", "--now").status == 0
+    today = datetime.now(JST).strftime("%Y-%m-%d")
+    for options in (), ("--date", today):
+        assert prefca("crl", "show", "ca", "--json", *options).json["crl_number"] == 2
+    ended = prefca("crl", "verify", "--json")
+    assert ended.status == 3
+    found = json.loads(ended.stdout)
+    assert (found["verified"], found["wrong"]) == (TOKYO_LISTS, TOKYO_LISTS)
+    assert {(one["crl_number"], "lies in the future" in one["finding"]) for one in found["findings"]} == {(2, True)}
+
+
+@pytest.mark.usefixtures("shared_instance")
+@pytest.mark.req("R-4-12-2-1")
+def test_a_list_that_had_ended_was_not_in_force(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told when it had; without a date it is still what is served."""
+    today = datetime.now(JST)
+    at(monkeypatch, list_choice, datetime.now(UTC) + 30 * DAY)
+    window = prefca("crl", "show", "ca", "--json").json
+    assert prefca("crl", "show", "ca", "--date", f"{today + DAY:%Y-%m-%d}", "--json").json == window
+    for command in ("show", "ca"), ("verify",):
+        ended = prefca("crl", *command, "--date", f"{today + 9 * DAY:%Y-%m-%d}")
+        assert ended.status == 3
+        assert ended.complaint.startswith(f"no list was in force then: it had ended at {window['next_update']}")
+
+
 COMPLAINTS = {
+    "not yet": (["show", "ca", "--date", "2100-01-01"], "2099-12-31T15:00:00Z is yet to come"),
+    "not yet to verify": (["verify", "--date", "2100-01-01T00:00:00Z"], "2100-01-01T00:00:00Z is yet to come"),
     "nothing published": (["show", "ca", "--date", "2020-01-01"], "no list was in force then"),
     "no such number": (["show", "ca", "--number", "99"], "there is no such list"),
+    "no such number to verify": (["verify", "-m", "131016", "--number", "77"], "there is no such list"),
+    "none of such a time to verify": (["verify", "--from", "2100-01-01", "--all"], "there is no such list"),
+    "no such number to export": (["export", "OUT", "-m", "131016", "--number", "77"], "there is no such list"),
+    "begin after end": (["list", "--from", "2026-04-02", "--to", "2026-04-01"], "--from is after --to"),
     "no such municipality": (
         ["list", "-m", "富山市"],
         "'富山市' has no list here; write a municipality's code or name",
     ),
     "no date": (["list", "--from", "yesterday"], "'yesterday' is no date; write 2026-04-01"),
-    "neither number nor date": (["diff", "ca", "1", "new"], "'new' is no date; write 2026-04-01"),
+    "before all dates": (["list", "--from", "0001-01-01"], "'0001-01-01' is no date"),
+    "after all dates": (["show", "ca", "--date", "9999-12-31T23:59:59Z"], "'9999-12-31T23:59:59Z' is no date"),
+    "a number beyond all": (
+        ["show", "ca", "--number", "99999999999999999999"],
+        "99999999999999999999 is not in the range",
+    ),
+    "another one beyond all": (["diff", "ca", "1", "99999999999999999999"], "99999999999999999999 is not in the range"),
+    "a key beyond all": (["show", "ca", "--key", "99999"], "99999 is not in the range"),
+    "all of one moment": (["verify", "--all", "--date", "2026-04-01"], "--date is of one moment, --all of all"),
+    "neither number nor date": (["diff", "ca", "1", "new"], "'new' is no CRLNumber and no date; write 42, 2026-04-01"),
+    "a sample of what nobody is asked": (
+        ["verify", "--sample", "5"],
+        "--sample is of the entries that --ocsp asks about",
+    ),
 }
 
 
 @pytest.mark.usefixtures("shared_instance")
 @pytest.mark.parametrize(("arguments", "complaint"), COMPLAINTS.values(), ids=COMPLAINTS)
-def test_what_cannot_be_found_is_one_line(prefca: Prefca, arguments: list[str], complaint: str) -> None:
+def test_what_cannot_be_found_is_one_line(prefca: Prefca, arguments: list[str], complaint: str, tmp_path: Path) -> None:
     """And the status says that the same will be refused again, or that the command line is wrong."""
-    ended = prefca("crl", *arguments)
+    ended = prefca("crl", *(tmp_path / "out" if word == "OUT" else word for word in arguments))
     assert ended.status in {2, 3}
     assert complaint in ended.complaint
+    assert not (tmp_path / "out").exists()

@@ -127,12 +127,45 @@ def test_kept_lists_are_those_of_all_cas(prefca: Prefca) -> None:
     """All are listed and verified; a municipality, by code or name, says which CA is asked."""
     listed = prefca("crl", "list", "--json").json
     assert {prefecture: len(lists) for prefecture, lists in listed.items()} == {"Tokyo-to": 64, "Toyama-ken": 17}
+    heading, *shown = [line.split()[:2] for line in prefca("crl", "list").stdout.splitlines()]
+    assert heading == ["CA", "list"]
+    assert [ca for ca, name in shown if name == "ca"] == ["Tokyo-to", "Toyama-ken"]
     verified = prefca("crl", "verify", "--json").json
     assert {prefecture: one["wrong"] for prefecture, one in verified.items()} == {"Tokyo-to": 0, "Toyama-ken": 0}
     assert "Toyama-ken: 17 lists verified, none wrong" in prefca("crl", "verify").stdout
     for named in "162019", "富山市":
         assert prefca("crl", "show", named, "--json").json["list"] == "162019"
     assert SEVERAL in prefca("crl", "show", "ca").complaint
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.req("R-4-4-9-1")
+def test_a_list_need_not_be_of_every_ca_to_be_verified(prefca: Prefca) -> None:
+    """With a number that one CA has got to; one that none has is refused, as nothing was verified."""
+    prefca("--ca", "Toyama-ken", "batch", "--now")
+    verified = prefca("crl", "verify", "--number", "2", "--json").json
+    assert {prefecture: one["verified"] for prefecture, one in verified.items()} == {"Tokyo-to": 0, "Toyama-ken": 17}
+    ended = prefca("crl", "verify", "--number", "3")
+    assert (ended.status, "there is no such list" in ended.complaint) == (3, True)
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.req("R-4-12-2-1", "R-4-12-2-3")
+def test_lists_of_all_cas_are_exported_to_one_directory(prefca: Prefca, tmp_path: Path) -> None:
+    """Names tell whose ARL it is, also when both were made in the same second with the same number."""
+    select("ALTER TABLE publication DISABLE TRIGGER USER")
+    select("UPDATE publication SET this_update = (SELECT min(this_update) FROM publication)")
+    for ca, lists in ("Tokyo-to", 64), ("Toyama-ken", 17):
+        assert f"{lists} lists are in" in prefca("--ca", ca, "crl", "export", tmp_path / "out").stdout
+    assert len(list((tmp_path / "out").glob("*.pem"))) == 64 + 17
+    manifest = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text("utf-8").splitlines()]
+    arls = {line["ca"]: line["file"] for line in manifest if line["list"] == "ca"}
+    assert arls.keys() == {"Tokyo-to", "Toyama-ken"}
+    for ca, file in arls.items():
+        assert file.startswith(f"{ca}-ca-0000000001-")
+        crl = x509.load_pem_x509_crl((tmp_path / "out" / file).read_bytes())
+        assert f"OU={ca}" in crl.issuer.rfc4514_string()
+    assert prefca("crl", "enter", tmp_path / "out").status == 0
 
 
 @pytest.mark.usefixtures("two")
@@ -195,6 +228,15 @@ def test_one_batch_publishes_for_all(prefca: Prefca, tmp_path: Path) -> None:
         for prefecture, one in status.items()
     }
     assert shown == {"Tokyo-to": {"132217": (2, 1)}, "Toyama-ken": {"162019": (3, 1)}}
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("only", ["162019", "富山市"])
+def test_a_dry_run_of_one_list_is_that_of_its_ca(only: str, prefca: Prefca) -> None:
+    """The other CA is not asked for it."""
+    ended = prefca("batch", "--dry-run", "--only", only, "--json")
+    assert ended.stderr == ""
+    assert [one["list"] for one in ended.json["lists"]] == ["162019"]
 
 
 @pytest.mark.req("R-4-4-3-2")
