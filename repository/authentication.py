@@ -1,7 +1,8 @@
 """Who is at the other end of a connection: the bind operation without I/O (RFC 4511, section 4.2; RFC 4513).
 
 A simple bind takes two steps, since verifying a password takes long: `begin` says what is to be verified, `end` what
-became of it.
+became of it. Binds of one name may have begun before the first of them failed, so failures count against those that
+wait, too.
 """
 
 from collections.abc import Mapping
@@ -100,13 +101,21 @@ class Authentication:
         if access is None:
             return _NOT_LOADED
         key = _key(name)
-        pause_s = self._failed_binds.pause_s(key or name, self._address, now)
-        if pause_s:
-            # Known names and unknown ones alike, and without a look at the password.
-            return Result(ResultCode.INVALID_CREDENTIALS, f"too many failed binds; try again in {pause_s} s")
+        if refusal := self._refusal(key or name, now):
+            return refusal
         credentials = {each.secret_hash: each for each in access.credentials(key, now) if each.secret_hash is not None}
         self._pending = _Pending(key or name, credentials)
         return VerifyPassword(password, tuple(credentials), self._address)
+
+    def is_locked_out(self, now: datetime) -> bool:
+        """Whether the bind that waits is refused whatever its password: others of its name failed since it began."""
+        return self._pending is not None and self._refusal(self._pending.name, now) is not None
+
+    def _refusal(self, name: NameKey | str, now: datetime) -> Result | None:
+        """Known names and unknown ones alike, and without a look at the password."""
+        pause_s = self._failed_binds.pause_s(name, self._address, now)
+        message = f"too many failed binds; try again in {pause_s} s"
+        return Result(ResultCode.INVALID_CREDENTIALS, message) if pause_s else None
 
     def end(self, matching_hash: str | None, now: datetime) -> Result:
         """Go on with the bind that waited; `matching_hash` is that of the hashes which the password has."""
@@ -114,6 +123,8 @@ class Authentication:
         if pending is None:
             raise RuntimeError("no bind waits for its password")
         self._pending = None
+        if refusal := self._refusal(pending.name, now):
+            return refusal
         self._bound = pending.credentials[matching_hash] if matching_hash is not None else None
         if self._bound is None:
             # The same for a wrong password and an unknown name (RFC 4513, section 5.1.3), also in time.

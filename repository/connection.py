@@ -385,8 +385,13 @@ class Connection(Protocol):
                     self._is_closing = True
 
     def _verify(self, asked: VerifyPassword) -> None:
-        def verified(matching_hash: str | None) -> None:
-            self._react(self._its_session().verified, matching_hash)
+        session = self._its_session()
+
+        def is_refused() -> bool:
+            return session.is_locked_out(self._shared.turns.now())
+
+        def end(matching_hash: str | None) -> None:
+            self._react(session.verified, matching_hash)
 
         def failed(failure: Failure) -> None:
             self._fail(failure.value)
@@ -394,8 +399,8 @@ class Connection(Protocol):
         def go_on(_: None) -> None:
             self._advance()
 
-        waiting = deferred(self._shared.verifier.matching(asked.password, asked.hashes, asked.address))
-        waiting.addCallbacks(verified, failed).addCallback(go_on)
+        waiting = deferred(self._shared.verifier.verify(asked, is_refused, end))
+        waiting.addErrback(failed).addCallback(go_on)
 
     def _drop(self) -> None:
         self._replies.clear()

@@ -149,6 +149,10 @@ class Session:
         record = self._record("disconnect", result.code.text, "", now)
         return [record, Send(0, (codec.notice_of_disconnection(result),)), Close()]
 
+    def is_locked_out(self, now: datetime) -> bool:
+        """Whether the bind that waits is refused whatever its password: nobody needs to look at that."""
+        return self._authentication.is_locked_out(now)
+
     def verified(self, matching_hash: str | None, now: datetime) -> list[Action]:
         """Go on with the bind that waited.
 

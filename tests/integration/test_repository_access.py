@@ -68,6 +68,21 @@ def test_a_guesser_is_locked_out_and_the_others_are_not(
         assert binds == ["success", *["invalidCredentials"] * 5]
 
 
+@pytest.mark.req("R-4-4-4-5", "R-5-2-3-2")
+def test_guesses_that_are_sent_at_once_are_locked_out(
+    issuer: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """As if they came one after the other; also the right password, which is the last."""
+    with running(tmp_path, database.dsn, bind_lockout_failures=3, bind_lockout_s=600) as server, ExitStack() as stack:
+        server.event("snapshot_loaded")
+        guessers = [stack.enter_context(server.connect(tls=True)) for _ in range(20)]
+        for guesser, password in zip(guessers, [b"a guess"] * 19 + [PASSWORD], strict=True):
+            guesser.send(message(bind_request(PARTY_DN, password)))
+        answers = [answer for guesser in guessers if (answer := guesser.receive())]
+        assert [answer.code for answer in answers] == [ResultCode.INVALID_CREDENTIALS] * 20
+        assert sum(b"too many failed binds" in answer.operation.errorMessage for answer in answers) == 17
+
+
 def test_one_address_cannot_take_all_connections(
     issuer: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:

@@ -452,6 +452,26 @@ def test_a_lockout_does_not_tell_whether_a_name_is_known() -> None:
     assert refused_unseen(peer, UNKNOWN_DN.replace(",", " , "))
 
 
+@pytest.mark.req("R-4-4-4-5", "R-5-2-3-2")
+def test_a_lockout_holds_against_binds_that_wait_already() -> None:
+    """Binds that were sent at once, on many connections: after the lockout not even the right password helps."""
+    peer = Peer()
+    waiting = [Session(peer.service, peer=each, is_encrypted=True) for each in ["192.0.2.1"] * 7 + ["198.51.100.1"]]
+    for session in waiting:
+        session.receive(message(bind_request(PARTY_DN, b"any")), NOW)
+    *guesses, right, elsewhere = waiting
+    messages = []
+    for i, session in enumerate(guesses):
+        assert session.is_locked_out(NOW) == (i >= 3)
+        (answer,) = answers(session.verified(None, NOW))
+        messages.append(answer.operation.errorMessage)
+    assert messages == [b""] * 3 + [b"too many failed binds; try again in 1 s"] * 3
+    assert [each.code for each in answers(right.verified("hash", NOW))] == [ResultCode.INVALID_CREDENTIALS]
+    assert not right.is_bound
+    assert [each.code for each in answers(elsewhere.verified("hash", NOW))] == [ResultCode.SUCCESS]
+    assert refused_unseen(peer)
+
+
 def test_a_lockout_leaves_who_is_bound_already_alone() -> None:
     """On another connection of the same party from the same address."""
     guesser = Peer()
