@@ -24,6 +24,7 @@ from repository.snapshot import build
 from tests.support.repository import CHIYODA, OBJECTS
 
 ENTRY = build(OBJECTS).find(parse(CHIYODA).key)
+LONG = ("a" + "\u0315" * 15_900 + "\u0316" * 15_900).encode()  # to normalize this takes a second
 TRUE, FALSE, UNDEFINED = Present("cn"), Present("o"), Present("noSuchType")
 
 
@@ -51,6 +52,7 @@ ITEMS = {
     "equal-no-dn": (EqualityMatch("subschemaSubentry", b"x"), None),
     "equal-not-utf8": (EqualityMatch("cn", b"\xff"), None),
     "equal-empty": (EqualityMatch("cn", b""), None),
+    "equal-too-long": (EqualityMatch("cn", LONG), None),
     "equal-no-oid": (EqualityMatch("objectClass", b"1 2"), None),
     "equal-no-certificate-list": (EqualityMatch("certificateRevocationList", b"x"), None),
     "equal-telephone": (EqualityMatch("telephoneNumber", b"+81 3-5321-1111"), False),
@@ -77,6 +79,7 @@ ITEMS = {
     "substrings-overlap": (Substrings("cn", b"chiyoda-ku crldp", (), b"crldp"), False),
     "substrings-any-overlap": (Substrings("cn", None, (b"crldp",), b"dp"), False),
     "substrings-not-utf8": (Substrings("cn", b"\xff", (), None), None),
+    "substrings-too-long": (Substrings("cn", b"a", (LONG,), None), None),
     "substrings-no-rule": (Substrings("objectClass", b"t", (), None), None),
     "extensible-type": (ExtensibleMatch(None, "cn", b"chiyoda-ku crldp", dn_attributes=False), True),
     "extensible-rule": (ExtensibleMatch("caseExactMatch", "cn", b"chiyoda-ku crldp", dn_attributes=False), False),
@@ -88,6 +91,7 @@ ITEMS = {
     "extensible-unknown-type": (ExtensibleMatch("caseIgnoreMatch", "x", b"x", dn_attributes=False), None),
     "extensible-wrong-rule": (ExtensibleMatch("objectIdentifierMatch", "cn", b"top", dn_attributes=False), None),
     "extensible-nothing": (ExtensibleMatch(None, None, b"x", dn_attributes=False), None),
+    "extensible-too-long": (ExtensibleMatch("caseExactMatch", None, LONG, dn_attributes=True), None),
     "extensible-bad-value": (ExtensibleMatch(None, "cn", b"\xff", dn_attributes=False), None),
     "unrecognized": (UnrecognizedFilter(), None),
 }

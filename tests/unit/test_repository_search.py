@@ -370,6 +370,7 @@ COMPARES: dict[str, tuple[tuple[str, str, bytes], bool, ResultCode]] = {
     "no-rule": (("", "supportedLDAPVersion", b"3"), True, ResultCode.INAPPROPRIATE_MATCHING),
     "unknown-type": ((CHIYODA, "x", b"x"), False, ResultCode.UNDEFINED_ATTRIBUTE_TYPE),
     "bad-value": ((CHIYODA, "cn", b"\xff"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
+    "too-long": ((CHIYODA, "cn", b"x" * 1025), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
     "no-entry": (("C=FR", "c", b"FR"), False, ResultCode.NO_SUCH_OBJECT),
 }
 
