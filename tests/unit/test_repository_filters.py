@@ -1,5 +1,7 @@
 """Filters with three-valued logic."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,3 +136,16 @@ def test_a_filter_cannot_probe_for_what_the_reader_may_not_see(attribute: str) -
     """Without the right the list is as if not there."""
     assert truth(Present(attribute), may_read_restricted=False) is False
     assert truth(Not(Present(attribute)), may_read_restricted=False) is True
+
+
+def test_long_names_that_a_peer_writes_are_not_kept() -> None:
+    """Of attributes and of object classes; a thousand of 60 KiB would be 60 MB."""
+    tracemalloc.start()
+    try:
+        for i in range(50):
+            name = f"{i}.".rjust(60_000, "x")
+            assert truth(Present(name)) is None
+            assert truth(EqualityMatch("objectClass", name.encode())) is None
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
