@@ -8,6 +8,7 @@ wait, too.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 
 from repository import names
@@ -32,7 +33,7 @@ class VerifyPassword:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    name: NameKey | str
+    name_hash: bytes
     credentials: Mapping[str, Credential]  # by the hash of the password
 
 
@@ -101,19 +102,20 @@ class Authentication:
         if access is None:
             return _NOT_LOADED
         key = _key(name)
-        if refusal := self._refusal(key or name, now):
+        name_hash = _hash(key or name)
+        if refusal := self._refusal(name_hash, now):
             return refusal
         credentials = {each.secret_hash: each for each in access.credentials(key, now) if each.secret_hash is not None}
-        self._pending = _Pending(key or name, credentials)
+        self._pending = _Pending(name_hash, credentials)
         return VerifyPassword(password, tuple(credentials), self._address)
 
     def is_locked_out(self, now: datetime) -> bool:
         """Whether the bind that waits is refused whatever its password: others of its name failed since it began."""
-        return self._pending is not None and self._refusal(self._pending.name, now) is not None
+        return self._pending is not None and self._refusal(self._pending.name_hash, now) is not None
 
-    def _refusal(self, name: NameKey | str, now: datetime) -> Result | None:
+    def _refusal(self, name_hash: bytes, now: datetime) -> Result | None:
         """Known names and unknown ones alike, and without a look at the password."""
-        pause_s = self._failed_binds.pause_s(name, self._address, now)
+        pause_s = self._failed_binds.pause_s(name_hash, self._address, now)
         message = f"too many failed binds; try again in {pause_s} s"
         return Result(ResultCode.INVALID_CREDENTIALS, message) if pause_s else None
 
@@ -123,14 +125,14 @@ class Authentication:
         if pending is None:
             raise RuntimeError("no bind waits for its password")
         self._pending = None
-        if refusal := self._refusal(pending.name, now):
+        if refusal := self._refusal(pending.name_hash, now):
             return refusal
         self._bound = pending.credentials[matching_hash] if matching_hash is not None else None
         if self._bound is None:
             # The same for a wrong password and an unknown name (RFC 4513, section 5.1.3), also in time.
-            self._failed_binds.failed(pending.name, self._address, now)
+            self._failed_binds.failed(pending.name_hash, self._address, now)
             return Result(ResultCode.INVALID_CREDENTIALS)
-        self._failed_binds.succeeded(pending.name, self._address)
+        self._failed_binds.succeeded(pending.name_hash, self._address)
         return Result(ResultCode.SUCCESS)
 
     def _external(self, fingerprint: bytes | None, credentials: bytes | None, now: datetime) -> Result:
@@ -161,3 +163,8 @@ def _key(name: str) -> NameKey | None:
         return names.parse(name).key
     except ValueError:
         return None
+
+
+def _hash(name: NameKey | str) -> bytes:
+    """What failures are remembered by: a name may be as long as a message, and its key is larger than the name."""
+    return sha256(repr(name).encode()).digest()

@@ -1,5 +1,6 @@
 """One LDAP session: messages in, actions out."""
 
+import tracemalloc
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -470,6 +471,21 @@ def test_a_lockout_holds_against_binds_that_wait_already() -> None:
     assert not right.is_bound
     assert [each.code for each in answers(elsewhere.verified("hash", NOW))] == [ResultCode.SUCCESS]
     assert refused_unseen(peer)
+
+
+def test_names_that_failed_are_not_kept_whole() -> None:
+    """However long they are, or of however many parts."""
+    peer = Peer()
+    fail(peer, 1)
+    tracemalloc.start()
+    try:
+        for i in range(50):
+            fail(peer, 1, f"{i} ".ljust(60_000, "x"))
+            fail(peer, 1, f"cn={i}" + ",c=a" * 1000)
+        peer.records.clear()
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_lockout_leaves_who_is_bound_already_alone() -> None:
