@@ -258,7 +258,7 @@ async def test_after_a_restart_without_database_the_last_publication_is_served(
         assert alarms(server) == ["database_away"]
 
 
-@pytest.mark.parametrize("damage", ["index", "value", "cut-off", "foreign"])
+@pytest.mark.parametrize("damage", ["digest", "index", "value", "cut-off", "foreign"])
 def test_a_damaged_copy_is_not_served(authority: int, database: Database, tmp_path: Path, damage: str) -> None:
     """Nothing is better than something wrong."""
     copy = tmp_path / "repository" / "publication"
@@ -267,6 +267,7 @@ def test_a_damaged_copy_is_not_served(authority: int, database: Database, tmp_pa
         eventually(copy.exists)
     octets = copy.read_bytes()
     copy.write_bytes({
+        "digest": octets[:30] + b"\xff" + octets[31:],
         "index": octets.replace(b"false", b"true "),
         "value": octets.replace(b"chiyoda crl", b"chiyoda CRL"),
         "cut-off": octets[:-1],
