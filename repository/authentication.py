@@ -28,7 +28,7 @@ class VerifyPassword:
 
     password: bytes = field(repr=False)
     hashes: tuple[str, ...] = field(repr=False)
-    address: str  # of the peer: passwords from one address are verified one after the other
+    host: str  # of the peer (`settings.peer`): passwords from one host are verified one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class _Pending:
 class Authentication:
     """Who is bound on one connection; nobody at first, and nobody again from the beginning of every bind."""
 
-    def __init__(self, directory: Directory, failed_binds: FailedBinds, address: str) -> None:
+    def __init__(self, directory: Directory, failed_binds: FailedBinds, host: str) -> None:
         self._directory = directory
         self._failed_binds = failed_binds
-        self._address = address
+        self._host = host
         self._bound: Credential | None = None
         self._access: AccessTable | None = None  # in which `_still` was found
         self._still: tuple[Credential, ...] = ()
@@ -107,7 +107,7 @@ class Authentication:
             return refusal
         credentials = {each.secret_hash: each for each in access.credentials(key, now) if each.secret_hash is not None}
         self._pending = _Pending(name_hash, credentials)
-        return VerifyPassword(password, tuple(credentials), self._address)
+        return VerifyPassword(password, tuple(credentials), self._host)
 
     def is_locked_out(self, now: datetime) -> bool:
         """Whether the bind that waits is refused whatever its password: others of its name failed since it began."""
@@ -115,7 +115,7 @@ class Authentication:
 
     def _refusal(self, name_hash: bytes, now: datetime) -> Result | None:
         """Known names and unknown ones alike, and without a look at the password."""
-        pause_s = self._failed_binds.pause_s(name_hash, self._address, now)
+        pause_s = self._failed_binds.pause_s(name_hash, self._host, now)
         message = f"too many failed binds; try again in {pause_s} s"
         return Result(ResultCode.INVALID_CREDENTIALS, message) if pause_s else None
 
@@ -130,9 +130,9 @@ class Authentication:
         self._bound = pending.credentials[matching_hash] if matching_hash is not None else None
         if self._bound is None:
             # The same for a wrong password and an unknown name (RFC 4513, section 5.1.3), also in time.
-            self._failed_binds.failed(pending.name_hash, self._address, now)
+            self._failed_binds.failed(pending.name_hash, self._host, now)
             return Result(ResultCode.INVALID_CREDENTIALS)
-        self._failed_binds.succeeded(pending.name_hash, self._address)
+        self._failed_binds.succeeded(pending.name_hash, self._host)
         return Result(ResultCode.SUCCESS)
 
     def _external(self, fingerprint: bytes | None, credentials: bytes | None, now: datetime) -> Result:

@@ -1,7 +1,7 @@
 """Verification of passwords, off the event loop: one takes tens of milliseconds and 64 MiB.
 
 A flood of binds delays binds, and neither searches nor memory: one password is verified at a time, and of those who
-wait, each address has one turn, however many connections it has. Who is locked out when the turn comes costs no work. A
+wait, each host has one turn, however many connections it has. Who is locked out when the turn comes costs no work. A
 password that was right is remembered for a moment,
 as a keyed hash, so that a client which binds again and again costs that work once.
 """
@@ -61,7 +61,7 @@ class PasswordVerifier:
         self._memory = memory
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2")
         self._turn = asyncio.Lock()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by address
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by host
 
     async def verify(
         self, asked: VerifyPassword, is_refused: Callable[[], bool], end: Callable[[str | None], None]
@@ -71,13 +71,13 @@ class PasswordVerifier:
         Args:
             asked: the password, and the hashes: Argon2id, in their own text form.
             is_refused: asked when the turn has come: then nobody looks at the password.
-            end: told the hash, or None if none is found; within the turn, so that the next bind from that address
+            end: told the hash, or None if none is found; within the turn, so that the next bind from that host
                 knows how this one ended.
         """
         if found := self._memory.matching(asked.password, asked.hashes):
             end(found)
             return
-        async with self._turns.setdefault(asked.address, asyncio.Lock()), self._turn:
+        async with self._turns.setdefault(asked.host, asyncio.Lock()), self._turn:
             end(None if is_refused() else await self._matching(asked.password, asked.hashes))
 
     async def _matching(self, password: bytes, hashes: tuple[str, ...]) -> str | None:

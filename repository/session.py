@@ -41,6 +41,7 @@ from repository.paging import Paging
 from repository.search import Limits, Outcome, compare, search
 from repository.snapshot import CANCEL, PASSWORD_MODIFY, START_TLS, WHO_AM_I
 from repository.throttle import FailedBinds
+from settings.peer import host
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Session:
         self._directory = service.directory
         self._limits = service.limits
         self._peer = peer
-        self._authentication = Authentication(service.directory, service.failed_binds, peer)
+        self._authentication = Authentication(service.directory, service.failed_binds, host(peer))
         self._pending: Callable[[Result, datetime], Iterable[Action]] | None = None  # answers the bind that waits
         self._paging = Paging()
 

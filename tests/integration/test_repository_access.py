@@ -1,6 +1,7 @@
 """`prefca-repository` as a process: who is slowed down, locked out or turned away, and what can be canceled."""
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -98,6 +99,24 @@ def test_one_address_cannot_take_all_connections(
                 return not _is_turned_away(client)
 
         eventually(has_room, "there is room again")
+
+
+def test_an_ipv4_client_of_an_ipv6_socket_is_told_as_ipv4(
+    issuer: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """In the journal, and where connections are counted."""
+    with running(tmp_path, database.dsn, listen="[::]:0", max_connections_per_address=1) as server:
+        with (
+            server.connect() as client,
+            server.connect() as second,
+            socket.create_connection(("::1", server.port("ldap"))) as v6,
+        ):
+            assert client.ask(bind_request())
+            assert _is_turned_away(second)
+            v6.sendall(message(bind_request()))
+            assert v6.recv(1)
+        binds = [record["origin"] for record in server.records() if record["kind"] == "ldap_bind"]
+        assert binds == ["127.0.0.1", "::1"]
 
 
 def _is_turned_away(client: Client) -> bool:

@@ -442,6 +442,16 @@ def test_a_lockout_hits_one_name_from_one_address_only() -> None:
     assert not refused_unseen(party)
 
 
+@pytest.mark.parametrize(("peer", "is_same"), [("2001:db8::2", True), ("2001:db8:0:1::1", False)])
+def test_a_lockout_hits_all_addresses_that_a_host_can_give_itself(peer: str, *, is_same: bool) -> None:
+    """An IPv6 host may choose from 2**64."""
+    guesser, other = Peer(), Peer()
+    guesser.session = Session(guesser.service, peer="2001:db8::1", is_encrypted=True)
+    fail(guesser, 5)
+    other.session, other.now = Session(guesser.service, peer=peer, is_encrypted=True), guesser.now
+    assert refused_unseen(other) is is_same
+
+
 def test_a_lockout_does_not_tell_whether_a_name_is_known() -> None:
     """An unknown one is locked out, too, also if it is spelt differently."""
     for name in (UNKNOWN_DN, UNKNOWN_DN.upper(), "not a DN"):
