@@ -9,7 +9,7 @@ from typing import Final, Self
 from repository import definitions
 
 _DEFINITION: Final = re.compile(r"\( (?P<oid>[\d.]+) NAME (?:'(?P<name>[^']+)'|\( (?P<names>[^)]+) \))")
-_FIELD: Final = re.compile(r" (SUP|EQUALITY|SUBSTR|SYNTAX|USAGE) ([\w.]+)")
+_FIELD: Final = re.compile(r" (SUP|EQUALITY|ORDERING|SUBSTR|SYNTAX|USAGE) ([\w.]+)")
 _NUMERIC_OID: Final = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _SYNTAX: Final = "1.3.6.1.4.1.1466.115.121.1."
 # Certificate, Certificate List, Certificate Pair: transferred as DER with ;binary only (RFC 4523, section 2).
@@ -27,6 +27,7 @@ class AttributeType:
     names: tuple[str, ...]
     sup: Self | None
     equality: str | None
+    ordering: str | None
     substr: str | None
     binary: bool  # transferred with ;binary
     operational: bool
@@ -107,6 +108,7 @@ def _attribute_types() -> Mapping[str, AttributeType]:
             names=names,
             sup=sup,
             equality=fields.get("EQUALITY", sup and sup.equality),
+            ordering=fields.get("ORDERING", sup and sup.ordering),
             substr=fields.get("SUBSTR", sup and sup.substr),
             binary=fields.get("SYNTAX") in _BINARY_SYNTAXES,
             operational="USAGE" in fields,

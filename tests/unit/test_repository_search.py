@@ -355,6 +355,7 @@ def test_the_subschema_defines_all_that_it_uses() -> None:
         words = line.split()
         for keyword, where, pattern in (
             ("EQUALITY", "MATCHING_RULES", "'{}'"),
+            ("ORDERING", "MATCHING_RULES", "'{}'"),
             ("SUBSTR", "MATCHING_RULES", "'{}'"),
             ("SYNTAX", "LDAP_SYNTAXES", "( {} DESC"),
         ):
