@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import ClassVar, Final
+
+from settings.peer import address_of
 
 
 class Right(StrEnum):
@@ -172,15 +174,3 @@ class AccessList:
 def _agreed(grants: Iterable[Grant], now: datetime) -> Grant | None:
     """The first one with an agreement now."""
     return next((grant for grant in grants if grant.is_agreed(now)), None)
-
-
-def address_of(origin: str) -> IPv4Address | IPv6Address:
-    """The address, as IPv4 if an IPv6 socket has dressed it up (RFC 4291, section 2.5.5.2).
-
-    Raises:
-        ValueError: it is none.
-    """
-    address = ip_address(origin)
-    if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or address
-    return address

@@ -1,13 +1,12 @@
 """How much one peer may take: requests a second, connections. All of it counts in one process."""
 
 from collections import Counter
-from ipaddress import IPv6Address
 from typing import Final
 
-from ocsp.access import Caller, address_of
+from ocsp.access import Caller
+from settings.peer import host
 
 MAX_KEYS: Final = 100_000  # of one limit: about 20 MB
-IPV6_HOST_BITS: Final = 64  # what one host may give itself (RFC 4291, section 2.5.1)
 
 
 class RateLimit:
@@ -79,11 +78,3 @@ class ConnectionLimit:
         self._open[key] -= 1
         if not self._open[key]:
             del self._open[key]
-
-
-def host(origin: str) -> str:
-    """What is counted as one host: an IPv4 address, or the network that an IPv6 host chooses its addresses from."""
-    address = address_of(origin)
-    if isinstance(address, IPv6Address):
-        address = IPv6Address(int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS)
-    return str(address)

@@ -18,10 +18,11 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 from urllib.parse import unquote
 
-from ocsp.access import AccessList, Caller, Grant, address_of
+from ocsp.access import AccessList, Caller, Grant
 from ocsp.credentials import BearerToken, NameAndPassword, PasswordVerifier, parse_authorization
 from ocsp.request import RequestSignature
 from ocsp.signature import PathCheck, signing_certificate
+from settings.peer import address_of
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
 FORWARDED_PROTO: Final = "X-Forwarded-Proto"

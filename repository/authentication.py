@@ -1,12 +1,14 @@
 """Who is at the other end of a connection: the bind operation without I/O (RFC 4511, section 4.2; RFC 4513).
 
 A simple bind takes two steps, since verifying a password takes long: `begin` says what is to be verified, `end` what
-became of it.
+became of it. Binds of one name may have begun before the first of them failed, so failures count against those that
+wait, too.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 
 from repository import names
@@ -26,22 +28,22 @@ class VerifyPassword:
 
     password: bytes = field(repr=False)
     hashes: tuple[str, ...] = field(repr=False)
-    address: str  # of the peer: passwords from one address are verified one after the other
+    host: str  # of the peer (`settings.peer`): passwords from one host are verified one after the other
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    name: NameKey | str
+    name_hash: bytes
     credentials: Mapping[str, Credential]  # by the hash of the password
 
 
 class Authentication:
     """Who is bound on one connection; nobody at first, and nobody again from the beginning of every bind."""
 
-    def __init__(self, directory: Directory, failed_binds: FailedBinds, address: str) -> None:
+    def __init__(self, directory: Directory, failed_binds: FailedBinds, host: str) -> None:
         self._directory = directory
         self._failed_binds = failed_binds
-        self._address = address
+        self._host = host
         self._bound: Credential | None = None
         self._access: AccessTable | None = None  # in which `_still` was found
         self._still: tuple[Credential, ...] = ()
@@ -100,13 +102,22 @@ class Authentication:
         if access is None:
             return _NOT_LOADED
         key = _key(name)
-        pause_s = self._failed_binds.pause_s(key or name, self._address, now)
-        if pause_s:
-            # Known names and unknown ones alike, and without a look at the password.
-            return Result(ResultCode.INVALID_CREDENTIALS, f"too many failed binds; try again in {pause_s} s")
+        name_hash = _hash(key or name)
+        if refusal := self._refusal(name_hash, now):
+            return refusal
         credentials = {each.secret_hash: each for each in access.credentials(key, now) if each.secret_hash is not None}
-        self._pending = _Pending(key or name, credentials)
-        return VerifyPassword(password, tuple(credentials), self._address)
+        self._pending = _Pending(name_hash, credentials)
+        return VerifyPassword(password, tuple(credentials), self._host)
+
+    def is_locked_out(self, now: datetime) -> bool:
+        """Whether the bind that waits is refused whatever its password: others of its name failed since it began."""
+        return self._pending is not None and self._refusal(self._pending.name_hash, now) is not None
+
+    def _refusal(self, name_hash: bytes, now: datetime) -> Result | None:
+        """Known names and unknown ones alike, and without a look at the password."""
+        pause_s = self._failed_binds.pause_s(name_hash, self._host, now)
+        message = f"too many failed binds; try again in {pause_s} s"
+        return Result(ResultCode.INVALID_CREDENTIALS, message) if pause_s else None
 
     def end(self, matching_hash: str | None, now: datetime) -> Result:
         """Go on with the bind that waited; `matching_hash` is that of the hashes which the password has."""
@@ -114,12 +125,14 @@ class Authentication:
         if pending is None:
             raise RuntimeError("no bind waits for its password")
         self._pending = None
+        if refusal := self._refusal(pending.name_hash, now):
+            return refusal
         self._bound = pending.credentials[matching_hash] if matching_hash is not None else None
         if self._bound is None:
             # The same for a wrong password and an unknown name (RFC 4513, section 5.1.3), also in time.
-            self._failed_binds.failed(pending.name, self._address, now)
+            self._failed_binds.failed(pending.name_hash, self._host, now)
             return Result(ResultCode.INVALID_CREDENTIALS)
-        self._failed_binds.succeeded(pending.name, self._address)
+        self._failed_binds.succeeded(pending.name_hash, self._host)
         return Result(ResultCode.SUCCESS)
 
     def _external(self, fingerprint: bytes | None, credentials: bytes | None, now: datetime) -> Result:
@@ -150,3 +163,8 @@ def _key(name: str) -> NameKey | None:
         return names.parse(name).key
     except ValueError:
         return None
+
+
+def _hash(name: NameKey | str) -> bytes:
+    """What failures are remembered by: a name may be as long as a message, and its key is larger than the name."""
+    return sha256(repr(name).encode()).digest()

@@ -36,6 +36,7 @@ from repository.passwords import PasswordVerifier
 from repository.session import Abandon, Action, Cancel, Close, Send, Service, Session, StartTLS
 from repository.tls import TLSContext
 from repository.turns import Turns
+from settings.peer import host
 from settings.sections import RepositorySection
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Shared:
     verifier: PasswordVerifier
     clock: Callable[[], float]  # monotonic, seconds
     connections: "set[Connection]" = field(default_factory=set)
-    addresses: dict[str, int] = field(default_factory=dict)  # how many connections each has
+    hosts: dict[str, int] = field(default_factory=dict)  # how many connections each has
     emptied: asyncio.Event = field(default_factory=asyncio.Event)  # the last connection has ended
     ready_answers: int = 0  # that were given
     read_messages: int = 0
@@ -77,22 +78,22 @@ class Shared:
         access = self.service.directory.access
         return self.tls.trusting(frozenset() if access is None else access.certificates)
 
-    def may_connect(self, address: str) -> bool:
+    def may_connect(self, peer: str) -> bool:
         """Whether there is room for one more."""
         most, most_of_one = self.section.max_connections, self.section.max_connections_per_address
-        return len(self.connections) < most and self.addresses.get(address, 0) < most_of_one
+        return len(self.connections) < most and self.hosts.get(host(peer), 0) < most_of_one
 
     def add(self, connection: "Connection") -> None:
         """A connection has begun."""
         self.connections.add(connection)
-        self.addresses[connection.peer] = self.addresses.get(connection.peer, 0) + 1
+        self.hosts[connection.host] = self.hosts.get(connection.host, 0) + 1
 
     def discard(self, connection: "Connection") -> None:
         """It has ended."""
         self.connections.discard(connection)
-        left = self.addresses.pop(connection.peer) - 1
+        left = self.hosts.pop(connection.host) - 1
         if left:
-            self.addresses[connection.peer] = left
+            self.hosts[connection.host] = left
         if not self.connections:
             self.emptied.set()
 
@@ -116,6 +117,7 @@ class Connection(Protocol):
 
     def __init__(self, shared: Shared, peer: str, *, is_encrypted: bool) -> None:
         self.peer = peer
+        self.host = host(peer)
         self.is_active = True  # it was, since the sweep looked last
         self.active_at = shared.clock()  # as the sweep found
         self._shared = shared
@@ -385,8 +387,13 @@ class Connection(Protocol):
                     self._is_closing = True
 
     def _verify(self, asked: VerifyPassword) -> None:
-        def verified(matching_hash: str | None) -> None:
-            self._react(self._its_session().verified, matching_hash)
+        session = self._its_session()
+
+        def is_refused() -> bool:
+            return session.is_locked_out(self._shared.turns.now())
+
+        def end(matching_hash: str | None) -> None:
+            self._react(session.verified, matching_hash)
 
         def failed(failure: Failure) -> None:
             self._fail(failure.value)
@@ -394,8 +401,8 @@ class Connection(Protocol):
         def go_on(_: None) -> None:
             self._advance()
 
-        waiting = deferred(self._shared.verifier.matching(asked.password, asked.hashes, asked.address))
-        waiting.addCallbacks(verified, failed).addCallback(go_on)
+        waiting = deferred(self._shared.verifier.verify(asked, is_refused, end))
+        waiting.addErrback(failed).addCallback(go_on)
 
     def _drop(self) -> None:
         self._replies.clear()

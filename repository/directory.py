@@ -21,6 +21,7 @@ class Directory:
         self.generation = 0  # rises with every change of the publication and of rights
         self.access = access
         self.next_update: datetime | None = None  # when the first of the lists in force is out of date
+        self.is_refused = False  # what is published is damaged, so an older publication is served
         self._cache_bytes = cache_bytes
         self.greetings = AnswerCache(GREETINGS_BYTES)  # to anonymous binds: they are the same for ever
         self.dit = not_loaded() if dit is None else dit

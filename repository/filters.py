@@ -10,7 +10,15 @@ from itertools import chain
 from typing import Final
 
 from repository.dit import Attributes, Entry
-from repository.matching import EQUALITY, SUBSTRINGS, applies
+from repository.matching import (
+    EQUALITY,
+    EXTENSIBLE,
+    GREATER_OR_EQUAL,
+    LESS_OR_EQUAL,
+    SUBSTRINGS,
+    Rule,
+    applies,
+)
 from repository.messages import (
     And,
     ApproxMatch,
@@ -34,7 +42,7 @@ _COSTLY: Final = 20  # certificates and lists are read to be compared; a rule ma
 Predicate = Callable[[Entry, Attributes], Truth]  # the attributes are those of the entry that the reader may see
 
 
-def predicate(search_filter: Filter) -> Predicate:  # noqa: C901, PLR0911 - one case for each choice of Filter
+def predicate(search_filter: Filter) -> Predicate:  # noqa: C901, PLR0911, PLR0912 - one case for each choice
     """Prepare a filter."""
     match search_filter:
         case And(filters):
@@ -51,8 +59,10 @@ def predicate(search_filter: Filter) -> Predicate:  # noqa: C901, PLR0911 - one 
             return _substrings(search_filter)
         case ExtensibleMatch():
             return _extensible(search_filter)
-        case GreaterOrEqual() | LessOrEqual() | UnrecognizedFilter():
-            return _undefined  # no attribute type of this directory has an ordering rule
+        case GreaterOrEqual() | LessOrEqual():
+            return _ordering(search_filter)
+        case UnrecognizedFilter():
+            return _undefined
 
 
 def cost(search_filter: Filter) -> int:
@@ -112,14 +122,23 @@ def _present(attribute_desc: str) -> Predicate:
 
 def _equality(attribute_desc: str, assertion_value: bytes) -> Predicate:
     wanted = described(attribute_desc)
-    rule = EQUALITY.get(wanted.equality or "") if wanted else None
+    return _matching(wanted, EQUALITY.get(wanted.equality or "") if wanted else None, assertion_value)
+
+
+def _ordering(search_filter: GreaterOrEqual | LessOrEqual) -> Predicate:
+    wanted = described(search_filter.attribute_desc)
+    rules = GREATER_OR_EQUAL if isinstance(search_filter, GreaterOrEqual) else LESS_OR_EQUAL
+    return _matching(wanted, rules.get(wanted.ordering or "") if wanted else None, search_filter.assertion_value)
+
+
+def _matching(wanted: AttributeType | None, rule: Rule | None, assertion_value: bytes) -> Predicate:
     if wanted is None or rule is None:
         return _undefined
     try:
-        is_equal = rule(assertion_value)
+        is_match = rule(assertion_value)
     except ValueError:
         return _undefined
-    return lambda _, attributes: any(map(is_equal, values(attributes, wanted)))
+    return lambda _, attributes: any(map(is_match, values(attributes, wanted)))
 
 
 def values(attributes: Attributes, wanted: AttributeType) -> Iterator[bytes]:
@@ -176,10 +195,10 @@ def _extensible(search_filter: ExtensibleMatch) -> Predicate:
     if wanted is None and search_filter.type is not None:
         return _undefined
     rule = _rule(search_filter.matching_rule, wanted)
-    if rule not in EQUALITY or (wanted is not None and not applies(rule, wanted)):
+    if rule not in EXTENSIBLE or (wanted is not None and not applies(rule, wanted)):
         return _undefined
     try:
-        is_equal = EQUALITY[rule](search_filter.match_value)
+        is_match = EXTENSIBLE[rule](search_filter.match_value)
     except ValueError:
         return _undefined
 
@@ -189,7 +208,7 @@ def _extensible(search_filter: ExtensibleMatch) -> Predicate:
     def truth(entry: Entry, attributes: Attributes) -> Truth:
         held_values = (value for held, held_values in attributes.items() if is_meant(held) for value in held_values)
         named = _dn_values(entry, is_meant) if search_filter.dn_attributes else ()
-        return any(map(is_equal, chain(held_values, named)))
+        return any(map(is_match, chain(held_values, named)))
 
     return truth
 

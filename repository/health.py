@@ -18,6 +18,7 @@ _METRICS: Final = {
     "cache_bytes": ("gauge", "Memory of the ready answers, without values of the publication."),
     "entries": ("gauge", "Entries of the publication in force."),
     "next_update_timestamp_seconds": ("gauge", "When the first list in force is out of date."),
+    "publication_refused": ("gauge", "Is what is published damaged, so that an older publication is served?"),
     "staleness_seconds": ("gauge", "Since all changes were last known to be heard of."),
     "database_up": ("gauge", "Can the database be reached?"),
     "journal_up": ("gauge", "Can the journal be written?"),
@@ -34,6 +35,7 @@ def report(shared: Shared, now: datetime, *, is_database_away: bool, confirmed_a
         "database_away": is_database_away,
         "database_behind": not is_database_away and (confirmed_at is None or now - confirmed_at > MAX_STALENESS),
         "nothing_loaded": not directory.dit.is_loaded,
+        "publication_refused": directory.is_refused,
         "publication_out_of_date": next_update is not None and next_update <= now,
         "journal_failed": not is_recording,
     }
@@ -46,6 +48,7 @@ def report(shared: Shared, now: datetime, *, is_database_away: bool, confirmed_a
         "cache_answers": sum(map(len, caches)),
         "cache_bytes": sum(cache.size_bytes for cache in caches),
         "entries": len(directory.dit.entries),
+        "publication_refused": int(directory.is_refused),
         "database_up": int(not is_database_away),
         "journal_up": int(is_recording),
     }

@@ -68,8 +68,8 @@ def read(path: Path) -> Publication:
     with path.open("rb") as file:
         if file.readline() != _MAGIC:
             raise CorruptPublicationError(f"{path} is not of this version of prefca")
-        digest, index = file.readline().strip().decode(), file.readline().rstrip(b"\n")
-        if hashlib.sha256(index).hexdigest() != digest:
+        digest, index = file.readline().rstrip(b"\n"), file.readline().rstrip(b"\n")
+        if hashlib.sha256(index).hexdigest().encode() != digest:
             raise CorruptPublicationError(f"{path}: the index differs from its sha256")
         kept = json.loads(index)
         objects = [

@@ -1,22 +1,22 @@
-"""Equality matching rules (RFC 4517, section 4.2; RFC 4523, section 3).
+"""Equality and ordering matching rules (RFC 4517, section 4.2; RFC 4523, section 3).
 
-A rule that is not here evaluates to Undefined, as RFC 4511, section 4.5.1.7 has it. Ordering rules are absent: no
-attribute type of this directory has one.
+A rule that is not here evaluates to Undefined, as RFC 4511, section 4.5.1.7 has it. Of what this directory holds, only
+the moments of an entry have an order.
 """
 
 import re
 from collections.abc import Callable, Hashable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
-from operator import eq
-from typing import Final, TypeVar
+from operator import eq, ge, le, lt
+from typing import Any, Final, TypeVar
 
 from repository import certificates, names
 from repository.errors import MalformedMessageError
 from repository.preparation import prepare
 from repository.schema import AttributeType, object_identifier
 
-Assertion = Callable[[bytes], bool]  # whether a value is equal to the one that was asserted
+Assertion = Callable[[bytes], bool]  # whether a value is equal to the one that was asserted, or in order with it
 Rule = Callable[[bytes], Assertion]  # from an assertion value; raises ValueError: it is not of the rule's syntax
 
 T = TypeVar("T")
@@ -32,31 +32,31 @@ _GENERALIZED_TIME: Final = re.compile(
 _OBJECT_IDENTIFIER_FIRST: Final = re.compile(r"\( *([0-9.]+) ")
 
 
-def _rule(held: Callable[[bytes], T], asserted: Callable[[bytes], T], equal: Callable[[T, T], bool]) -> Rule:
+def _rule(held: Callable[[bytes], T], asserted: Callable[[bytes], T], is_match: Callable[[T, T], bool]) -> Rule:
     """A rule that turns values and assertion values into something comparable."""
 
     def rule(assertion_value: bytes) -> Assertion:
         wanted = asserted(assertion_value)
 
-        def is_equal(value: bytes) -> bool:
+        def matches(value: bytes) -> bool:
             try:
-                return equal(held(value), wanted)
+                return is_match(held(value), wanted)
             except (ValueError, MalformedMessageError):
-                return False  # an odd value that was published is not equal to anything
+                return False  # an odd value that was published matches nothing
 
-        return is_equal
+        return matches
 
     return rule
 
 
-def _alike(normal: Callable[[bytes], Hashable]) -> Rule:
+def _alike(normal: Callable[[bytes], Hashable], is_match: Callable[[Any, Any], bool] = eq) -> Rule:
     """A rule whose assertion values are of the same syntax as the values."""
     remembered = lru_cache(_REMEMBERED_VALUES)(normal)
 
     def held(value: bytes) -> Hashable:
         return remembered(value) if len(value) <= _MAX_REMEMBERED_BYTES else normal(value)
 
-    return _rule(held, normal, eq)
+    return _rule(held, normal, is_match)
 
 
 def _case_ignore(value: bytes) -> str:
@@ -159,6 +159,17 @@ EQUALITY: Final[Mapping[str, Rule]] = {
     ),
 }
 
+# By the ordering rule of an attribute: what `>=` and `<=` say of its values (RFC 4511, section 4.5.1.7).
+GREATER_OR_EQUAL: Final[Mapping[str, Rule]] = {"generalizedTimeOrderingMatch": _alike(_generalized_time, ge)}
+LESS_OR_EQUAL: Final[Mapping[str, Rule]] = {"generalizedTimeOrderingMatch": _alike(_generalized_time, le)}
+
+# What can be named in an extensibleMatch; an ordering rule there says that a value is earlier (RFC 4517, section
+# 4.2.17).
+EXTENSIBLE: Final[Mapping[str, Rule]] = {
+    **EQUALITY,
+    "generalizedTimeOrderingMatch": _alike(_generalized_time, lt),
+}
+
 # Rules that can be applied to each other's attributes, since their values are strings of characters.
 _STRING_RULES: Final = frozenset({"caseIgnoreMatch", "caseIgnoreIA5Match", "caseExactMatch"})
 
@@ -166,5 +177,5 @@ SUBSTRINGS: Final = frozenset({"caseIgnoreSubstringsMatch", "caseIgnoreIA5Substr
 
 
 def applies(rule: str, attribute: AttributeType) -> bool:
-    """Whether an equality rule can be used on the values of an attribute."""
-    return rule == attribute.equality or {rule, attribute.equality} <= _STRING_RULES
+    """Whether a rule of EXTENSIBLE can be used on the values of an attribute."""
+    return rule in (attribute.equality, attribute.ordering) or {rule, attribute.equality} <= _STRING_RULES

@@ -69,7 +69,7 @@ def parse(text: str) -> DistinguishedName:
         text: at most 4096 octets in UTF-8.
 
     Raises:
-        ValueError: not a DN, too long, or with characters that no name may contain.
+        ValueError: not a DN, too long, or with a value that is too long or has characters that no name may contain.
     """
     if len(text.encode()) > MAX_NAME_BYTES:  # an UnicodeEncodeError is a ValueError
         raise ValueError(f"a DN of more than {MAX_NAME_BYTES} octets")

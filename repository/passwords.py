@@ -1,7 +1,8 @@
 """Verification of passwords, off the event loop: one takes tens of milliseconds and 64 MiB.
 
 A flood of binds delays binds, and neither searches nor memory: one password is verified at a time, and of those who
-wait, each address has one turn, however many connections it has. A password that was right is remembered for a moment,
+wait, each host has one turn, however many connections it has. Who is locked out when the turn comes costs no work. A
+password that was right is remembered for a moment,
 as a keyed hash, so that a client which binds again and again costs that work once.
 """
 
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from weakref import WeakValueDictionary
 
+from repository.authentication import VerifyPassword
 from settings.passwords import NOBODY, has_hash
 
 _MAX_REMEMBERED: Final = 4096
@@ -59,27 +61,33 @@ class PasswordVerifier:
         self._memory = memory
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2")
         self._turn = asyncio.Lock()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by address
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by host
 
-    async def matching(self, password: bytes, hashes: tuple[str, ...], address: str) -> str | None:
-        """That of the hashes which the password has; None if none has.
+    async def verify(
+        self, asked: VerifyPassword, is_refused: Callable[[], bool], end: Callable[[str | None], None]
+    ) -> None:
+        """Find that of the hashes which the password has.
 
         Args:
-            password: as the peer sent it.
-            hashes: Argon2id, in their own text form.
-            address: of the peer.
+            asked: the password, and the hashes: Argon2id, in their own text form.
+            is_refused: asked when the turn has come: then nobody looks at the password.
+            end: told the hash, or None if none is found; within the turn, so that the next bind from that host
+                knows how this one ended.
         """
+        if found := self._memory.matching(asked.password, asked.hashes):
+            end(found)
+            return
+        async with self._turns.setdefault(asked.host, asyncio.Lock()), self._turn:
+            end(None if is_refused() else await self._matching(asked.password, asked.hashes))
+
+    async def _matching(self, password: bytes, hashes: tuple[str, ...]) -> str | None:
+        # Who waited behind a bind with the same password needs no further work.
         if found := self._memory.matching(password, hashes):
             return found
-        async with self._turns.setdefault(address, asyncio.Lock()), self._turn:
-            # Who waited behind a bind with the same password needs no further work.
-            if found := self._memory.matching(password, hashes):
-                return found
-            loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._thread, matching, password, hashes)
-            if found is not None:
-                self._memory.add(password, found)
-            return found
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, matching, password, hashes)
+        if found is not None:
+            self._memory.add(password, found)
+        return found
 
     def close(self) -> None:
         """Forget what has not begun."""

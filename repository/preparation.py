@@ -8,6 +8,10 @@ import re
 import unicodedata
 from typing import Final
 
+# To put combining characters in order takes time that grows with the square of their number: up to here half a
+# millisecond. Names have values of 64 characters or so (RFC 5280, appendix A.1: ub-common-name and its like).
+MAX_STRING_BYTES: Final = 1024
+
 # Section 2.2: what is mapped to nothing besides the control and format characters (Cc, Cf), and what is a space.
 _NOTHING: Final = frozenset("\u00ad\u1806\u034f\u180b\u180c\u180d\ufffc\u200b") | {
     chr(c) for c in range(0xFE00, 0xFE10)
@@ -23,7 +27,7 @@ def prepare(text: str, *, fold_case: bool = True) -> str:
     """An attribute value or a whole assertion value (section 2.6.1): `Foo  bar` becomes ` foo  bar `.
 
     Raises:
-        ValueError: a prohibited character; the string matches nothing.
+        ValueError: a prohibited character, or more than 1024 octets; the string matches nothing.
     """
     words = _characters(text, fold_case=fold_case).split(" ")
     return f" {'  '.join(filter(None, words))} "
@@ -38,7 +42,7 @@ def prepare_substring(text: str, *, first: bool = False, last: bool = False) -> 
         last: it is the final substring.
 
     Raises:
-        ValueError: a prohibited character; the string matches nothing.
+        ValueError: a prohibited character, or more than 1024 octets; the string matches nothing.
     """
     characters = _characters(text, fold_case=True)
     words = "  ".join(filter(None, characters.split(" ")))
@@ -51,6 +55,8 @@ def prepare_substring(text: str, *, first: bool = False, last: bool = False) -> 
 
 def _characters(text: str, *, fold_case: bool) -> str:
     """Map, normalize, prohibit: sections 2.2 to 2.4."""
+    if len(text) > MAX_STRING_BYTES or len(text.encode()) > MAX_STRING_BYTES:
+        raise ValueError(f"a string of more than {MAX_STRING_BYTES} octets")
     if _PRINTABLE_ASCII.fullmatch(text):
         return text.lower() if fold_case else text
     mapped = "".join(map(_mapped, text))

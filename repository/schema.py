@@ -9,13 +9,14 @@ from typing import Final, Self
 from repository import definitions
 
 _DEFINITION: Final = re.compile(r"\( (?P<oid>[\d.]+) NAME (?:'(?P<name>[^']+)'|\( (?P<names>[^)]+) \))")
-_FIELD: Final = re.compile(r" (SUP|EQUALITY|SUBSTR|SYNTAX|USAGE) ([\w.]+)")
+_FIELD: Final = re.compile(r" (SUP|EQUALITY|ORDERING|SUBSTR|SYNTAX|USAGE) ([\w.]+)")
 _NUMERIC_OID: Final = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _SYNTAX: Final = "1.3.6.1.4.1.1466.115.121.1."
 # Certificate, Certificate List, Certificate Pair: transferred as DER with ;binary only (RFC 4523, section 2).
 _BINARY_SYNTAXES: Final = frozenset({_SYNTAX + "8", _SYNTAX + "9", _SYNTAX + "10"})
 
-_REMEMBERED: Final = 1024  # names that clients write; a peer decides which, and how long they are at most
+_REMEMBERED: Final = 1024  # names that clients write; a peer decides which
+_MAX_REMEMBERED_CHARACTERS: Final = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +27,7 @@ class AttributeType:
     names: tuple[str, ...]
     sup: Self | None
     equality: str | None
+    ordering: str | None
     substr: str | None
     binary: bool  # transferred with ;binary
     operational: bool
@@ -54,13 +56,17 @@ def attribute_type(name: str) -> AttributeType | None:
     return _attribute_types().get(name.lower())
 
 
-@lru_cache(_REMEMBERED)
 def described(attribute_description: str) -> AttributeType | None:
     """The type that an AttributeDescription names; None if it is not recognised.
 
     `;binary` names the same attribute where values are transferred in that form, and makes any other one unrecognised
     (RFC 4522, section 3). No other option exists here.
     """
+    is_short = len(attribute_description) <= _MAX_REMEMBERED_CHARACTERS
+    return _remembered_description(attribute_description) if is_short else _described(attribute_description)
+
+
+def _described(attribute_description: str) -> AttributeType | None:
     name, *options = attribute_description.lower().split(";")
     found = attribute_type(name)
     if not options or (found is not None and found.binary and options == ["binary"]):
@@ -68,13 +74,22 @@ def described(attribute_description: str) -> AttributeType | None:
     return None
 
 
-@lru_cache(_REMEMBERED)
+_remembered_description: Final = lru_cache(_REMEMBERED)(_described)
+
+
 def object_identifier(name: str) -> str | None:
     """The OID of an object class or attribute type that is given by name or OID; None for an unknown name."""
+    return _remembered_identifier(name) if len(name) <= _MAX_REMEMBERED_CHARACTERS else _object_identifier(name)
+
+
+def _object_identifier(name: str) -> str | None:
     if _NUMERIC_OID.fullmatch(name):
         return name
     found = attribute_type(name)
     return found.oid if found else _object_classes().get(name.lower())
+
+
+_remembered_identifier: Final = lru_cache(_REMEMBERED)(_object_identifier)
 
 
 def matching_rule(name: str) -> str | None:
@@ -93,6 +108,7 @@ def _attribute_types() -> Mapping[str, AttributeType]:
             names=names,
             sup=sup,
             equality=fields.get("EQUALITY", sup and sup.equality),
+            ordering=fields.get("ORDERING", sup and sup.ordering),
             substr=fields.get("SUBSTR", sup and sup.substr),
             binary=fields.get("SYNTAX") in _BINARY_SYNTAXES,
             operational="USAGE" in fields,

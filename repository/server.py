@@ -21,6 +21,7 @@ from repository.directory import Directory
 from repository.errors import StartError
 from repository.poller import Poller
 from repository.transport import Listener
+from settings import peer
 from settings.workers import Sockets, address_of
 
 logger = logging.getLogger(__name__)
@@ -67,10 +68,10 @@ class Server:
         return address_of(bound)
 
     def _accept(self, address: str, *, is_encrypted: bool) -> Connection | None:
-        turns = self._shared.turns
-        if not (self._shared.may_connect(address) and (turns.is_recording or turns.has_recorded())):
+        turns, origin = self._shared.turns, str(peer.address_of(address))
+        if not (self._shared.may_connect(origin) and (turns.is_recording or turns.has_recorded())):
             return None
-        return Connection(self._shared, address, is_encrypted=is_encrypted)
+        return Connection(self._shared, origin, is_encrypted=is_encrypted)
 
     def run(self, source: Source, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> int:
         """Serve until told to stop.

@@ -41,6 +41,7 @@ from repository.paging import Paging
 from repository.search import Limits, Outcome, compare, search
 from repository.snapshot import CANCEL, PASSWORD_MODIFY, START_TLS, WHO_AM_I
 from repository.throttle import FailedBinds
+from settings.peer import host
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Session:
         self._directory = service.directory
         self._limits = service.limits
         self._peer = peer
-        self._authentication = Authentication(service.directory, service.failed_binds, peer)
+        self._authentication = Authentication(service.directory, service.failed_binds, host(peer))
         self._pending: Callable[[Result, datetime], Iterable[Action]] | None = None  # answers the bind that waits
         self._paging = Paging()
 
@@ -148,6 +149,10 @@ class Session:
         """Tell why, and close: RFC 4511, section 4.4.1."""
         record = self._record("disconnect", result.code.text, "", now)
         return [record, Send(0, (codec.notice_of_disconnection(result),)), Close()]
+
+    def is_locked_out(self, now: datetime) -> bool:
+        """Whether the bind that waits is refused whatever its password: nobody needs to look at that."""
+        return self._authentication.is_locked_out(now)
 
     def verified(self, matching_hash: str | None, now: datetime) -> list[Action]:
         """Go on with the bind that waited.

@@ -3,8 +3,9 @@
 The feed number is the truth: first the last number is read, then what is in force, and then every later number in turn.
 A notification only wakes the reader early; a standby sends none, so it wakes by itself every `database.poll_ms`.
 Publications are loaded, checked and copied to the disk on the side, while rights are followed at once.
-Without a database, or with one that knows less than we do, the last snapshot stays in force; a server that starts
-without one serves its local copy.
+Without a database, or with one that knows less than we do, the last snapshot stays in force, and so it does while a
+publication is refused because it is damaged: that is read again now and then. A server that starts without a database,
+or with such a publication, serves its local copy.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ CONNECT_TIMEOUT_S: Final = 5.0  # a server that starts waits for so long before 
 TIMEOUT_S: Final = 30.0  # of one query; the largest reads one list of some ten megabytes
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
+REFUSED_RETRY: Final = timedelta(minutes=1)  # reads a whole publication again
 
 PUBLICATION: Final = "publication"  # kinds of changes
 ACCESS: Final = "access"
@@ -91,7 +93,7 @@ class Store:
             writes_copy: this process keeps it there; of several workers one does.
         """
         self.is_away = False
-        self.confirmed_at: datetime | None = None  # all changes until then are in the directory
+        self.confirmed_at: datetime | None = None  # all changes until then are in the directory, or were refused
         self._arguments = arguments
         self._poll_s = poll_s
         self._now = now
@@ -99,6 +101,7 @@ class Store:
         self._writes_copy = writes_copy
         self._retry_s = FIRST_RETRY_S
         self._known = 0  # number of the last change that was heard of, on whatever server
+        self._refused_at: datetime | None = None  # when a publication was refused, if one is
         self._copying = ThreadPoolExecutor(1)  # one copy after the other, and nobody waits for the disk
         self._objects: list[asyncpg.Record] = []  # as last read
         self._values: Mapping[bytes, bytes] = {}  # those of `_objects` by their hash: most outlive a publication
@@ -156,7 +159,7 @@ class Store:
                     if not loading.result():
                         due.add(PUBLICATION)
                     loading = None
-                if loading is None and PUBLICATION in due:
+                if loading is None and (PUBLICATION in due or self._is_retry_due()):
                     loading = self._loading(server, directory, wake)
                     due.discard(PUBLICATION)
                 if loading is None:
@@ -215,6 +218,7 @@ class Store:
         """Put in force what is published; False if another publication came meanwhile, so that values were missing."""
         rows = await server.fetch(_OBJECTS)
         if directory.dit.is_loaded and rows == self._objects:
+            self._refuse(directory, None)
             return True
         values: dict[bytes, bytes] = {}
         for row in rows:
@@ -231,10 +235,20 @@ class Store:
         publication = Publication(tuple(sorted({row["publication_id"] for row in rows})), next_update, objects)
         if await self._put_in_force(publication, directory):
             self._objects = rows
+            self._refuse(directory, None)
             if self._writes_copy:
                 self._copying.submit(self._keep, publication)
             await asyncio.to_thread(give_back)  # the old publication's memory
+        else:
+            self._refuse(directory, self._now())
+            await self._restore(directory)
         return True
+
+    def _refuse(self, directory: Directory, at: datetime | None) -> None:
+        self._refused_at, directory.is_refused = at, at is not None
+
+    def _is_retry_due(self) -> bool:
+        return self._refused_at is not None and self._now() - self._refused_at >= REFUSED_RETRY
 
     async def _put_in_force(self, publication: Publication, directory: Directory) -> bool:
         try:

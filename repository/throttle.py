@@ -1,7 +1,6 @@
-"""Failed binds slow down and then lock out whoever guesses: one name from one address, and nobody else."""
+"""Failed binds slow down and then lock out whoever guesses: one name from one host, and nobody else."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -19,32 +18,32 @@ class _Failures:
 
 
 class FailedBinds:
-    """The failures of each name from each address, forgotten once there was none for as long as a lockout lasts."""
+    """The failures of each name from each host, forgotten once there was none for as long as a lockout lasts."""
 
     def __init__(self, *, lockout_failures: int, lockout: timedelta) -> None:
         self._lockout_failures = lockout_failures
         self._lockout = lockout
-        self._failures: OrderedDict[tuple[Hashable, str], _Failures] = OrderedDict()
+        self._failures: OrderedDict[tuple[bytes, str], _Failures] = OrderedDict()
 
-    def pause_s(self, name: Hashable, address: str, now: datetime) -> int:
-        """Seconds for which this name cannot bind from this address, whatever its password; 0: it can."""
-        failures = self._failures.get((name, address))
+    def pause_s(self, name_hash: bytes, host: str, now: datetime) -> int:
+        """Seconds for which this name cannot bind from this host, whatever its password; 0: it can."""
+        failures = self._failures.get((name_hash, host))
         return 0 if failures is None else max(0, ceil((failures.pause_ends_at - now).total_seconds()))
 
-    def failed(self, name: Hashable, address: str, now: datetime) -> None:
+    def failed(self, name_hash: bytes, host: str, now: datetime) -> None:
         """A password was wrong, or the name is unknown."""
-        failures = self._failures.pop((name, address), None)
+        failures = self._failures.pop((name_hash, host), None)
         if failures is None or now - failures.pause_ends_at > self._lockout:
             failures = _Failures(0, now)
         failures.number += 1
         failures.pause_ends_at = now + self._pause(failures.number)
-        self._failures[name, address] = failures
+        self._failures[name_hash, host] = failures
         if len(self._failures) > _MAX_PAIRS:
             self._failures.popitem(last=False)
 
-    def succeeded(self, name: Hashable, address: str) -> None:
-        """The password was right: nothing is held against this name at this address any more."""
-        self._failures.pop((name, address), None)
+    def succeeded(self, name_hash: bytes, host: str) -> None:
+        """The password was right: nothing is held against this name at this host any more."""
+        self._failures.pop((name_hash, host), None)
 
     def _pause(self, number: int) -> timedelta:
         if number >= self._lockout_failures:

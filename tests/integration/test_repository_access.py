@@ -1,6 +1,7 @@
 """`prefca-repository` as a process: who is slowed down, locked out or turned away, and what can be canceled."""
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_a_guesser_is_locked_out_and_the_others_are_not(
         assert binds == ["success", *["invalidCredentials"] * 5]
 
 
+@pytest.mark.req("R-4-4-4-5", "R-5-2-3-2")
+def test_guesses_that_are_sent_at_once_are_locked_out(
+    issuer: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """As if they came one after the other; also the right password, which is the last."""
+    with running(tmp_path, database.dsn, bind_lockout_failures=3, bind_lockout_s=600) as server, ExitStack() as stack:
+        server.event("snapshot_loaded")
+        guessers = [stack.enter_context(server.connect(tls=True)) for _ in range(20)]
+        for guesser, password in zip(guessers, [b"a guess"] * 19 + [PASSWORD], strict=True):
+            guesser.send(message(bind_request(PARTY_DN, password)))
+        answers = [answer for guesser in guessers if (answer := guesser.receive())]
+        assert [answer.code for answer in answers] == [ResultCode.INVALID_CREDENTIALS] * 20
+        assert sum(b"too many failed binds" in answer.operation.errorMessage for answer in answers) == 17
+
+
 def test_one_address_cannot_take_all_connections(
     issuer: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -83,6 +99,24 @@ def test_one_address_cannot_take_all_connections(
                 return not _is_turned_away(client)
 
         eventually(has_room, "there is room again")
+
+
+def test_an_ipv4_client_of_an_ipv6_socket_is_told_as_ipv4(
+    issuer: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """In the journal, and where connections are counted."""
+    with running(tmp_path, database.dsn, listen="[::]:0", max_connections_per_address=1) as server:
+        with (
+            server.connect() as client,
+            server.connect() as second,
+            socket.create_connection(("::1", server.port("ldap"))) as v6,
+        ):
+            assert client.ask(bind_request())
+            assert _is_turned_away(second)
+            v6.sendall(message(bind_request()))
+            assert v6.recv(1)
+        binds = [record["origin"] for record in server.records() if record["kind"] == "ldap_bind"]
+        assert binds == ["127.0.0.1", "::1"]
 
 
 def _is_turned_away(client: Client) -> bool:

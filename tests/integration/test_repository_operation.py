@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -279,7 +280,7 @@ async def test_after_a_restart_without_database_the_last_publication_is_served(
         assert alarms(server) == ["database_away"]
 
 
-@pytest.mark.parametrize("damage", ["index", "value", "cut-off", "foreign"])
+@pytest.mark.parametrize("damage", ["digest", "index", "value", "cut-off", "foreign"])
 def test_a_damaged_copy_is_not_served(authority: int, database: Database, tmp_path: Path, damage: str) -> None:
     """Nothing is better than something wrong."""
     copy = tmp_path / "repository" / "publication"
@@ -288,6 +289,7 @@ def test_a_damaged_copy_is_not_served(authority: int, database: Database, tmp_pa
         eventually(copy.exists)
     octets = copy.read_bytes()
     copy.write_bytes({
+        "digest": octets[:30] + b"\xff" + octets[31:],
         "index": octets.replace(b"false", b"true "),
         "value": octets.replace(b"chiyoda crl", b"chiyoda CRL"),
         "cut-off": octets[:-1],
@@ -300,6 +302,22 @@ def test_a_damaged_copy_is_not_served(authority: int, database: Database, tmp_pa
             assert codes(client, search_request(CA)) == [ResultCode.UNAVAILABLE]
         assert asked(server, "/readyz")[0] == 503
         assert alarms(server) == ["database_away", "nothing_loaded"]
+
+
+async def test_a_publication_that_is_refused_is_an_alarm(
+    server: RepositoryProcess, writer: asyncpg.Connection, authority: int
+) -> None:
+    """Until a good one comes; what was in force before is served."""
+    assert metric(server, "publication_refused") == 0
+    await publish(writer, authority, [replace(published(CA, LIST, b"damaged"), sha256=bytes(32))])
+    assert server.event("snapshot_refused")["level"] == "error"
+    eventually(lambda: alarms(server) == ["publication_refused"])
+    assert metric(server, "publication_refused") == 1
+    assert asked(server, "/readyz")[0] == 200
+    with server.connect() as client:
+        assert lists(client, search_request(CA, 0, None, LIST)) == [b"operations crl"]
+    await publish(writer, authority, [published(CA, LIST, b"good")])
+    eventually(lambda: alarms(server) == [])
 
 
 async def test_lists_that_are_out_of_date_are_served_with_an_alarm(

@@ -1,5 +1,7 @@
 """Filters with three-valued logic."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ from repository.snapshot import build
 from tests.support.repository import CHIYODA, OBJECTS
 
 ENTRY = build(OBJECTS).find(parse(CHIYODA).key)
+LONG = ("a" + "\u0315" * 15_900 + "\u0316" * 15_900).encode()  # to normalize this takes a second
 TRUE, FALSE, UNDEFINED = Present("cn"), Present("o"), Present("noSuchType")
 
 
@@ -51,6 +54,7 @@ ITEMS = {
     "equal-no-dn": (EqualityMatch("subschemaSubentry", b"x"), None),
     "equal-not-utf8": (EqualityMatch("cn", b"\xff"), None),
     "equal-empty": (EqualityMatch("cn", b""), None),
+    "equal-too-long": (EqualityMatch("cn", LONG), None),
     "equal-no-oid": (EqualityMatch("objectClass", b"1 2"), None),
     "equal-no-certificate-list": (EqualityMatch("certificateRevocationList", b"x"), None),
     "equal-telephone": (EqualityMatch("telephoneNumber", b"+81 3-5321-1111"), False),
@@ -69,6 +73,18 @@ ITEMS = {
     "approx": (ApproxMatch("cn", b"chiyoda-ku crldp"), True),
     "greater": (GreaterOrEqual("cn", b"a"), None),
     "less": (LessOrEqual("cn", b"z"), None),
+    "greater-unknown": (GreaterOrEqual("x", b"a"), None),
+    "earlier-than-held": (GreaterOrEqual("createTimestamp", b"20140331235959Z"), True),
+    "from-held": (GreaterOrEqual("createTimestamp", b"201404010900+0900"), True),
+    "later-than-held": (GreaterOrEqual("createTimestamp", b"20140401000000.1Z"), False),
+    "until-later-than-held": (LessOrEqual("modifyTimestamp", b"2015010100Z"), True),
+    "until-held": (LessOrEqual("modifyTimestamp", b"20140402093000Z"), True),
+    "until-earlier-than-held": (LessOrEqual("modifyTimestamp", b"20140402092959Z"), False),
+    "greater-no-time": (GreaterOrEqual("createTimestamp", b"2014"), None),
+    "extensible-earlier": (ExtensibleMatch("2.5.13.28", "createTimestamp", b"20140401000001Z", False), True),
+    "extensible-not-earlier": (ExtensibleMatch("2.5.13.28", "createTimestamp", b"20140401000000Z", False), False),
+    "extensible-any-earlier": (ExtensibleMatch("generalizedTimeOrderingMatch", None, b"2015010100Z", False), True),
+    "extensible-order-of-names": (ExtensibleMatch("generalizedTimeOrderingMatch", "cn", b"2015010100Z", False), None),
     "substrings-initial": (Substrings("cn", b"CHIYODA", (), None), True),
     "substrings-any": (Substrings("cn", None, (b"yo", b"crl"), None), True),
     "substrings-final": (Substrings("cn", None, (), b" CRLDP"), True),
@@ -77,6 +93,7 @@ ITEMS = {
     "substrings-overlap": (Substrings("cn", b"chiyoda-ku crldp", (), b"crldp"), False),
     "substrings-any-overlap": (Substrings("cn", None, (b"crldp",), b"dp"), False),
     "substrings-not-utf8": (Substrings("cn", b"\xff", (), None), None),
+    "substrings-too-long": (Substrings("cn", b"a", (LONG,), None), None),
     "substrings-no-rule": (Substrings("objectClass", b"t", (), None), None),
     "extensible-type": (ExtensibleMatch(None, "cn", b"chiyoda-ku crldp", dn_attributes=False), True),
     "extensible-rule": (ExtensibleMatch("caseExactMatch", "cn", b"chiyoda-ku crldp", dn_attributes=False), False),
@@ -88,6 +105,7 @@ ITEMS = {
     "extensible-unknown-type": (ExtensibleMatch("caseIgnoreMatch", "x", b"x", dn_attributes=False), None),
     "extensible-wrong-rule": (ExtensibleMatch("objectIdentifierMatch", "cn", b"top", dn_attributes=False), None),
     "extensible-nothing": (ExtensibleMatch(None, None, b"x", dn_attributes=False), None),
+    "extensible-too-long": (ExtensibleMatch("caseExactMatch", None, LONG, dn_attributes=True), None),
     "extensible-bad-value": (ExtensibleMatch(None, "cn", b"\xff", dn_attributes=False), None),
     "unrecognized": (UnrecognizedFilter(), None),
 }
@@ -130,3 +148,16 @@ def test_a_filter_cannot_probe_for_what_the_reader_may_not_see(attribute: str) -
     """Without the right the list is as if not there."""
     assert truth(Present(attribute), may_read_restricted=False) is False
     assert truth(Not(Present(attribute)), may_read_restricted=False) is True
+
+
+def test_long_names_that_a_peer_writes_are_not_kept() -> None:
+    """Of attributes and of object classes; a thousand of 60 KiB would be 60 MB."""
+    tracemalloc.start()
+    try:
+        for i in range(50):
+            name = f"{i}.".rjust(60_000, "x")
+            assert truth(Present(name)) is None
+            assert truth(EqualityMatch("objectClass", name.encode())) is None
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()

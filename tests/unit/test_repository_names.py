@@ -116,3 +116,12 @@ def test_parents_keep_their_spelling() -> None:
 def test_strings_are_prepared_as_the_rfc_prints_it(prepared: str, expected: str) -> None:
     """The examples of RFC 4518, section 2.6.1, and foldings."""
     assert prepared == expected
+
+
+@pytest.mark.parametrize("text", ["a" * 1025, "富" * 342, "a" + "\u0315" * 256 + "\u0316" * 256], ids=ascii)
+def test_a_long_string_is_none_that_matches(text: str) -> None:
+    """Octets count, whatever they stand for."""
+    assert prepare(text[:-1])
+    for each in (prepare, prepare_substring, lambda value: parse(f"cn={value}")):
+        with pytest.raises(ValueError, match="more than 1024 octets"):
+            each(text)

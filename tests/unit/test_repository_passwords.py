@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from repository import passwords
+from repository.authentication import VerifyPassword
 from repository.passwords import PasswordMemory, PasswordVerifier
 
 KEY = bytes(32)
@@ -71,12 +72,20 @@ def verifier() -> Callable[[], PasswordVerifier]:
     return lambda: PasswordVerifier(PasswordMemory(KEY, 60, Clock()))
 
 
+async def matching(verifier: PasswordVerifier, password: bytes, address: str) -> str | None:
+    """What a bind with HASH that nobody refuses is told."""
+    told: list[str | None] = []
+    await verifier.verify(VerifyPassword(password, (HASH,), address), lambda: False, told.append)
+    (found,) = told
+    return found
+
+
 async def test_a_client_that_binds_again_and_again_costs_one_verification(
     verified: list[bytes], verifier: Callable[[], PasswordVerifier]
 ) -> None:
     """Also one that does so on many connections at a time."""
     under_test = verifier()
-    found = await asyncio.gather(*(under_test.matching(b"right", (HASH,), "192.0.2.1") for _ in range(20)))
+    found = await asyncio.gather(*(matching(under_test, b"right", "192.0.2.1") for _ in range(20)))
     assert found == [HASH] * 20
     assert verified == [b"right"]
     under_test.close()
@@ -87,9 +96,22 @@ async def test_nobody_waits_behind_all_connections_of_somebody_else(
 ) -> None:
     """Each address has one turn, however many binds it has sent before."""
     under_test = verifier()
-    guesses = [asyncio.ensure_future(under_test.matching(b"%d" % i, (HASH,), "192.0.2.1")) for i in range(20)]
+    guesses = [asyncio.ensure_future(matching(under_test, b"%d" % i, "192.0.2.1")) for i in range(20)]
     await asyncio.sleep(0)
-    assert await under_test.matching(b"right", (HASH,), "198.51.100.1") == HASH
+    assert await matching(under_test, b"right", "198.51.100.1") == HASH
     assert verified.index(b"right") <= 2
     assert await asyncio.gather(*guesses) == [None] * 20
+    under_test.close()
+
+
+async def test_who_is_locked_out_when_the_turn_comes_costs_no_work(
+    verified: list[bytes], verifier: Callable[[], PasswordVerifier]
+) -> None:
+    """The bind before has told how it ended, however many were sent at once."""
+    under_test = verifier()
+    told: list[str | None] = []
+    binds = [VerifyPassword(b"%d" % i, (HASH,), "192.0.2.1") for i in range(20)]
+    await asyncio.gather(*(under_test.verify(each, lambda: len(told) >= 3, told.append) for each in binds))
+    assert told == [None] * 20
+    assert verified == [b"0", b"1", b"2"]
     under_test.close()

@@ -355,6 +355,7 @@ def test_the_subschema_defines_all_that_it_uses() -> None:
         words = line.split()
         for keyword, where, pattern in (
             ("EQUALITY", "MATCHING_RULES", "'{}'"),
+            ("ORDERING", "MATCHING_RULES", "'{}'"),
             ("SUBSTR", "MATCHING_RULES", "'{}'"),
             ("SYNTAX", "LDAP_SYNTAXES", "( {} DESC"),
         ):
@@ -370,6 +371,7 @@ COMPARES: dict[str, tuple[tuple[str, str, bytes], bool, ResultCode]] = {
     "no-rule": (("", "supportedLDAPVersion", b"3"), True, ResultCode.INAPPROPRIATE_MATCHING),
     "unknown-type": ((CHIYODA, "x", b"x"), False, ResultCode.UNDEFINED_ATTRIBUTE_TYPE),
     "bad-value": ((CHIYODA, "cn", b"\xff"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
+    "too-long": ((CHIYODA, "cn", b"x" * 1025), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
     "no-entry": (("C=FR", "c", b"FR"), False, ResultCode.NO_SUCH_OBJECT),
 }
 

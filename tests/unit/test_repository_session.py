@@ -1,5 +1,6 @@
 """One LDAP session: messages in, actions out."""
 
+import tracemalloc
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -441,6 +442,16 @@ def test_a_lockout_hits_one_name_from_one_address_only() -> None:
     assert not refused_unseen(party)
 
 
+@pytest.mark.parametrize(("peer", "is_same"), [("2001:db8::2", True), ("2001:db8:0:1::1", False)])
+def test_a_lockout_hits_all_addresses_that_a_host_can_give_itself(peer: str, *, is_same: bool) -> None:
+    """An IPv6 host may choose from 2**64."""
+    guesser, other = Peer(), Peer()
+    guesser.session = Session(guesser.service, peer="2001:db8::1", is_encrypted=True)
+    fail(guesser, 5)
+    other.session, other.now = Session(guesser.service, peer=peer, is_encrypted=True), guesser.now
+    assert refused_unseen(other) is is_same
+
+
 def test_a_lockout_does_not_tell_whether_a_name_is_known() -> None:
     """An unknown one is locked out, too, also if it is spelt differently."""
     for name in (UNKNOWN_DN, UNKNOWN_DN.upper(), "not a DN"):
@@ -450,6 +461,41 @@ def test_a_lockout_does_not_tell_whether_a_name_is_known() -> None:
     peer = Peer()
     fail(peer, 5, UNKNOWN_DN)
     assert refused_unseen(peer, UNKNOWN_DN.replace(",", " , "))
+
+
+@pytest.mark.req("R-4-4-4-5", "R-5-2-3-2")
+def test_a_lockout_holds_against_binds_that_wait_already() -> None:
+    """Binds that were sent at once, on many connections: after the lockout not even the right password helps."""
+    peer = Peer()
+    waiting = [Session(peer.service, peer=each, is_encrypted=True) for each in ["192.0.2.1"] * 7 + ["198.51.100.1"]]
+    for session in waiting:
+        session.receive(message(bind_request(PARTY_DN, b"any")), NOW)
+    *guesses, right, elsewhere = waiting
+    messages = []
+    for i, session in enumerate(guesses):
+        assert session.is_locked_out(NOW) == (i >= 3)
+        (answer,) = answers(session.verified(None, NOW))
+        messages.append(answer.operation.errorMessage)
+    assert messages == [b""] * 3 + [b"too many failed binds; try again in 1 s"] * 3
+    assert [each.code for each in answers(right.verified("hash", NOW))] == [ResultCode.INVALID_CREDENTIALS]
+    assert not right.is_bound
+    assert [each.code for each in answers(elsewhere.verified("hash", NOW))] == [ResultCode.SUCCESS]
+    assert refused_unseen(peer)
+
+
+def test_names_that_failed_are_not_kept_whole() -> None:
+    """However long they are, or of however many parts."""
+    peer = Peer()
+    fail(peer, 1)
+    tracemalloc.start()
+    try:
+        for i in range(50):
+            fail(peer, 1, f"{i} ".ljust(60_000, "x"))
+            fail(peer, 1, f"cn={i}" + ",c=a" * 1000)
+        peer.records.clear()
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_lockout_leaves_who_is_bound_already_alone() -> None:
