@@ -2,8 +2,8 @@
 
 A flood of binds delays binds, and neither searches nor memory: one password is verified at a time, and of those who
 wait, each host has one turn, however many connections it has. Who is locked out when the turn comes costs no work. A
-password that was right is remembered for a moment,
-as a keyed hash, so that a client which binds again and again costs that work once.
+password that was right is remembered for a moment, as a keyed hash, so that a client which binds again and again costs
+that work once.
 """
 
 import asyncio
