@@ -11,11 +11,11 @@ replace the headers of that kind that clients send. It is nobody itself: without
 import hashlib
 import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 from ocsp.access import AccessList, Caller, Grant, address_of
@@ -25,6 +25,13 @@ from ocsp.signature import PathCheck, signing_certificate
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
 FORWARDED_PROTO: Final = "X-Forwarded-Proto"
+
+
+class Headers(Protocol):
+    """The headers of a request; upper and lower case are the same."""
+
+    def getall(self, key: str, default: list[str], /) -> list[str]:
+        """The values of all lines with that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +56,19 @@ class Proxies:
         address = address_of(origin)
         return any(address in network for network in self.networks)
 
-    def client(self, proxy: Peer, headers: Mapping[str, str]) -> Peer:
+    def client(self, proxy: Peer, headers: Headers) -> Peer:
         """Whom `proxy` speaks for: the last address in X-Forwarded-For that is no proxy's, or else the first."""
+        # Several lines are one list (RFC 9110, section 5.3): a proxy may add its own line behind that of a client.
+        forwarded_for = ",".join(headers.getall(FORWARDED_FOR, []))
         try:
-            hops = [str(address_of(hop.strip())) for hop in headers.get(FORWARDED_FOR, "").split(",")]
+            hops = [str(address_of(hop.strip())) for hop in forwarded_for.split(",")]
         except ValueError:
             return proxy
         origin = next((hop for hop in reversed(hops) if not self.trusts(hop)), hops[0])
         return Peer(
             origin,
-            _fingerprint(_certificate(headers.get(self.certificate_header, ""))),
-            is_private=headers.get(FORWARDED_PROTO, "").lower() == "https",
+            _fingerprint(_certificate(_only(headers, self.certificate_header))),
+            is_private=_only(headers, FORWARDED_PROTO).lower() == "https",
         )
 
 
@@ -77,7 +86,7 @@ class Recogniser:
             return Peer(origin, is_proxy=True)
         return Peer(origin, _fingerprint(certificate), is_private=is_tls)
 
-    def client(self, peer: Peer, headers: Mapping[str, str]) -> Peer:
+    def client(self, peer: Peer, headers: Headers) -> Peer:
         """Who sends a request with these headers."""
         return self._proxies.client(peer, headers) if peer.is_proxy else peer
 
@@ -116,6 +125,12 @@ class Recogniser:
                 return None if verified is None else passwords[verified]
             case None:
                 return None
+
+
+def _only(headers: Headers, name: str) -> str:
+    """The value of a header; of several lines, one may be the client's own, and none counts."""
+    values = headers.getall(name, [])
+    return values[0] if len(values) == 1 else ""
 
 
 def _fingerprint(certificate: bytes | None) -> bytes | None:

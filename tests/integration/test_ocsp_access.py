@@ -22,6 +22,7 @@ import pytest
 from aiohttp import ClientConnectorError, ClientSession, ClientSSLError, ServerDisconnectedError, TCPConnector
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.ocsp import load_der_ocsp_response
+from multidict import CIMultiDict
 from yarl import URL
 
 import ocsp.server
@@ -104,7 +105,8 @@ class Client:
     def __init__(self, session: ClientSession, url: str, headers: Mapping[str, str]) -> None:
         self._session = session
         self._url = url
-        self._headers = {"Content-Type": "application/ocsp-request", **headers}
+        self._headers = CIMultiDict(headers)
+        self._headers["Content-Type"] = "application/ocsp-request"
 
     async def ask(self, octets: bytes = ASKED) -> str:
         """The answer in a word: GOOD, or why there is none."""
@@ -422,6 +424,41 @@ async def test_a_trusted_proxy_speaks_for_its_clients(
     async with (
         responding(store, keys, instance, trusted_proxies="127.0.0.0/8") as responder,
         client(responder.url, headers=headers) as party,
+    ):
+        assert [await party.ask(), await party.ask()] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([("X-Forwarded-For", "192.0.2.1"), ("X-Forwarded-For", ORIGIN)], "UNAUTHORIZED"),
+        ([("X-Forwarded-For", ORIGIN), ("X-Forwarded-For", "192.0.2.1")], "GOOD"),
+        ([("X-Forwarded-For", "192.0.2.1"), ("X-Forwarded-For", "127.0.0.1")], "GOOD"),
+        ([("X-Forwarded-For", ORIGIN), *[("Client-Cert", DER_BASE64)] * 2], "UNAUTHORIZED"),
+        ([("X-Forwarded-For", ORIGIN), ("Client-Cert", DER_BASE64), ("Client-Cert", "")], "UNAUTHORIZED"),
+        (
+            [
+                *(("X-Forwarded-For", ORIGIN), ("Authorization", f"Bearer {TOKEN}")),
+                *(("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "http")),
+            ],
+            "UNAUTHORIZED",
+        ),
+    ],
+    ids=[
+        *("the client's own line first", "the proxy's line counts", "two proxies", "two certificates"),
+        *("the proxy saw no certificate", "two protocols"),
+    ],
+)
+async def test_a_proxy_may_add_lines_to_those_of_its_client(
+    store: MemoryStore, keys: KeyStore, instance: Path, lines: list[tuple[str, str]], expected: str
+) -> None:
+    """RFC 9110, section 5.3; as `option forwardfor` of HAProxy does."""
+    store.grant("verifier", ClientCertificate(PARTY.der), around(NOW))
+    store.grant("verifier", token(), around(NOW))
+    store.grant("verifier", "192.0.2.0/24", around(NOW))
+    async with (
+        responding(store, keys, instance, trusted_proxies="127.0.0.0/8") as responder,
+        client(responder.url, headers=CIMultiDict(lines)) as party,
     ):
         assert [await party.ask(), await party.ask()] == [expected, expected]
 
