@@ -9,12 +9,14 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import struct
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 import argon2
@@ -26,8 +28,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 import ocsp.server
+import settings.admin
 from ocsp.access import ClientCertificate, Credential, Network, Password, SigningCertificate, Token
 from ocsp.delegates import KeyStore
+from ocsp.status import IssuedCertificate
 from pkix.revocation import Good
 from settings.sections import OCSPSection
 from tests.support.ocsp import (
@@ -131,6 +135,10 @@ async def client(
         yield Client(session, url, headers)
 
 
+def port_of(url: str) -> int:
+    return int(url.rstrip("/").rpartition(":")[2])
+
+
 def basic(name: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
@@ -216,8 +224,7 @@ async def test_a_slow_handshake_is_cut_off(
     """After seconds, not minutes: it costs memory, and no limit of connections counts it yet."""
     monkeypatch.setattr(ocsp.server, "HANDSHAKE_TIMEOUT_S", 0.1)
     async with responding(store, keys, instance) as responder, asyncio.timeout(10):
-        port = int(responder.tls_url.rstrip("/").rpartition(":")[2])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(responder.tls_url))
         writer.write(octets)
         assert await reader.read() == b""
         writer.close()
@@ -281,6 +288,83 @@ async def test_a_password_is_in_no_log(
             text = "\n".join(repr(vars(record)) for record in caplog.records)
             assert secret not in text
             assert header.removeprefix("Basic ") not in text
+
+
+SECRET = "prefca_a_secret_token"
+NO_HEADERS = {
+    "bare line feed": f"Authorization: Bearer {SECRET}\nX: y",
+    "control character": f"Authorization: Bearer {SECRET}\x01",
+    "NUL": f"Authorization: Bearer {SECRET}\x00",
+    "space before the colon": f"Authorization : Bearer {SECRET}",
+    "no colon": f"Authorization Bearer {SECRET}",
+    "too long": f"Authorization: Bearer {SECRET}" + "x" * 8190,
+    "folded": f"Authorization:\r\n Bearer {SECRET}\x01",
+}
+
+
+@asynccontextmanager
+async def administered() -> AsyncIterator[int]:
+    """The port of an admin listener."""
+
+    async def told() -> Any:
+        return ""
+
+    bound = socket.create_server(("127.0.0.1", 0))
+    async with settings.admin.listening(bound, settings.admin.Looks(told, told, told)):
+        yield bound.getsockname()[1]
+
+
+async def sent(port: int, head: str) -> bytes:
+    """What comes back for a request with this head until the connection is closed."""
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n".encode())
+        received = await reader.read()
+        writer.close()
+    return received
+
+
+@pytest.mark.parametrize("head", NO_HEADERS.values(), ids=NO_HEADERS)
+async def test_what_is_no_header_is_in_no_log(
+    store: MemoryStore, keys: KeyStore, instance: Path, caplog: pytest.LogCaptureFixture, head: str
+) -> None:
+    """Credentials may be in it. Neither the responder nor its admin listener quotes it; that it came, both log."""
+    caplog.set_level("DEBUG")
+    async with responding(store, keys, instance) as responder, administered() as admin:
+        for port in (port_of(responder.url), admin):
+            caplog.clear()
+            answer = await sent(port, head)
+            formatter = logging.Formatter()
+            text = "\n".join(formatter.format(record) + repr(vars(record)) for record in caplog.records)
+            assert answer.startswith(b"HTTP/1.0 400") == bool(text)
+            assert SECRET not in text
+
+
+async def test_a_peer_that_leaves_is_no_error(
+    store: MemoryStore, keys: KeyStore, instance: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of a request: the log says that it has left."""
+    caplog.set_level("INFO")
+    query, asked, may_answer = store.statuses, asyncio.Event(), asyncio.Event()
+
+    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
+        asked.set()
+        await may_answer.wait()
+        return await query(serials)
+
+    store.statuses = statuses  # type: ignore[method-assign]
+    async with responding(store, keys, instance) as responder, asyncio.timeout(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(responder.url))
+        length = f"Content-Length: {len(ASKED)}\r\nExpect: 100-continue"  # no plain request
+        writer.write(f"POST / HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode() + ASKED)
+        await asked.wait()
+        reset = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        writer.transport.abort()
+        await eventually(lambda: all(one.transport is None for one in responder.server.connections))
+        may_answer.set()
+        await eventually(lambda: "peer_left" in caplog.messages)
+    assert "http_error" not in caplog.messages
 
 
 @pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
