@@ -1,5 +1,6 @@
 """Who signed a request (RFC 6960, section 4.1.2)."""
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -33,6 +34,8 @@ ECDSA: Final[dict[str, hashes.HashAlgorithm]] = {
     "1.2.840.10045.4.3.4": hashes.SHA512(),
 }
 
+_logger = logging.getLogger(__name__)
+
 PathCheck = Callable[[x509.Certificate, Sequence[bytes], datetime], bool]
 """Is there a path from a certificate, over those in DER that came with it, to somebody who is trusted?"""
 
@@ -65,8 +68,9 @@ def registered_is_enough(_certificate: x509.Certificate, _brought: Sequence[byte
 
 def path_to(anchors: Sequence[x509.Certificate]) -> PathCheck:
     """There must be a path to one of `anchors` (RFC 5280, section 6)."""
-    # What the certificate of a verifier is for besides, and how he is named in it, is nothing to us.
-    anything = ExtensionPolicy.permit_all()
+    # What the certificate of a verifier is for besides, how he is named in it, and under which policy it was issued, is
+    # nothing to us; policies are critical in certificates of residents, and an extension that is must be named here.
+    anything = ExtensionPolicy.permit_all().may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
     of_cas = anything.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None).may_be_present(
         x509.KeyUsage, Criticality.AGNOSTIC, _signs_certificates
     )
@@ -76,7 +80,8 @@ def path_to(anchors: Sequence[x509.Certificate]) -> PathCheck:
         verifier = builder.time(now).build_client_verifier()
         try:
             verifier.verify(certificate, [x509.load_der_x509_certificate(each) for each in brought])
-        except (VerificationError, ValueError, x509.InvalidVersion):  # the latter two: it brought no certificates
+        except (VerificationError, ValueError, x509.InvalidVersion) as e:  # the latter two: it brought no certificates
+            _logger.info("no_path", extra={"serial": f"{certificate.serial_number:X}", "reason": str(e)})
             return False
         return True
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
 
 from ocsp.request import RequestSignature, parse_request
 from ocsp.signature import path_to, registered_is_enough, signing_certificate
@@ -46,6 +47,33 @@ def test_a_certificate_leads_to_an_anchor(
     """RFC 5280, section 6; being registered alone is not enough."""
     found = signing_certificate(signature(party, *brought), {party.der}, path_to([anchor.certificate]), NOW)
     assert found == (party.der if trusted else None)
+
+
+POLICY = x509.CertificatePolicies(
+    [x509.PolicyInformation(x509.ObjectIdentifier("1.2.392.200149.8.5.1.1.10"), ["https://www.jpki.go.jp/cps.html"])]
+)
+USAGE = x509.KeyUsage(*[True, *[False] * 8])
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "trusted"),
+    [([POLICY], True), ([POLICY, USAGE], True), ([UNKNOWN], False)],
+    ids=["policies", "as of a resident", "nobody knows it"],
+)
+def test_critical_extensions(
+    extensions: list[x509.ExtensionType], caplog: pytest.LogCaptureFixture, *, trusted: bool
+) -> None:
+    """Those that certificates of this CA have do no harm; for any other there is no path, and the log says why."""
+    caplog.set_level("INFO")
+    between = Identity.new("between", issuer=ROOT, is_ca=True, extensions=[POLICY])
+    party = Identity.new("party", issuer=between, extensions=extensions)
+    path = path_to([ROOT.certificate])
+    found = signing_certificate(signature(party, between), {party.der}, path, NOW)
+    assert found == (party.der if trusted else None)
+    reasons = [vars(record)["reason"] for record in caplog.records if record.message == "no_path"]
+    assert trusted or "extension" in reasons[0]
+    assert bool(reasons) != trusted
 
 
 def test_a_path_is_as_of_the_moment() -> None:
