@@ -599,6 +599,20 @@ async def test_an_address_that_asks_too_often_waits(
         assert [record.result for record in responder.journal.records] == ["good", "tryLater"]
 
 
+@pytest.mark.parametrize("headers", [{}, {"X-Any": "thing"}], ids=["plain", "not plain"])
+async def test_nonsense_counts_as_well(
+    store: MemoryStore, keys: KeyStore, instance: Path, headers: dict[str, str]
+) -> None:
+    """`tryLater` from then on, for nonsense and for a question; the record of a question says what it is about."""
+    async with (
+        responding(store, keys, instance, address_requests_per_s=0.01) as responder,
+        client(responder.url, headers=headers) as party,
+    ):
+        answers = [await party.ask(octets) for octets in (b"nonsense", b"nonsense", ASKED)]
+        assert answers == ["MALFORMED_REQUEST", "TRY_LATER", "TRY_LATER"]
+        assert [record.object for record in responder.journal.records] == ["", "", f"{RESIDENT:016X}"]
+
+
 async def test_a_party_that_asks_too_often_waits_wherever_it_asks_from(
     store: MemoryStore, keys: KeyStore, instance: Path, cache_mib: int
 ) -> None:
