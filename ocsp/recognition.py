@@ -13,18 +13,21 @@ import re
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Protocol
 from urllib.parse import unquote
 
-from ocsp.access import AccessList, Caller, Grant, address_of
+from cryptography import x509
+
+from ocsp.access import AccessList, Caller, Grant, Recognition, address_of
 from ocsp.credentials import BearerToken, NameAndPassword, PasswordVerifier, parse_authorization
 from ocsp.request import RequestSignature
 from ocsp.signature import PathCheck, signing_certificate
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
 FORWARDED_PROTO: Final = "X-Forwarded-Proto"
+PATH_REMEMBERED: Final = timedelta(minutes=5)
 
 
 class Headers(Protocol):
@@ -42,6 +45,7 @@ class Peer:
     fingerprint: bytes | None = None  # SHA-256 of the client certificate
     is_private: bool = False  # nobody on the way can read what is sent: TLS
     is_proxy: bool = False  # trusted, and has not said whom it speaks for
+    forwarded: bytes | None = None  # DER of the client certificate, if a proxy showed it: no handshake has looked at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,25 @@ class Proxies:
         except ValueError:
             return proxy
         origin = next((hop for hop in reversed(hops) if not self.trusts(hop)), hops[0])
-        return Peer(
-            origin,
-            _fingerprint(_certificate(_only(headers, self.certificate_header))),
-            is_private=_only(headers, FORWARDED_PROTO).lower() == "https",
-        )
+        certificate = _certificate(_only(headers, self.certificate_header))
+        is_private = _only(headers, FORWARDED_PROTO).lower() == "https"
+        return Peer(origin, _fingerprint(certificate), is_private=is_private, forwarded=certificate)
+
+
+class Paths:
+    """Which certificates that come without others have a path. That is not looked at for each request."""
+
+    def __init__(self, has_path: PathCheck) -> None:
+        self._has_path = has_path
+        self._known: dict[bytes, tuple[bool, datetime]] = {}  # until when; no more of them than are registered
+
+    def have(self, certificate: bytes, now: datetime) -> bool:
+        """Has it one, a registered certificate in DER?"""
+        has_path, until = self._known.get(certificate, (False, now))
+        if now >= until:
+            has_path = self._has_path(x509.load_der_x509_certificate(certificate), (), now)
+            self._known[certificate] = has_path, now + PATH_REMEMBERED
+        return has_path
 
 
 class Recogniser:
@@ -79,6 +97,7 @@ class Recogniser:
         self._proxies = proxies
         self._passwords = passwords
         self._has_path = has_path
+        self._paths = Paths(has_path)
 
     def peer(self, origin: str, certificate: bytes | None, *, is_tls: bool) -> Peer:
         """Who is at the other end of a connection, and the DER of his client certificate."""
@@ -92,7 +111,14 @@ class Recogniser:
 
     def by_connection(self, peer: Peer, access: AccessList, now: datetime) -> Caller:
         """Who asks, if a request shows nothing of its own."""
-        return Caller(peer.origin) if peer.is_proxy else access.caller(peer.origin, now, peer.fingerprint)
+        if peer.is_proxy:
+            return Caller(peer.origin)
+        caller = access.caller(peer.origin, now, peer.fingerprint)
+        if caller.recognition is not Recognition.CLIENT_CERTIFICATE or peer.forwarded is None:
+            return caller
+        if self._paths.have(peer.forwarded, now):
+            return caller
+        return replace(access.caller(peer.origin, now), signature_expected=False)
 
     async def caller(self, peer: Peer, authorization: str | None, access: AccessList, now: datetime) -> Caller:
         """Who sends a request with this Authorization header, which is worth nothing where others can read it.

@@ -547,6 +547,31 @@ async def test_a_proxy_may_add_lines_to_those_of_its_client(
         assert [await party.ask(), await party.ask()] == [expected, expected]
 
 
+async def test_a_certificate_that_a_proxy_shows_must_lead_to_the_ca_for_clients(
+    store: MemoryStore, keys: KeyStore, instance: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`ocsp.client_ca`: no handshake of ours has looked at it. Else who shows it is known by his network."""
+    caplog.set_level("INFO")
+    authority = Identity.new("CA of the parties")
+    (instance / "clients.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    under, ended = (Identity.new("verifier", issuer=authority, ended=each) for each in (False, True))
+    for each in (under, ended, PARTY):
+        store.grant("verifier", ClientCertificate(each.der), around(NOW))
+    store.grant("by network", "192.0.2.1/32", around(NOW))
+    async with responding(store, keys, instance, trusted_proxies="127.0.0.0/8", client_ca="clients.pem") as responder:
+        for who, origin, expected in (
+            (under, ORIGIN, ("GOOD", "verifier")),
+            (ended, ORIGIN, ("UNAUTHORIZED", None)),
+            (PARTY, ORIGIN, ("UNAUTHORIZED", None)),
+            (PARTY, "192.0.2.1", ("GOOD", "by network")),
+        ):
+            headers = {"X-Forwarded-For": origin, "Client-Cert": base64.b64encode(who.der).decode()}
+            async with client(responder.url, headers=headers) as party:
+                assert [await party.ask(), await party.ask()] == [expected[0]] * 2
+            assert responder.journal.records[-1].party == expected[1]
+    assert caplog.messages.count("no_path") == 2  # for each certificate once
+
+
 async def test_nobody_else_is_believed_what_he_says_of_himself(
     store: MemoryStore, keys: KeyStore, instance: Path
 ) -> None:
