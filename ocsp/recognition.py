@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from cryptography import x509
 
-from ocsp.access import AccessList, Caller, Grant, Recognition, address_of
+from ocsp.access import AccessList, Caller, Failure, Grant, Recognition, address_of
 from ocsp.credentials import BearerToken, NameAndPassword, PasswordVerifier, parse_authorization
 from ocsp.request import RequestSignature
 from ocsp.signature import PathCheck, signing_certificate
@@ -118,7 +118,7 @@ class Recogniser:
             return caller
         if self._paths.have(peer.forwarded, now):
             return caller
-        return replace(access.caller(peer.origin, now), signature_expected=False)
+        return _failed(access.caller(peer.origin, now), Failure.NO_CLIENT_PATH)
 
     async def caller(self, peer: Peer, authorization: str | None, access: AccessList, now: datetime) -> Caller:
         """Who sends a request with this Authorization header, which is worth nothing where others can read it.
@@ -126,31 +126,35 @@ class Recogniser:
         Raises:
             TooManyRequestsError: a password cannot be verified now.
         """
-        if authorization is None or not peer.is_private:
-            return self.by_connection(peer, access, now)
-        grant = await self._authorized(authorization, access, now)
-        if grant is None:
-            return replace(self.by_connection(peer, access, now), signature_expected=False)
-        return grant.caller(peer.origin)
+        otherwise = self.by_connection(peer, access, now)
+        if authorization is None:
+            return otherwise
+        if not peer.is_private:
+            return replace(otherwise, failure=Failure.PLAIN)
+        found = await self._authorized(authorization, access, now)
+        return _failed(otherwise, found) if isinstance(found, Failure) else found.caller(peer.origin)
 
     def signer(self, signature: RequestSignature, otherwise: Caller, access: AccessList, now: datetime) -> Caller:
         """Who signed a request; if that is nobody we know, who asks `otherwise`."""
         registered = access.signing_certificates(now)
-        certificate = signing_certificate(signature, registered, self._has_path, now)
-        if certificate is None:
-            return replace(otherwise, signature_expected=False)
-        return registered[certificate].caller(otherwise.origin)
+        found = signing_certificate(signature, registered, self._has_path, now)
+        return _failed(otherwise, found) if isinstance(found, Failure) else registered[found].caller(otherwise.origin)
 
-    async def _authorized(self, authorization: str, access: AccessList, now: datetime) -> Grant | None:
+    async def _authorized(self, authorization: str, access: AccessList, now: datetime) -> Grant | Failure:
         match parse_authorization(authorization):
             case BearerToken(token=token):
-                return access.bearer(token, now)
+                return access.bearer(token, now) or Failure.UNKNOWN_TOKEN
             case NameAndPassword(name=name, password=password):
                 passwords = access.passwords(name, now)
                 verified = await self._passwords.matching(password, passwords)
-                return None if verified is None else passwords[verified]
+                return Failure.WRONG_PASSWORD if verified is None else passwords[verified]
             case None:
-                return None
+                return Failure.UNREADABLE
+
+
+def _failed(otherwise: Caller, failure: Failure) -> Caller:
+    """Who asks `otherwise`: he has shown something, so that a signature is not asked for."""
+    return replace(otherwise, signature_expected=False, failure=failure)
 
 
 def _only(headers: Headers, name: str) -> str:

@@ -19,6 +19,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from ocsp.access import Failure
 from ocsp.request import RequestSignature
 from pkix import der
 
@@ -42,7 +43,7 @@ PathCheck = Callable[[x509.Certificate, Sequence[bytes], datetime], bool]
 
 def signing_certificate(
     signed: RequestSignature, registered: Collection[bytes], has_path: PathCheck, now: datetime
-) -> bytes | None:
+) -> bytes | Failure:
     """The DER of the registered certificate whose key signed the request.
 
     Args:
@@ -52,13 +53,18 @@ def signing_certificate(
         now: the moment at which it must be.
 
     Returns:
-        None: nobody who is registered.
+        Why there is none, if so.
     """
+    failure = Failure.UNKNOWN_SIGNER
     for certificate in _candidates(signed, registered):
         parsed = x509.load_der_x509_certificate(certificate)
-        if _is_signed_by(parsed, signed) and has_path(parsed, signed.certificates, now):
+        if not _is_signed_by(parsed, signed):
+            failure = Failure.BAD_SIGNATURE
+        elif not has_path(parsed, signed.certificates, now):
+            failure = Failure.NO_SIGNER_PATH
+        else:
             return certificate
-    return None
+    return failure
 
 
 def registered_is_enough(_certificate: x509.Certificate, _brought: Sequence[bytes], _now: datetime) -> bool:

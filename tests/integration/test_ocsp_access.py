@@ -63,6 +63,8 @@ PARTY_RSA = Identity.new("verifier with RSA", key=rsa_key("verifier"))
 PASSWORD, TOKEN = "correct horse battery", "prefca_token"
 HASH = argon2.PasswordHasher(time_cost=1, memory_cost=64).hash(PASSWORD)
 ORIGIN = "203.0.113.7"
+PEM = PARTY.certificate.public_bytes(Encoding.PEM).decode()
+DER_BASE64 = base64.b64encode(PARTY.der).decode()
 
 
 @pytest.fixture
@@ -302,6 +304,50 @@ NO_HEADERS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("headers", "octets", "is_tls", "because"),
+    [
+        ({}, signed(ASKED, STRANGER), False, "the signer is not registered"),
+        ({}, signed(ASKED, STRANGER, certificates=[PARTY.der]), False, "the signature is not one of the registered"),
+        ({}, signed(ASKED, PARTY), False, "the certificate of the signer has no path"),
+        ({"Authorization": basic("verifier", SECRET)}, ASKED, True, "unknown name or wrong password"),
+        ({"Authorization": basic("nobody", SECRET)}, ASKED, True, "unknown name or wrong password"),
+        ({"Authorization": f"Bearer {SECRET}"}, ASKED, True, "nobody has this token"),
+        ({"Authorization": f"Secret {SECRET}"}, ASKED, True, "neither a password nor a token"),
+        ({"X-Forwarded-For": ORIGIN, "Client-Cert": DER_BASE64}, ASKED, False, "the client certificate has no path"),
+        ({"X-Forwarded-For": ORIGIN, "Client-Cert": "MAA="}, ASKED, False, "the client certificate is not registered"),
+    ],
+    ids=[
+        *("unknown signer", "bad signature", "no path", "wrong password", "unknown name", "unknown token", "scheme"),
+        *("client certificate without a path", "unknown client certificate"),
+    ],
+)
+async def test_the_log_says_what_was_worth_nothing(
+    store: MemoryStore,
+    keys: KeyStore,
+    instance: Path,
+    caplog: pytest.LogCaptureFixture,
+    headers: dict[str, str],
+    octets: bytes,
+    because: str,
+    *,
+    is_tls: bool,
+) -> None:
+    """And no secret; who asks is told nothing more than `unauthorized`."""
+    caplog.set_level("INFO")
+    (instance / "clients.pem").write_bytes(STRANGER.certificate.public_bytes(Encoding.PEM))
+    for each in (SigningCertificate(PARTY.der), ClientCertificate(PARTY.der), Password(HASH), token()):
+        store.grant("verifier", each, around(NOW))
+    proxies = "127.0.0.0/8" if "Client-Cert" in headers else ""
+    async with responding(store, keys, instance, client_ca="clients.pem", trusted_proxies=proxies) as responder:
+        url, tls = (responder.tls_url, tls_client(SERVER)) if is_tls else (responder.url, None)
+        async with client(url, tls, headers=headers) as party:
+            assert await party.ask(octets) == "UNAUTHORIZED"
+    (reason,) = [vars(record)["reason"] for record in caplog.records if record.message == "refused"]
+    assert because in reason
+    assert SECRET not in "\n".join(repr(vars(record)) for record in caplog.records)
+
+
 @asynccontextmanager
 async def administered() -> AsyncIterator[int]:
     """The port of an admin listener."""
@@ -467,9 +513,6 @@ async def test_a_signed_request_is_asked_for_only_where_it_helps(
 
 
 # ---------------------------------------------------------------- behind a proxy
-
-PEM = PARTY.certificate.public_bytes(Encoding.PEM).decode()
-DER_BASE64 = base64.b64encode(PARTY.der).decode()
 
 
 @pytest.mark.parametrize(

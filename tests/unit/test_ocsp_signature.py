@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
+from ocsp.access import Failure
 from ocsp.request import RequestSignature, parse_request
 from ocsp.signature import path_to, registered_is_enough, signing_certificate
 from tests.support.ocsp import CA, SERIAL, request
@@ -46,7 +47,7 @@ def test_a_certificate_leads_to_an_anchor(
 ) -> None:
     """RFC 5280, section 6; being registered alone is not enough."""
     found = signing_certificate(signature(party, *brought), {party.der}, path_to([anchor.certificate]), NOW)
-    assert found == (party.der if trusted else None)
+    assert found == (party.der if trusted else Failure.NO_SIGNER_PATH)
 
 
 POLICY = x509.CertificatePolicies(
@@ -70,7 +71,7 @@ def test_critical_extensions(
     party = Identity.new("party", issuer=between, extensions=extensions)
     path = path_to([ROOT.certificate])
     found = signing_certificate(signature(party, between), {party.der}, path, NOW)
-    assert found == (party.der if trusted else None)
+    assert found == (party.der if trusted else Failure.NO_SIGNER_PATH)
     reasons = [vars(record)["reason"] for record in caplog.records if record.message == "no_path"]
     assert trusted or "extension" in reasons[0]
     assert bool(reasons) != trusted
@@ -80,7 +81,7 @@ def test_a_path_is_as_of_the_moment() -> None:
     """Once the certificate has ended, there is none any more."""
     path, signed_by_party = path_to([ROOT.certificate]), signature(PARTY, BETWEEN)
     assert signing_certificate(signed_by_party, {PARTY.der}, path, NOW) == PARTY.der
-    assert signing_certificate(signed_by_party, {PARTY.der}, path, NOW + 10 * DAY) is None
+    assert signing_certificate(signed_by_party, {PARTY.der}, path, NOW + 10 * DAY) == Failure.NO_SIGNER_PATH
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_what_comes_along_and_is_no_certificate_is_no_path(nonsense: bytes) -> N
     octets = signed(request(CA(NOW).cert_id(SERIAL)), PARTY, [PARTY.der, BETWEEN.der, nonsense])
     found = parse_request(octets, max_certificates=1).signature
     assert found is not None
-    assert signing_certificate(found, {PARTY.der}, path_to([ROOT.certificate]), NOW) is None
+    assert signing_certificate(found, {PARTY.der}, path_to([ROOT.certificate]), NOW) == Failure.NO_SIGNER_PATH
     assert signing_certificate(found, {PARTY.der}, registered_is_enough, NOW) == PARTY.der
 
 
@@ -102,4 +103,4 @@ def test_the_name_alone_proves_nothing() -> None:
     unaccompanied = parse_request(octets, max_certificates=1).signature
     assert unaccompanied is not None
     assert signing_certificate(unaccompanied, {twin.der, PARTY.der}, registered_is_enough, NOW) == PARTY.der
-    assert signing_certificate(unaccompanied, {twin.der}, registered_is_enough, NOW) is None
+    assert signing_certificate(unaccompanied, {twin.der}, registered_is_enough, NOW) == Failure.BAD_SIGNATURE
