@@ -167,14 +167,18 @@ async def test_a_registered_client_certificate_is_recognised(
 
 
 async def test_a_certificate_registered_later_is_accepted_from_then_on(
-    store: MemoryStore, keys: KeyStore, instance: Path, tmp_path: Path
+    store: MemoryStore, keys: KeyStore, instance: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The listener is not restarted for it. Before, the handshake refuses it."""
+    """The listener is not restarted for it. Before, the handshake refuses it, and the log says why."""
+    caplog.set_level("INFO")
     tls = PARTY.client(tmp_path / "c", SERVER)
     async with responding(store, keys, instance) as responder:
         async with client(responder.tls_url, tls) as party:
             with pytest.raises((ClientSSLError, ClientConnectorError, ServerDisconnectedError, OSError)):
                 await party.ask()
+        await eventually(lambda: "handshake_failed" in caplog.messages)
+        (reason,) = [vars(record)["reason"] for record in caplog.records if record.message == "handshake_failed"]
+        assert "self-signed certificate" in reason
         store.grant("verifier", ClientCertificate(PARTY.der), around(NOW))
         await eventually(lambda: bool(responder.refresh.snapshot.access.client_certificates))
         async with client(responder.tls_url, tls) as party:
