@@ -22,6 +22,7 @@ REQUEST_TYPE: Final = "application/ocsp-request"
 RESPONSE_TYPE: Final = "application/ocsp-response"
 SERVER: Final = "prefca"
 SUCCESSFUL: Final = OCSPResponseStatus.SUCCESSFUL.label
+HEADERS_ALONE: Final = "head"
 DATE_OCTETS: Final = 29
 NO_SECOND: Final = -1
 _RESULTS: Final[Mapping[type[CertStatus], str]] = {Good: "good", Revoked: "revoked", Unknown: "unknown"}  # RFC 6960
@@ -105,6 +106,14 @@ def refusal(status: OCSPResponseStatus, method: str, request: OCSPRequest | None
     records = b",".join(result(status.label, serial, len(body)) for serial in serials)
     before_date = _unchanging_head("no-store", len(body))
     return Reply(method, _undated(before_date, body), len(before_date), outcome(status.label), records)
+
+
+def headers_alone(reply: Reply) -> Reply:
+    """The same for a HEAD request: no status is provided, and its records say so."""
+    if reply.answer is None:
+        return reply
+    serials = [f"{cert_id.serial_number:016X}" for cert_id, _, _ in reply.answer.singles]
+    return replace(reply, records=b",".join(result(HEADERS_ALONE, serial, 0) for serial in serials))
 
 
 def _before_date(answer: Answer, body: bytes, method: str) -> bytes:
