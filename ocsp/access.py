@@ -113,6 +113,15 @@ class Grant:
     agreed_from: datetime
     agreed_until: datetime  # the first moment outside the agreement
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The DER of the certificate that it is recognised by."""
+        match self.credential:
+            case ClientCertificate(certificate=certificate) | SigningCertificate(certificate=certificate):
+                return certificate
+            case _:
+                return None
+
     def is_agreed(self, now: datetime) -> bool:
         """Is the agreement in force?"""
         return self.agreed_from <= now < self.agreed_until

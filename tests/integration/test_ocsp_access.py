@@ -32,7 +32,8 @@ import settings.admin
 from ocsp.access import ClientCertificate, Credential, Network, Password, SigningCertificate, Token
 from ocsp.delegates import KeyStore
 from ocsp.status import IssuedCertificate
-from pkix.revocation import Good
+from pkix.names import name
+from pkix.revocation import CRLReason, Good, Revoked
 from settings.sections import OCSPSection
 from tests.support.ocsp import (
     CA,
@@ -221,6 +222,33 @@ async def test_a_right_that_ends_ends_on_open_connections(
         store.withdraw("verifier")
         await eventually(lambda: responder.refresh.snapshot is not before)
         assert await party.ask() == "UNAUTHORIZED"
+
+
+@pytest.mark.parametrize("told", ["one by one", "with thousands"])
+async def test_a_certificate_of_this_ca_that_was_revoked_is_worth_nothing(
+    store: MemoryStore, keys: KeyStore, instance: Path, told: str
+) -> None:
+    """From then on, also if the credential was not ended. One with that serial number from elsewhere is another."""
+    key = rsa_key("own")
+    own = Identity(key, CA_1.issue(PUBLIC, key, name(("C", "JP"), ("CN", "own")), around(NOW)))
+    elsewhere = CA(NOW, subject=name(("C", "JP"), ("CN", "elsewhere")))
+    other = Identity(key, elsewhere.issue(PUBLIC, key, name(("C", "JP"), ("CN", "other")), around(NOW)))
+    store.grant("own", SigningCertificate(own.der), around(NOW))
+    store.grant("other", SigningCertificate(other.der), around(NOW))
+    async with responding(store, keys, instance) as responder, client(responder.url) as party:
+        assert await party.ask(signed(ASKED, own)) == "GOOD"
+        before = responder.refresh.snapshot
+        revoked = Revoked(NOW, CRLReason.KEY_COMPROMISE)
+        if told == "one by one":
+            store.add(PUBLIC, revoked, public=True)
+        else:
+            store.certificates[PUBLIC] = store.certificates[PUBLIC]._replace(status=revoked)
+            store._changed("revocation")
+        await eventually(lambda: responder.refresh.snapshot is not before)
+        assert await party.ask(signed(ASKED, own)) == "UNAUTHORIZED"
+        assert await party.ask(signed(ASKED, other)) == "GOOD"
+    async with responding(store, keys, instance) as responder, client(responder.url) as party:
+        assert await party.ask(signed(ASKED, own)) == "UNAUTHORIZED"
 
 
 @pytest.mark.parametrize("octets", [b"", b"\x16\x03\x01"], ids=["silent", "stuck"])
