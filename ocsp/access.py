@@ -33,6 +33,20 @@ class Recognition(StrEnum):
     TOKEN = "token"  # noqa: S105 - a kind of credential
 
 
+class Failure(StrEnum):
+    """Why what somebody showed was worth nothing: for the log, without what he showed."""
+
+    UNKNOWN_SIGNER = "the signer is not registered"
+    BAD_SIGNATURE = "the signature is not one of the registered signer"
+    NO_SIGNER_PATH = "the certificate of the signer has no path"
+    PLAIN = "credentials count over TLS only"
+    UNREADABLE = "neither a password nor a token can be read"
+    UNKNOWN_TOKEN = "nobody has this token"  # noqa: S105 - a sentence
+    WRONG_PASSWORD = "unknown name or wrong password"  # noqa: S105 - a sentence
+    UNKNOWN_CERTIFICATE = "the client certificate is not registered"
+    NO_CLIENT_PATH = "the client certificate has no path"
+
+
 ALL_WAYS: Final = frozenset(Recognition)
 
 
@@ -46,6 +60,7 @@ class Caller:
     rights: frozenset[Right] = frozenset()
     until: datetime | None = None  # the first moment outside the agreement: whoever asks then is to be recognised anew
     signature_expected: bool = False  # nobody we know, who shows nothing: signing the request could help
+    failure: Failure | None = None  # of what he showed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,15 @@ class Grant:
     agreed_from: datetime
     agreed_until: datetime  # the first moment outside the agreement
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The DER of the certificate that it is recognised by."""
+        match self.credential:
+            case ClientCertificate(certificate=certificate) | SigningCertificate(certificate=certificate):
+                return certificate
+            case _:
+                return None
+
     def is_agreed(self, now: datetime) -> bool:
         """Is the agreement in force?"""
         return self.agreed_from <= now < self.agreed_until
@@ -153,7 +177,9 @@ class AccessList:
         address = address_of(origin)
         if grant := _agreed((grant for network, grant in self._narrowest_first if address in network), now):
             return grant.caller(origin)
-        expected = fingerprint is None and any(_agreed(grants, now) for grants in self._signers.values())
+        if fingerprint is not None:
+            return Caller(origin, failure=Failure.UNKNOWN_CERTIFICATE)
+        expected = any(_agreed(grants, now) for grants in self._signers.values())
         return Caller(origin, signature_expected=expected)
 
     def bearer(self, token: str, now: datetime) -> Grant | None:

@@ -10,6 +10,7 @@ This is also the one boundary where errors become statuses: whatever goes wrong 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ocsp import reply
 from ocsp.access import AccessList, Caller
 from ocsp.cache import AnswerCache
 from ocsp.errors import (
+    MalformedRequestError,
     OCSPError,
     OCSPResponseStatus,
     RightsChangedError,
@@ -111,9 +113,9 @@ class Answering:
     def ask(self, question: Question) -> None:
         """Take a question of a caller whom his connection tells."""
         try:
-            request = self._read(question)
             at = self._means.clock()
-            self._count(question.caller.origin, at)
+            self._count(question, question.caller.origin, at)
+            request = self._read(question)
             self._begin(question, request, self._means.knowledge.at(at), at)
         except Exception as e:  # noqa: BLE001 - the boundary
             self._refuse(question, e)
@@ -122,10 +124,10 @@ class Answering:
         """Take a question of `peer`, who may show something in the Authorization header."""
         means = self._means
         try:
-            request = self._read(question)
             at = means.clock()
+            self._count(question, peer.origin, at)
+            request = self._read(question)
             question.access = access = means.knowledge.at(at).access
-            self._count(peer.origin, at)
             now = datetime.fromtimestamp(at, UTC)
             question.caller = await means.recogniser.caller(peer, authorization, access, now)
             at = means.clock()
@@ -149,9 +151,11 @@ class Answering:
         question.request = self._reader.read(octets)
         return question.request
 
-    def _count(self, origin: str, at: float) -> None:
-        """Count a request; raises TooManyRequestsError."""
+    def _count(self, question: Question, origin: str, at: float) -> None:
+        """Count a request, whatever it is; raises TooManyRequestsError."""
         if not self._means.limits.admits_address(origin, at):
+            with contextlib.suppress(MalformedRequestError):  # what it is about stands in its record
+                self._read(question)
             raise TooManyRequestsError("an address sends too many requests")
 
     def _begin(self, question: Question, request: OCSPRequest, snapshot: Snapshot, at: float) -> None:

@@ -338,8 +338,12 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - the signature is aiohttp's
     ) -> web.StreamResponse:
-        """Refuse what is no HTTP request, or a peer that left in the middle of one, in one line of the log."""
-        _logger.info("http_error", extra={"origin": request.remote, "status": status, "error": repr(exc)})
+        """Refuse what is no HTTP request, or notice that a peer left in the middle of one, in one line of the log."""
+        if isinstance(exc, ConnectionError):
+            _logger.info("peer_left", extra={"origin": request.remote})
+        else:  # of the exception its type alone: aiohttp's quote the line of a header, with the credentials in it
+            error = None if exc is None else type(exc).__name__
+            _logger.info("http_error", extra={"origin": request.remote, "status": status, "error": error})
         response = web.Response(status=status, text=f"{status}\n")
         response.force_close()
         return response

@@ -87,8 +87,8 @@ def _form(octets: bytes, request: OCSPRequest) -> _Form | None:
     extn_value = slice(len(octets), len(octets))
     value_begin = len(octets)
     if nonce is not None:
-        # An OCTET STRING inside, of which all but the header may change.
-        if nonce[0] != 0x04 or nonce[1] != len(nonce) - 2 or octets.count(nonce) != 1:
+        # An OCTET STRING inside, of which all but the header may change; that of 128 octets is longer: 04 81 80.
+        if nonce[0] != 0x04 or not nonce[1] == len(nonce) - 2 < 0x80 or octets.count(nonce) != 1:
             return None
         extn_value = slice(octets.index(nonce), octets.index(nonce) + len(nonce))
         value_begin = extn_value.start + 2

@@ -40,12 +40,13 @@ class Delegate:
 class Issuers:
     """Everybody whose certificates are answered for."""
 
-    def __init__(self, generations: Iterable[Generation], delegates: Iterable[Delegate]) -> None:
+    def __init__(self, generations: Sequence[Generation], delegates: Iterable[Delegate]) -> None:
         self._generations = {
             (hashes.algorithm, hashes.name_hash, hashes.key_hash): generation
             for generation in generations
             for hashes in issuer_hashes(generation.certificate)
         }
+        self.names = {generation.generation_id: generation.certificate.subject for generation in generations}
         self._newest_first = sorted(delegates, key=lambda delegate: delegate.validity.not_before, reverse=True)
         self.delegates = tuple(self._newest_first)
         self.delegate_serials = frozenset(delegate.serial for delegate in self._newest_first)

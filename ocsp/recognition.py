@@ -11,14 +11,16 @@ replace the headers of that kind that clients send. It is nobody itself: without
 import hashlib
 import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import unquote
 
-from ocsp.access import AccessList, Caller, Grant
+from cryptography import x509
+
+from ocsp.access import AccessList, Caller, Failure, Grant, Recognition
 from ocsp.credentials import BearerToken, NameAndPassword, PasswordVerifier, parse_authorization
 from ocsp.request import RequestSignature
 from ocsp.signature import PathCheck, signing_certificate
@@ -26,6 +28,14 @@ from settings.peer import address_of
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
 FORWARDED_PROTO: Final = "X-Forwarded-Proto"
+PATH_REMEMBERED: Final = timedelta(minutes=5)
+
+
+class Headers(Protocol):
+    """The headers of a request; upper and lower case are the same."""
+
+    def getall(self, key: str, default: list[str], /) -> list[str]:
+        """The values of all lines with that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Peer:
     fingerprint: bytes | None = None  # SHA-256 of the client certificate
     is_private: bool = False  # nobody on the way can read what is sent: TLS
     is_proxy: bool = False  # trusted, and has not said whom it speaks for
+    forwarded: bytes | None = None  # DER of the client certificate, if a proxy showed it: no handshake has looked at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +61,34 @@ class Proxies:
         address = address_of(origin)
         return any(address in network for network in self.networks)
 
-    def client(self, proxy: Peer, headers: Mapping[str, str]) -> Peer:
+    def client(self, proxy: Peer, headers: Headers) -> Peer:
         """Whom `proxy` speaks for: the last address in X-Forwarded-For that is no proxy's, or else the first."""
+        # Several lines are one list (RFC 9110, section 5.3): a proxy may add its own line behind that of a client.
+        forwarded_for = ",".join(headers.getall(FORWARDED_FOR, []))
         try:
-            hops = [str(address_of(hop.strip())) for hop in headers.get(FORWARDED_FOR, "").split(",")]
+            hops = [str(address_of(hop.strip())) for hop in forwarded_for.split(",")]
         except ValueError:
             return proxy
         origin = next((hop for hop in reversed(hops) if not self.trusts(hop)), hops[0])
-        return Peer(
-            origin,
-            _fingerprint(_certificate(headers.get(self.certificate_header, ""))),
-            is_private=headers.get(FORWARDED_PROTO, "").lower() == "https",
-        )
+        certificate = _certificate(_only(headers, self.certificate_header))
+        is_private = _only(headers, FORWARDED_PROTO).lower() == "https"
+        return Peer(origin, _fingerprint(certificate), is_private=is_private, forwarded=certificate)
+
+
+class Paths:
+    """Which certificates that come without others have a path. That is not looked at for each request."""
+
+    def __init__(self, has_path: PathCheck) -> None:
+        self._has_path = has_path
+        self._known: dict[bytes, tuple[bool, datetime]] = {}  # until when; no more of them than are registered
+
+    def have(self, certificate: bytes, now: datetime) -> bool:
+        """Has it one, a registered certificate in DER?"""
+        has_path, until = self._known.get(certificate, (False, now))
+        if now >= until:
+            has_path = self._has_path(x509.load_der_x509_certificate(certificate), (), now)
+            self._known[certificate] = has_path, now + PATH_REMEMBERED
+        return has_path
 
 
 class Recogniser:
@@ -71,6 +98,7 @@ class Recogniser:
         self._proxies = proxies
         self._passwords = passwords
         self._has_path = has_path
+        self._paths = Paths(has_path)
 
     def peer(self, origin: str, certificate: bytes | None, *, is_tls: bool) -> Peer:
         """Who is at the other end of a connection, and the DER of his client certificate."""
@@ -78,13 +106,20 @@ class Recogniser:
             return Peer(origin, is_proxy=True)
         return Peer(origin, _fingerprint(certificate), is_private=is_tls)
 
-    def client(self, peer: Peer, headers: Mapping[str, str]) -> Peer:
+    def client(self, peer: Peer, headers: Headers) -> Peer:
         """Who sends a request with these headers."""
         return self._proxies.client(peer, headers) if peer.is_proxy else peer
 
     def by_connection(self, peer: Peer, access: AccessList, now: datetime) -> Caller:
         """Who asks, if a request shows nothing of its own."""
-        return Caller(peer.origin) if peer.is_proxy else access.caller(peer.origin, now, peer.fingerprint)
+        if peer.is_proxy:
+            return Caller(peer.origin)
+        caller = access.caller(peer.origin, now, peer.fingerprint)
+        if caller.recognition is not Recognition.CLIENT_CERTIFICATE or peer.forwarded is None:
+            return caller
+        if self._paths.have(peer.forwarded, now):
+            return caller
+        return _failed(access.caller(peer.origin, now), Failure.NO_CLIENT_PATH)
 
     async def caller(self, peer: Peer, authorization: str | None, access: AccessList, now: datetime) -> Caller:
         """Who sends a request with this Authorization header, which is worth nothing where others can read it.
@@ -92,31 +127,41 @@ class Recogniser:
         Raises:
             TooManyRequestsError: a password cannot be verified now.
         """
-        if authorization is None or not peer.is_private:
-            return self.by_connection(peer, access, now)
-        grant = await self._authorized(authorization, access, now)
-        if grant is None:
-            return replace(self.by_connection(peer, access, now), signature_expected=False)
-        return grant.caller(peer.origin)
+        otherwise = self.by_connection(peer, access, now)
+        if authorization is None:
+            return otherwise
+        if not peer.is_private:
+            return replace(otherwise, failure=Failure.PLAIN)
+        found = await self._authorized(authorization, access, now)
+        return _failed(otherwise, found) if isinstance(found, Failure) else found.caller(peer.origin)
 
     def signer(self, signature: RequestSignature, otherwise: Caller, access: AccessList, now: datetime) -> Caller:
         """Who signed a request; if that is nobody we know, who asks `otherwise`."""
         registered = access.signing_certificates(now)
-        certificate = signing_certificate(signature, registered, self._has_path, now)
-        if certificate is None:
-            return replace(otherwise, signature_expected=False)
-        return registered[certificate].caller(otherwise.origin)
+        found = signing_certificate(signature, registered, self._has_path, now)
+        return _failed(otherwise, found) if isinstance(found, Failure) else registered[found].caller(otherwise.origin)
 
-    async def _authorized(self, authorization: str, access: AccessList, now: datetime) -> Grant | None:
+    async def _authorized(self, authorization: str, access: AccessList, now: datetime) -> Grant | Failure:
         match parse_authorization(authorization):
             case BearerToken(token=token):
-                return access.bearer(token, now)
+                return access.bearer(token, now) or Failure.UNKNOWN_TOKEN
             case NameAndPassword(name=name, password=password):
                 passwords = access.passwords(name, now)
                 verified = await self._passwords.matching(password, passwords)
-                return None if verified is None else passwords[verified]
+                return Failure.WRONG_PASSWORD if verified is None else passwords[verified]
             case None:
-                return None
+                return Failure.UNREADABLE
+
+
+def _failed(otherwise: Caller, failure: Failure) -> Caller:
+    """Who asks `otherwise`: he has shown something, so that a signature is not asked for."""
+    return replace(otherwise, signature_expected=False, failure=failure)
+
+
+def _only(headers: Headers, name: str) -> str:
+    """The value of a header; of several lines, one may be the client's own, and none counts."""
+    values = headers.getall(name, [])
+    return values[0] if len(values) == 1 else ""
 
 
 def _fingerprint(certificate: bytes | None) -> bytes | None:

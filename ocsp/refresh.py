@@ -1,8 +1,9 @@
 """What is held in memory, the CA's keys and the access rights, and how it is kept current.
 
 A Snapshot is replaced as a whole and never changed. It is loaded at the start, and again in part when the change feed
-tells of a generation, a delegate (new or revoked) or a right. Statuses are not in it: they are read for each answer,
-and what was kept of earlier answers is dropped when the feed tells of a revocation.
+tells of a generation, a delegate (new or revoked), a right, or that a certificate was revoked which somebody is
+recognised by. Statuses are not in it: they are read for each answer, and what was kept of earlier answers is dropped
+when the feed tells of a revocation.
 
 A standby may be behind its primary, and a connection that is made anew may lead to another server, which may lack the
 end of the feed as it was known or have another one. Therefore:
@@ -20,11 +21,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from cryptography import x509
+
 from ocsp import delegates
 from ocsp.access import ALL_WAYS, AccessList, Grant, Recognition
 from ocsp.delegates import DelegateCertificate, Keys
 from ocsp.errors import StoreUnavailableError
 from ocsp.issuers import Generation, Issuers
+from ocsp.status import SERIALS, IssuedCertificate
+from pkix.revocation import Revoked
 
 _logger = logging.getLogger(__name__)
 
@@ -54,6 +59,9 @@ class Source(Protocol):
 
     async def grants(self) -> list[Grant]:
         """Who may ask, and what he is recognised by."""
+
+    async def statuses(self, serials: Collection[int]) -> dict[int, IssuedCertificate]:
+        """What is recorded now of those that were ever issued."""
 
     async def last_change(self) -> Change | None:
         """The newest change."""
@@ -116,6 +124,7 @@ class Refresh:
         self._last: Change | None = None  # that is in it
         self.lag_s = 0.0  # how old it was when it was heard of
         self.confirmed_at: datetime | None = None  # all changes until then are in it
+        self._shown_serials: frozenset[int] = frozenset()  # of certificates that somebody is recognised by
         self._was_outdated = True  # that was too long ago, when it was last looked at
         self._stale = True  # everything is to be loaded
         self._again_at: datetime | None = None  # when the keys of delegates are to be looked for once more
@@ -202,8 +211,8 @@ class Refresh:
         if None in revoked:
             self._kept.clear()  # more at once than are told one by one
         self._kept.forget(serial for serial in revoked if serial is not None)
-        if any(change.kind == "access" for change in changes):
-            snapshot = replace(snapshot, access=await self._access())
+        if any(self._concerns_access(change) for change in changes):
+            snapshot = replace(snapshot, access=await self._access(snapshot.issuers))
             self._adopt(snapshot, self._last)  # a token may let its keys wait
         if any(_concerns_issuers(change, snapshot.issuers) for change in changes):
             snapshot = replace(snapshot, issuers=await self._issuers())
@@ -236,7 +245,8 @@ class Refresh:
         until = await self._source.complete_until(self._clock())
         connection = self._source.connection
         last = await self._source.last_change()
-        snapshot = Snapshot(await self._issuers(), await self._access())
+        issuers = await self._issuers()
+        snapshot = Snapshot(issuers, await self._access(issuers))
         if self._source.connection != connection:
             raise StoreUnavailableError("perhaps not all from one server")
         return until, last, snapshot
@@ -250,8 +260,33 @@ class Refresh:
         self.refusals, self._again_at = loaded.refusals, loaded.again_at
         return Issuers(generations, loaded.delegates)
 
-    async def _access(self) -> AccessList:
-        return AccessList(await self._source.grants(), self._ways)
+    async def _access(self, issuers: Issuers) -> AccessList:
+        """Who may ask; a certificate of this CA is worth nothing once it was revoked."""
+        grants = await self._source.grants()
+        shown = {grant.certificate: one for grant in grants if (one := _parsed(grant.certificate)) is not None}
+        self._shown_serials = frozenset(one.serial_number for one in shown.values() if one.serial_number in SERIALS)
+        issued = await self._source.statuses(self._shown_serials) if self._shown_serials else {}
+        revoked = {der for der, one in shown.items() if _is_revoked(one, issued.get(one.serial_number), issuers)}
+        return AccessList((grant for grant in grants if grant.certificate not in revoked), self._ways)
+
+    def _concerns_access(self, change: Change) -> bool:
+        if change.kind == "revocation":
+            return bool(self._shown_serials) and (change.key is None or change.key in self._shown_serials)
+        return change.kind == "access"
+
+
+def _parsed(certificate: bytes | None) -> x509.Certificate | None:
+    try:
+        return None if certificate is None else x509.load_der_x509_certificate(certificate)
+    except ValueError:  # nobody can show it either
+        return None
+
+
+def _is_revoked(shown: x509.Certificate, issued: IssuedCertificate | None, issuers: Issuers) -> bool:
+    """Is it a certificate of this CA, and not only one with the same serial number?"""
+    if issued is None or not isinstance(issued.status, Revoked):
+        return False
+    return shown.issuer == issuers.names.get(issued.generation_id)
 
 
 def _concerns_issuers(change: Change, issuers: Issuers) -> bool:

@@ -22,6 +22,7 @@ REQUEST_TYPE: Final = "application/ocsp-request"
 RESPONSE_TYPE: Final = "application/ocsp-response"
 SERVER: Final = "prefca"
 SUCCESSFUL: Final = OCSPResponseStatus.SUCCESSFUL.label
+HEADERS_ALONE: Final = "head"
 DATE_OCTETS: Final = 29
 NO_SECOND: Final = -1
 _RESULTS: Final[Mapping[type[CertStatus], str]] = {Good: "good", Revoked: "revoked", Unknown: "unknown"}  # RFC 6960
@@ -115,6 +116,14 @@ def _records(results: Sequence[tuple[str, str]], size: int) -> bytes:
     return b",".join(
         [result(how, serial, size if number == teller else 0) for number, (how, serial) in enumerate(results)]
     )
+
+
+def headers_alone(reply: Reply) -> Reply:
+    """The same for a HEAD request: no status is provided, and its records say so."""
+    if reply.answer is None:
+        return reply
+    serials = [f"{cert_id.serial_number:016X}" for cert_id, _, _ in reply.answer.singles]
+    return replace(reply, records=b",".join(result(HEADERS_ALONE, serial, 0) for serial in serials))
 
 
 def _before_date(answer: Answer, body: bytes, method: str) -> bytes:

@@ -152,4 +152,5 @@ def authorize(caller: Caller, *, public: bool) -> None:
         return
     if caller.signature_expected:
         raise SignatureRequiredError("a status that is not public, asked for by nobody knows whom")
-    raise AccessDeniedError("a status that is not public needs the right ocsp")
+    but = "" if caller.failure is None else f", but {caller.failure}"
+    raise AccessDeniedError(f"a status that is not public needs the right ocsp{but}")

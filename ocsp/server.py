@@ -28,7 +28,7 @@ from ocsp.connection import HTTPServer, Shortcut
 from ocsp.errors import StoreUnavailableError
 from ocsp.limits import ConnectionLimit
 from ocsp.recognition import Peer
-from ocsp.reply import REQUEST_TYPE, Reply, who
+from ocsp.reply import REQUEST_TYPE, Reply, headers_alone, who
 from ocsp.turn import NOT_RECORDED, Turn
 from settings.sections import OCSPSection
 
@@ -94,9 +94,15 @@ class OCSPService:
         reply, caller = await replied
         if transport.is_closing():  # not given, so not recorded
             raise ConnectionResetError("the peer has gone")
+        return self._response(reply if http.method != hdrs.METH_HEAD else headers_alone(reply), caller, http.method)
+
+    def _response(self, reply: Reply, caller: Caller, method: str) -> web.Response:
+        """The response, recorded; raises HTTPException: there is none to HEAD."""
         now = self._means.clock()
         if not self._turn.record([(None, reply, who(caller))], now):
             reply = NOT_RECORDED
+        if method == hdrs.METH_HEAD and not reply.public:  # the length of the answer would tell the status
+            raise web.HTTPMethodNotAllowed(hdrs.METH_HEAD, (hdrs.METH_GET, hdrs.METH_POST))
         return web.Response(body=reply.body, headers=reply.headers(datetime.fromtimestamp(now, UTC)))
 
     def _peer(self, transport: asyncio.BaseTransport, origin: str) -> Peer:

@@ -1,5 +1,6 @@
 """Who signed a request (RFC 6960, section 4.1.2)."""
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -18,6 +19,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from ocsp.access import Failure
 from ocsp.request import RequestSignature
 from pkix import der
 
@@ -33,13 +35,15 @@ ECDSA: Final[dict[str, hashes.HashAlgorithm]] = {
     "1.2.840.10045.4.3.4": hashes.SHA512(),
 }
 
+_logger = logging.getLogger(__name__)
+
 PathCheck = Callable[[x509.Certificate, Sequence[bytes], datetime], bool]
 """Is there a path from a certificate, over those in DER that came with it, to somebody who is trusted?"""
 
 
 def signing_certificate(
     signed: RequestSignature, registered: Collection[bytes], has_path: PathCheck, now: datetime
-) -> bytes | None:
+) -> bytes | Failure:
     """The DER of the registered certificate whose key signed the request.
 
     Args:
@@ -49,13 +53,18 @@ def signing_certificate(
         now: the moment at which it must be.
 
     Returns:
-        None: nobody who is registered.
+        Why there is none, if so.
     """
+    failure = Failure.UNKNOWN_SIGNER
     for certificate in _candidates(signed, registered):
         parsed = x509.load_der_x509_certificate(certificate)
-        if _is_signed_by(parsed, signed) and has_path(parsed, signed.certificates, now):
+        if not _is_signed_by(parsed, signed):
+            failure = Failure.BAD_SIGNATURE
+        elif not has_path(parsed, signed.certificates, now):
+            failure = Failure.NO_SIGNER_PATH
+        else:
             return certificate
-    return None
+    return failure
 
 
 def registered_is_enough(_certificate: x509.Certificate, _brought: Sequence[bytes], _now: datetime) -> bool:
@@ -65,8 +74,9 @@ def registered_is_enough(_certificate: x509.Certificate, _brought: Sequence[byte
 
 def path_to(anchors: Sequence[x509.Certificate]) -> PathCheck:
     """There must be a path to one of `anchors` (RFC 5280, section 6)."""
-    # What the certificate of a verifier is for besides, and how he is named in it, is nothing to us.
-    anything = ExtensionPolicy.permit_all()
+    # What the certificate of a verifier is for besides, how he is named in it, and under which policy it was issued, is
+    # nothing to us; policies are critical in certificates of residents, and an extension that is must be named here.
+    anything = ExtensionPolicy.permit_all().may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
     of_cas = anything.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None).may_be_present(
         x509.KeyUsage, Criticality.AGNOSTIC, _signs_certificates
     )
@@ -76,7 +86,8 @@ def path_to(anchors: Sequence[x509.Certificate]) -> PathCheck:
         verifier = builder.time(now).build_client_verifier()
         try:
             verifier.verify(certificate, [x509.load_der_x509_certificate(each) for each in brought])
-        except (VerificationError, ValueError, x509.InvalidVersion):  # the latter two: it brought no certificates
+        except (VerificationError, ValueError, x509.InvalidVersion) as e:  # the latter two: it brought no certificates
+            _logger.info("no_path", extra={"serial": f"{certificate.serial_number:X}", "reason": str(e)})
             return False
         return True
 

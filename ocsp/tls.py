@@ -28,6 +28,20 @@ class TLSFiles:
     asks_clients: bool  # for a certificate
 
 
+class _Handshake(ssl.SSLObject):
+    """A connection; if its handshake fails, the log says why: event loops do not. Its address is not known here."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):  # it goes on
+            raise
+        except ssl.SSLError as e:
+            reason = e.verify_message if isinstance(e, ssl.SSLCertVerificationError) else e.reason
+            _logger.info("handshake_failed", extra={"reason": reason})
+            raise
+
+
 class ServerTLS:
     """The SSLContext of a listener."""
 
@@ -50,6 +64,7 @@ class ServerTLS:
             raise StartError(_what_to_do(files, e)) from e
         self.context: Final = self._current
         self.context.sni_callback = self._put_current
+        self.context.sslobject_class = _Handshake
 
     def _put_current(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         access = self._access()

@@ -23,6 +23,7 @@ from settings.load import Settings
 from settings.passwords import hash_of
 
 IPNetwork = IPv4Network | IPv6Network
+SHORTEST_PREFIX_BITS: Final = {4: 8, 6: 16}  # of one party's network, by version of IP: a wider one is a slip
 
 MIN_PASSWORD_CHARACTERS: Final = 12
 TOKEN_OCTETS: Final = 32
@@ -72,6 +73,9 @@ def network(context: click.Context, name: str, network: str) -> None:
         parsed = ip_network(network)
     except ValueError as e:
         raise RefusedError(f"{e}; write a network such as 192.0.2.0/24") from e
+    shortest = SHORTEST_PREFIX_BITS[parsed.version]
+    if parsed.prefixlen < shortest:
+        raise RefusedError(f"{parsed} is no closed network; name those of {name}, each of /{shortest} or smaller")
     run(_add_network(settings_of(context), name, parsed))
     click.echo(f"{name} is recognised when it asks from {parsed}")
 

@@ -11,11 +11,12 @@ from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Records, records
 from issuer.records.party_store import RelyingPartyRow
-from pkix.validity import Validity
+from pkix.validity import JST, Validity
 from settings.load import Settings
 
 AGREEMENT: Final = timedelta(days=365)
 DATE = click.DateTime(["%Y-%m-%d"])
+UNTIL: Final = "Day on which the agreement ends, at 0:00 UTC: 9:00 in Japan. Name the day after its last one."
 
 _STATES: Final = {"suspend": "suspended", "resume": "active", "withdraw": "withdrawn"}
 
@@ -28,8 +29,10 @@ def relying_party() -> None:
 @relying_party.command()
 @click.argument("name")
 @click.option("--description", default="", help="Its name for people, such as ○○県税務課.")
-@click.option("--from", "agreed_from", type=DATE, help="First day of the agreement (UTC).  [default: now]")
-@click.option("--until", "agreed_until", type=DATE, help="Day on which it has ended (UTC).  [default: in 365 days]")
+@click.option(
+    "--from", "agreed_from", type=DATE, help="Day of its first moment, 0:00 UTC: 9:00 in Japan.  [default: now]"
+)
+@click.option("--until", "agreed_until", type=DATE, help=f"{UNTIL}  [default: in 365 days]")
 @click.option("--right", "rights", type=click.Choice(["ocsp", "crl"]), multiple=True, required=True, help="May repeat.")
 @click.pass_context
 def add(
@@ -50,6 +53,7 @@ def add(
         raise RefusedError("the agreement ends before it begins; correct --from or --until")
     run(_add(settings_of(context), name, description, Validity(begin, end), frozenset(rights)))
     click.echo(f"{name} is registered; its LDAP bind name is {bind_name(name)}")
+    click.echo(_ending(end))
 
 
 async def _add(settings: Settings, name: str, description: str, agreed: Validity, rights: frozenset[str]) -> None:
@@ -86,7 +90,7 @@ async def registered(shared: Records, name: str) -> RelyingPartyRow:
 @relying_party.command()
 @click.argument("name")
 @click.option("--description", help="Its name for people.")
-@click.option("--until", "agreed_until", type=DATE, help="Day on which the agreement has ended (UTC).")
+@click.option("--until", "agreed_until", type=DATE, help=UNTIL)
 @click.option(
     "--right", "rights", type=click.Choice(["ocsp", "crl"]), multiple=True, help="All it shall have; may repeat."
 )
@@ -102,6 +106,13 @@ def change(
     until = agreed_until.replace(tzinfo=UTC) if agreed_until else None
     run(_change_agreement(settings_of(context), name, description, until, frozenset(rights)))
     click.echo(f"{name} is changed; `prefca relying-party show {name}` shows it")
+    if until is not None:
+        click.echo(_ending(until))
+
+
+def _ending(end: datetime) -> str:
+    """When an agreement ends, as people in Japan read it."""
+    return f"the agreement ends on {end.astimezone(JST):%Y-%m-%d at %H:%M} in Japan"
 
 
 async def _change_agreement(

@@ -17,7 +17,9 @@ from typing import Final
 from issuer.rules.usage import Amount, Use
 from pkix.validity import JST, zulu
 
-ORDINARY: Final = frozenset({"success", "good", "revoked", "unknown", "done", "noSuchObject"})  # every other is told
+ORDINARY: Final = frozenset(
+    {"success", "good", "revoked", "unknown", "head", "done", "noSuchObject"}
+)  # every other is told
 UNKNOWN_SERIALS: Final = 10  # different ones, asked for by one party from one address
 USUAL_DAYS: Final = 28  # before the period, that a party's day is compared with
 KNOWN_DAYS: Final = 5  # so many are needed

@@ -9,12 +9,14 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import struct
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 import argon2
@@ -22,12 +24,16 @@ import pytest
 from aiohttp import ClientConnectorError, ClientSession, ClientSSLError, ServerDisconnectedError, TCPConnector
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.ocsp import load_der_ocsp_response
+from multidict import CIMultiDict
 from yarl import URL
 
 import ocsp.server
+import settings.admin
 from ocsp.access import ClientCertificate, Credential, Network, Password, SigningCertificate, Token
 from ocsp.delegates import KeyStore
-from pkix.revocation import Good
+from ocsp.status import IssuedCertificate
+from pkix.names import name
+from pkix.revocation import CRLReason, Good, Revoked
 from settings.sections import OCSPSection
 from tests.support.ocsp import (
     CA,
@@ -58,6 +64,8 @@ PARTY_RSA = Identity.new("verifier with RSA", key=rsa_key("verifier"))
 PASSWORD, TOKEN = "correct horse battery", "prefca_token"
 HASH = argon2.PasswordHasher(time_cost=1, memory_cost=64).hash(PASSWORD)
 ORIGIN = "203.0.113.7"
+PEM = PARTY.certificate.public_bytes(Encoding.PEM).decode()
+DER_BASE64 = base64.b64encode(PARTY.der).decode()
 
 
 @pytest.fixture
@@ -104,7 +112,8 @@ class Client:
     def __init__(self, session: ClientSession, url: str, headers: Mapping[str, str]) -> None:
         self._session = session
         self._url = url
-        self._headers = {"Content-Type": "application/ocsp-request", **headers}
+        self._headers = CIMultiDict(headers)
+        self._headers["Content-Type"] = "application/ocsp-request"
 
     async def ask(self, octets: bytes = ASKED) -> str:
         """The answer in a word: GOOD, or why there is none."""
@@ -127,6 +136,10 @@ async def client(
     """A client of `url`, which sends `headers` along."""
     async with ClientSession(connector=TCPConnector(ssl=tls or True)) as session:
         yield Client(session, url, headers)
+
+
+def port_of(url: str) -> int:
+    return int(url.rstrip("/").rpartition(":")[2])
 
 
 def basic(name: str, password: str) -> str:
@@ -155,14 +168,18 @@ async def test_a_registered_client_certificate_is_recognised(
 
 
 async def test_a_certificate_registered_later_is_accepted_from_then_on(
-    store: MemoryStore, keys: KeyStore, instance: Path, tmp_path: Path
+    store: MemoryStore, keys: KeyStore, instance: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The listener is not restarted for it. Before, the handshake refuses it."""
+    """The listener is not restarted for it. Before, the handshake refuses it, and the log says why."""
+    caplog.set_level("INFO")
     tls = PARTY.client(tmp_path / "c", SERVER)
     async with responding(store, keys, instance) as responder:
         async with client(responder.tls_url, tls) as party:
             with pytest.raises((ClientSSLError, ClientConnectorError, ServerDisconnectedError, OSError)):
                 await party.ask()
+        await eventually(lambda: "handshake_failed" in caplog.messages)
+        (reason,) = [vars(record)["reason"] for record in caplog.records if record.message == "handshake_failed"]
+        assert "self-signed certificate" in reason
         store.grant("verifier", ClientCertificate(PARTY.der), around(NOW))
         await eventually(lambda: bool(responder.refresh.snapshot.access.client_certificates))
         async with client(responder.tls_url, tls) as party:
@@ -207,6 +224,33 @@ async def test_a_right_that_ends_ends_on_open_connections(
         assert await party.ask() == "UNAUTHORIZED"
 
 
+@pytest.mark.parametrize("told", ["one by one", "with thousands"])
+async def test_a_certificate_of_this_ca_that_was_revoked_is_worth_nothing(
+    store: MemoryStore, keys: KeyStore, instance: Path, told: str
+) -> None:
+    """From then on, also if the credential was not ended. One with that serial number from elsewhere is another."""
+    key = rsa_key("own")
+    own = Identity(key, CA_1.issue(PUBLIC, key, name(("C", "JP"), ("CN", "own")), around(NOW)))
+    elsewhere = CA(NOW, subject=name(("C", "JP"), ("CN", "elsewhere")))
+    other = Identity(key, elsewhere.issue(PUBLIC, key, name(("C", "JP"), ("CN", "other")), around(NOW)))
+    store.grant("own", SigningCertificate(own.der), around(NOW))
+    store.grant("other", SigningCertificate(other.der), around(NOW))
+    async with responding(store, keys, instance) as responder, client(responder.url) as party:
+        assert await party.ask(signed(ASKED, own)) == "GOOD"
+        before = responder.refresh.snapshot
+        revoked = Revoked(NOW, CRLReason.KEY_COMPROMISE)
+        if told == "one by one":
+            store.add(PUBLIC, revoked, public=True)
+        else:
+            store.certificates[PUBLIC] = store.certificates[PUBLIC]._replace(status=revoked)
+            store._changed("revocation")
+        await eventually(lambda: responder.refresh.snapshot is not before)
+        assert await party.ask(signed(ASKED, own)) == "UNAUTHORIZED"
+        assert await party.ask(signed(ASKED, other)) == "GOOD"
+    async with responding(store, keys, instance) as responder, client(responder.url) as party:
+        assert await party.ask(signed(ASKED, own)) == "UNAUTHORIZED"
+
+
 @pytest.mark.parametrize("octets", [b"", b"\x16\x03\x01"], ids=["silent", "stuck"])
 async def test_a_slow_handshake_is_cut_off(
     store: MemoryStore, keys: KeyStore, instance: Path, monkeypatch: pytest.MonkeyPatch, octets: bytes
@@ -214,8 +258,7 @@ async def test_a_slow_handshake_is_cut_off(
     """After seconds, not minutes: it costs memory, and no limit of connections counts it yet."""
     monkeypatch.setattr(ocsp.server, "HANDSHAKE_TIMEOUT_S", 0.1)
     async with responding(store, keys, instance) as responder, asyncio.timeout(10):
-        port = int(responder.tls_url.rstrip("/").rpartition(":")[2])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(responder.tls_url))
         writer.write(octets)
         assert await reader.read() == b""
         writer.close()
@@ -279,6 +322,127 @@ async def test_a_password_is_in_no_log(
             text = "\n".join(repr(vars(record)) for record in caplog.records)
             assert secret not in text
             assert header.removeprefix("Basic ") not in text
+
+
+SECRET = "prefca_a_secret_token"
+NO_HEADERS = {
+    "bare line feed": f"Authorization: Bearer {SECRET}\nX: y",
+    "control character": f"Authorization: Bearer {SECRET}\x01",
+    "NUL": f"Authorization: Bearer {SECRET}\x00",
+    "space before the colon": f"Authorization : Bearer {SECRET}",
+    "no colon": f"Authorization Bearer {SECRET}",
+    "too long": f"Authorization: Bearer {SECRET}" + "x" * 8190,
+    "folded": f"Authorization:\r\n Bearer {SECRET}\x01",
+}
+
+
+@pytest.mark.parametrize(
+    ("headers", "octets", "is_tls", "because"),
+    [
+        ({}, signed(ASKED, STRANGER), False, "the signer is not registered"),
+        ({}, signed(ASKED, STRANGER, certificates=[PARTY.der]), False, "the signature is not one of the registered"),
+        ({}, signed(ASKED, PARTY), False, "the certificate of the signer has no path"),
+        ({"Authorization": basic("verifier", SECRET)}, ASKED, True, "unknown name or wrong password"),
+        ({"Authorization": basic("nobody", SECRET)}, ASKED, True, "unknown name or wrong password"),
+        ({"Authorization": f"Bearer {SECRET}"}, ASKED, True, "nobody has this token"),
+        ({"Authorization": f"Secret {SECRET}"}, ASKED, True, "neither a password nor a token"),
+        ({"X-Forwarded-For": ORIGIN, "Client-Cert": DER_BASE64}, ASKED, False, "the client certificate has no path"),
+        ({"X-Forwarded-For": ORIGIN, "Client-Cert": "MAA="}, ASKED, False, "the client certificate is not registered"),
+    ],
+    ids=[
+        *("unknown signer", "bad signature", "no path", "wrong password", "unknown name", "unknown token", "scheme"),
+        *("client certificate without a path", "unknown client certificate"),
+    ],
+)
+async def test_the_log_says_what_was_worth_nothing(
+    store: MemoryStore,
+    keys: KeyStore,
+    instance: Path,
+    caplog: pytest.LogCaptureFixture,
+    headers: dict[str, str],
+    octets: bytes,
+    because: str,
+    *,
+    is_tls: bool,
+) -> None:
+    """And no secret; who asks is told nothing more than `unauthorized`."""
+    caplog.set_level("INFO")
+    (instance / "clients.pem").write_bytes(STRANGER.certificate.public_bytes(Encoding.PEM))
+    for each in (SigningCertificate(PARTY.der), ClientCertificate(PARTY.der), Password(HASH), token()):
+        store.grant("verifier", each, around(NOW))
+    proxies = "127.0.0.0/8" if "Client-Cert" in headers else ""
+    async with responding(store, keys, instance, client_ca="clients.pem", trusted_proxies=proxies) as responder:
+        url, tls = (responder.tls_url, tls_client(SERVER)) if is_tls else (responder.url, None)
+        async with client(url, tls, headers=headers) as party:
+            assert await party.ask(octets) == "UNAUTHORIZED"
+    (reason,) = [vars(record)["reason"] for record in caplog.records if record.message == "refused"]
+    assert because in reason
+    assert SECRET not in "\n".join(repr(vars(record)) for record in caplog.records)
+
+
+@asynccontextmanager
+async def administered() -> AsyncIterator[int]:
+    """The port of an admin listener."""
+
+    async def told() -> Any:
+        return ""
+
+    bound = socket.create_server(("127.0.0.1", 0))
+    async with settings.admin.listening(bound, settings.admin.Looks(told, told, told)):
+        yield bound.getsockname()[1]
+
+
+async def sent(port: int, head: str) -> bytes:
+    """What comes back for a request with this head until the connection is closed."""
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n".encode())
+        received = await reader.read()
+        writer.close()
+    return received
+
+
+@pytest.mark.parametrize("head", NO_HEADERS.values(), ids=NO_HEADERS)
+async def test_what_is_no_header_is_in_no_log(
+    store: MemoryStore, keys: KeyStore, instance: Path, caplog: pytest.LogCaptureFixture, head: str
+) -> None:
+    """Credentials may be in it. Neither the responder nor its admin listener quotes it; that it came, both log."""
+    caplog.set_level("DEBUG")
+    async with responding(store, keys, instance) as responder, administered() as admin:
+        for port in (port_of(responder.url), admin):
+            caplog.clear()
+            answer = await sent(port, head)
+            formatter = logging.Formatter()
+            text = "\n".join(formatter.format(record) + repr(vars(record)) for record in caplog.records)
+            assert answer.startswith(b"HTTP/1.0 400") == bool(text)
+            assert SECRET not in text
+
+
+async def test_a_peer_that_leaves_is_no_error(
+    store: MemoryStore, keys: KeyStore, instance: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of a request: the log says that it has left."""
+    caplog.set_level("INFO")
+    query, asked, may_answer = store.statuses, asyncio.Event(), asyncio.Event()
+
+    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
+        asked.set()
+        await may_answer.wait()
+        return await query(serials)
+
+    store.statuses = statuses  # type: ignore[method-assign]
+    async with responding(store, keys, instance) as responder, asyncio.timeout(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(responder.url))
+        length = f"Content-Length: {len(ASKED)}\r\nExpect: 100-continue"  # no plain request
+        writer.write(f"POST / HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode() + ASKED)
+        await asked.wait()
+        reset = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        writer.transport.abort()
+        await eventually(lambda: all(one.transport is None for one in responder.server.connections))
+        may_answer.set()
+        await eventually(lambda: "peer_left" in caplog.messages)
+    assert "http_error" not in caplog.messages
 
 
 @pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
@@ -382,9 +546,6 @@ async def test_a_signed_request_is_asked_for_only_where_it_helps(
 
 # ---------------------------------------------------------------- behind a proxy
 
-PEM = PARTY.certificate.public_bytes(Encoding.PEM).decode()
-DER_BASE64 = base64.b64encode(PARTY.der).decode()
-
 
 @pytest.mark.parametrize(
     ("headers", "expected"),
@@ -424,6 +585,66 @@ async def test_a_trusted_proxy_speaks_for_its_clients(
         client(responder.url, headers=headers) as party,
     ):
         assert [await party.ask(), await party.ask()] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([("X-Forwarded-For", "192.0.2.1"), ("X-Forwarded-For", ORIGIN)], "UNAUTHORIZED"),
+        ([("X-Forwarded-For", ORIGIN), ("X-Forwarded-For", "192.0.2.1")], "GOOD"),
+        ([("X-Forwarded-For", "192.0.2.1"), ("X-Forwarded-For", "127.0.0.1")], "GOOD"),
+        ([("X-Forwarded-For", ORIGIN), *[("Client-Cert", DER_BASE64)] * 2], "UNAUTHORIZED"),
+        ([("X-Forwarded-For", ORIGIN), ("Client-Cert", DER_BASE64), ("Client-Cert", "")], "UNAUTHORIZED"),
+        (
+            [
+                *(("X-Forwarded-For", ORIGIN), ("Authorization", f"Bearer {TOKEN}")),
+                *(("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "http")),
+            ],
+            "UNAUTHORIZED",
+        ),
+    ],
+    ids=[
+        *("the client's own line first", "the proxy's line counts", "two proxies", "two certificates"),
+        *("the proxy saw no certificate", "two protocols"),
+    ],
+)
+async def test_a_proxy_may_add_lines_to_those_of_its_client(
+    store: MemoryStore, keys: KeyStore, instance: Path, lines: list[tuple[str, str]], expected: str
+) -> None:
+    """RFC 9110, section 5.3; as `option forwardfor` of HAProxy does."""
+    store.grant("verifier", ClientCertificate(PARTY.der), around(NOW))
+    store.grant("verifier", token(), around(NOW))
+    store.grant("verifier", "192.0.2.0/24", around(NOW))
+    async with (
+        responding(store, keys, instance, trusted_proxies="127.0.0.0/8") as responder,
+        client(responder.url, headers=CIMultiDict(lines)) as party,
+    ):
+        assert [await party.ask(), await party.ask()] == [expected, expected]
+
+
+async def test_a_certificate_that_a_proxy_shows_must_lead_to_the_ca_for_clients(
+    store: MemoryStore, keys: KeyStore, instance: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`ocsp.client_ca`: no handshake of ours has looked at it. Else who shows it is known by his network."""
+    caplog.set_level("INFO")
+    authority = Identity.new("CA of the parties")
+    (instance / "clients.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    under, ended = (Identity.new("verifier", issuer=authority, ended=each) for each in (False, True))
+    for each in (under, ended, PARTY):
+        store.grant("verifier", ClientCertificate(each.der), around(NOW))
+    store.grant("by network", "192.0.2.1/32", around(NOW))
+    async with responding(store, keys, instance, trusted_proxies="127.0.0.0/8", client_ca="clients.pem") as responder:
+        for who, origin, expected in (
+            (under, ORIGIN, ("GOOD", "verifier")),
+            (ended, ORIGIN, ("UNAUTHORIZED", None)),
+            (PARTY, ORIGIN, ("UNAUTHORIZED", None)),
+            (PARTY, "192.0.2.1", ("GOOD", "by network")),
+        ):
+            headers = {"X-Forwarded-For": origin, "Client-Cert": base64.b64encode(who.der).decode()}
+            async with client(responder.url, headers=headers) as party:
+                assert [await party.ask(), await party.ask()] == [expected[0]] * 2
+            assert responder.journal.records[-1].party == expected[1]
+    assert caplog.messages.count("no_path") == 2  # for each certificate once
 
 
 async def test_nobody_else_is_believed_what_he_says_of_himself(
@@ -476,6 +697,20 @@ async def test_an_address_that_asks_too_often_waits(
     async with responding(store, keys, instance, **settings) as responder, client(responder.url) as party:
         assert [await party.ask(asked), await party.ask(asked)] == ["GOOD", "TRY_LATER"]
         assert [record.result for record in responder.journal.records] == ["good", "tryLater"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Any": "thing"}], ids=["plain", "not plain"])
+async def test_nonsense_counts_as_well(
+    store: MemoryStore, keys: KeyStore, instance: Path, headers: dict[str, str]
+) -> None:
+    """`tryLater` from then on, for nonsense and for a question; the record of a question says what it is about."""
+    async with (
+        responding(store, keys, instance, address_requests_per_s=0.01) as responder,
+        client(responder.url, headers=headers) as party,
+    ):
+        answers = [await party.ask(octets) for octets in (b"nonsense", b"nonsense", ASKED)]
+        assert answers == ["MALFORMED_REQUEST", "TRY_LATER", "TRY_LATER"]
+        assert [record.object for record in responder.journal.records] == ["", "", f"{RESIDENT:016X}"]
 
 
 async def test_a_party_that_asks_too_often_waits_wherever_it_asks_from(

@@ -273,6 +273,21 @@ async def test_head_has_the_headers_of_get(client: Client) -> None:
     assert int(response.headers["Content-Length"]) > 500
 
 
+@pytest.mark.req("R-4-11-2-1")
+@pytest.mark.usefixtures("party")
+@pytest.mark.parametrize(("serial", "expected"), [(PUBLIC, 200), (RESIDENT, 405)], ids=["public", "restricted"])
+async def test_head_provides_no_status(client: Client, responder: Served, serial: int, expected: int) -> None:
+    """Its record is not one that reports and fees count; of a resident not even the length of the answer is told."""
+    octets = request(CA_1.cert_id(serial))
+    path = quote(base64.b64encode(octets).decode(), safe="")
+    await client.get(octets)
+    response, _ = await client.send("HEAD", path)
+    assert response.status == expected
+    records = [(r.result, r.party, r.object, r.size) for r in responder.journal.records[1:]]
+    assert records == [("head", "verifier", f"{serial:016X}", 0)]
+    assert expected == 200 or int(response.headers["Content-Length"]) < 500
+
+
 @pytest.mark.parametrize(
     ("method", "url", "octets"),
     [

@@ -73,6 +73,24 @@ def test_a_party_is_shown_with_what_it_is_recognised_by(party: str, prefca: Pref
     assert "CN=ward-tax" in text
 
 
+@pytest.mark.parametrize(
+    ("network", "widest"),
+    [("0.0.0.0/0", "/8"), ("10.0.0.0/7", "/8"), ("::/0", "/16"), ("2000::/15", "/16")],
+)
+def test_a_network_that_is_nearly_everybody_is_refused(party: str, prefca: Prefca, network: str, widest: str) -> None:
+    """A slip would give residents' statuses to all."""
+    refused = prefca("relying-party", "credential", "add", "network", party, network)
+    expected = f"{network} is no closed network; name those of ward-tax, each of {widest} or smaller"
+    assert (refused.status, expected in refused.complaint) == (3, True)
+    assert seen_by_responder("network") == []
+
+
+def test_a_network_may_be_a_large_one(party: str, prefca: Prefca) -> None:
+    """As far as there are such networks."""
+    for network in ("10.0.0.0/8", "2001::/16"):
+        assert prefca("relying-party", "credential", "add", "network", party, network).status == 0
+
+
 def test_a_credential_that_ends_ends_at_once(party: str, prefca: Prefca) -> None:
     """And only once; the list remembers it."""
     for network in ("192.0.2.0/24", "198.51.100.0/24"):
@@ -147,7 +165,8 @@ def test_what_cannot_be_done_is_answered_with_one_line(
 def test_an_agreement_is_prolonged_and_its_rights_change(party: str, prefca: Prefca) -> None:
     """What is not given stays, and so do the credentials."""
     prefca("relying-party", "credential", "add", "network", party, "192.0.2.0/24")
-    assert prefca("relying-party", "change", party, "--until", "2099-03-31").status == 0
+    changed = prefca("relying-party", "change", party, "--until", "2099-03-31")
+    assert changed.stdout.splitlines()[1] == "the agreement ends on 2099-03-31 at 09:00 in Japan"
     shown = prefca("relying-party", "show", party, "--json").json
     assert (shown["agreed_until"], shown["rights"]) == ("2099-03-31T00:00:00Z", ["ocsp", "crl"])
     assert prefca("relying-party", "change", party, "--right", "crl", "--description", "税務課").status == 0

@@ -39,8 +39,11 @@ class Identity:
         is_ca: bool | None = None,
         ended: bool = False,
         host: str | None = None,
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> Self:
         """Somebody new: self-signed, or certified by `issuer`; with `host` also for a TLS server there.
+
+        `extensions` are critical ones besides.
 
         By default whoever is self-signed is a CA.
         """
@@ -68,6 +71,8 @@ class Identity:
             builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if host:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
         return cls(key, builder.sign(signer, hashes.SHA256()))
 
     @property

@@ -71,6 +71,14 @@ def test_whatever_was_read_before_requests_are_read_strictly(requests: list[byte
         assert read(reader, octets) == strictly(octets)
 
 
+def test_the_length_of_the_longest_nonce_is_read_strictly() -> None:
+    """128 octets, of which the length stands in an octet of its own."""
+    reader, octets = RequestReader(MAX_CERTIFICATES), request(cert_id(1), extensions=nonce(bytes(128)))
+    assert read(reader, octets) == strictly(octets) is not None
+    changed = octets.replace(b"\x04\x81\x80", b"\x04\x81\x00")
+    assert read(reader, changed) == strictly(changed) is None
+
+
 @given(REQUESTS, st.data())
 def test_octets_that_differ_anywhere_from_a_request_are_read_strictly(octets: bytes, data: st.DataObject) -> None:
     """Also where they are no serial number and no nonce."""

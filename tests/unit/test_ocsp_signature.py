@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
 
+from ocsp.access import Failure
 from ocsp.request import RequestSignature, parse_request
 from ocsp.signature import path_to, registered_is_enough, signing_certificate
 from tests.support.ocsp import CA, SERIAL, request
@@ -45,14 +47,41 @@ def test_a_certificate_leads_to_an_anchor(
 ) -> None:
     """RFC 5280, section 6; being registered alone is not enough."""
     found = signing_certificate(signature(party, *brought), {party.der}, path_to([anchor.certificate]), NOW)
-    assert found == (party.der if trusted else None)
+    assert found == (party.der if trusted else Failure.NO_SIGNER_PATH)
+
+
+POLICY = x509.CertificatePolicies(
+    [x509.PolicyInformation(x509.ObjectIdentifier("1.2.392.200149.8.5.1.1.10"), ["https://www.jpki.go.jp/cps.html"])]
+)
+USAGE = x509.KeyUsage(*[True, *[False] * 8])
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "trusted"),
+    [([POLICY], True), ([POLICY, USAGE], True), ([UNKNOWN], False)],
+    ids=["policies", "as of a resident", "nobody knows it"],
+)
+def test_critical_extensions(
+    extensions: list[x509.ExtensionType], caplog: pytest.LogCaptureFixture, *, trusted: bool
+) -> None:
+    """Those that certificates of this CA have do no harm; for any other there is no path, and the log says why."""
+    caplog.set_level("INFO")
+    between = Identity.new("between", issuer=ROOT, is_ca=True, extensions=[POLICY])
+    party = Identity.new("party", issuer=between, extensions=extensions)
+    path = path_to([ROOT.certificate])
+    found = signing_certificate(signature(party, between), {party.der}, path, NOW)
+    assert found == (party.der if trusted else Failure.NO_SIGNER_PATH)
+    reasons = [vars(record)["reason"] for record in caplog.records if record.message == "no_path"]
+    assert trusted or "extension" in reasons[0]
+    assert bool(reasons) != trusted
 
 
 def test_a_path_is_as_of_the_moment() -> None:
     """Once the certificate has ended, there is none any more."""
     path, signed_by_party = path_to([ROOT.certificate]), signature(PARTY, BETWEEN)
     assert signing_certificate(signed_by_party, {PARTY.der}, path, NOW) == PARTY.der
-    assert signing_certificate(signed_by_party, {PARTY.der}, path, NOW + 10 * DAY) is None
+    assert signing_certificate(signed_by_party, {PARTY.der}, path, NOW + 10 * DAY) == Failure.NO_SIGNER_PATH
 
 
 @pytest.mark.parametrize(
@@ -63,7 +92,7 @@ def test_what_comes_along_and_is_no_certificate_is_no_path(nonsense: bytes) -> N
     octets = signed(request(CA(NOW).cert_id(SERIAL)), PARTY, [PARTY.der, BETWEEN.der, nonsense])
     found = parse_request(octets, max_certificates=1).signature
     assert found is not None
-    assert signing_certificate(found, {PARTY.der}, path_to([ROOT.certificate]), NOW) is None
+    assert signing_certificate(found, {PARTY.der}, path_to([ROOT.certificate]), NOW) == Failure.NO_SIGNER_PATH
     assert signing_certificate(found, {PARTY.der}, registered_is_enough, NOW) == PARTY.der
 
 
@@ -74,4 +103,4 @@ def test_the_name_alone_proves_nothing() -> None:
     unaccompanied = parse_request(octets, max_certificates=1).signature
     assert unaccompanied is not None
     assert signing_certificate(unaccompanied, {twin.der, PARTY.der}, registered_is_enough, NOW) == PARTY.der
-    assert signing_certificate(unaccompanied, {twin.der}, registered_is_enough, NOW) is None
+    assert signing_certificate(unaccompanied, {twin.der}, registered_is_enough, NOW) == Failure.BAD_SIGNATURE
