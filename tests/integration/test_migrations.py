@@ -24,6 +24,7 @@ FILES = [
     "008_time_stamps.sql",
     "009_recovery.sql",
     "010_archive_media.sql",
+    "011_accepted_findings.sql",
 ]
 SERIAL = 2**62
 
