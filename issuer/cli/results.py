@@ -1,8 +1,8 @@
 """The results file of `prefca issue`: one JSON object for each line, in their order, written batch by batch.
 
 Beside it lies, while it is not complete, a note of how far it is: a run that was killed goes on from there, if it gets
-the same notices for the same CA. They are the same if their file has the same size and time of modification. Nothing
-depends on it: a run that begins anew finds what was issued in the database.
+the same notices for the same CA, whichever of its keys signs. They are the same if their file has the same size and
+time of modification. Nothing depends on it: a run that begins anew finds what was issued in the database.
 """
 
 import fcntl
@@ -71,6 +71,11 @@ def open_results(file: Path, notices: BinaryIO, ca_certificate: bytes) -> Iterat
     """The results of these notices at this CA: those of an interrupted run, to go on with, else an empty file.
 
     Only its owner can read the file: certificates are personal data.
+
+    Args:
+        file: where they are.
+        notices: open.
+        ca_certificate: what the CA is known by; it stays the same when another of its keys takes over.
 
     Raises:
         RefusedError: the file is the notices themselves, or none that can be gone on with.

@@ -100,7 +100,8 @@ async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> Asy
         SigningError: the key cannot be used now. Batches that were yielded stay issued.
         LintError: a certificate would break its profile; likewise.
         NotNowError: the database or a clerk is gone; likewise.
-        RefusedError: the key is no longer active, or its time of use has ended; likewise.
+        KeyReplacedError: another key of the CA took over; likewise.
+        RefusedError: the key was compromised, or its time of use has ended; likewise.
     """
     await desk.installation.store.expect_many_lookups()
     ledger = _Ledger(desk)
@@ -257,7 +258,7 @@ class _Ledger:
 
         Raises:
             _OvertakenError, AlreadyThereError: the batch must be decided on anew; nothing is recorded.
-            RefusedError: the key is no longer the one that signs; nothing is recorded.
+            KeyReplacedError, RefusedError: the key is no longer the one that signs; nothing is recorded.
         """
         store, now, superseded = self._store, decision.now, decision.superseded
         async with store.transaction():
