@@ -209,7 +209,9 @@ class _Ledger:
             except (_OvertakenError, AlreadyThereError):  # the latter: another CA has the key or the serial number
                 underway = await self.start(underway.batch)
                 continue
-            outcomes: list[Outcome] = [Refused(u.line, None, u.code, u.message) for u in underway.batch.unreadable]
+            outcomes: list[Outcome] = [
+                Refused(u.line, u.notice_number, u.code, u.message) for u in underway.batch.unreadable
+            ]
             outcomes += decision.settled
             outcomes += [
                 Issued(a.line, a.notice_number, order.serial, certificate, again=False)

@@ -128,8 +128,9 @@ async def test_a_delegate_is_not_recorded_for_a_key_that_was_compromised_meanwhi
 @pytest.mark.req("R-1-1-1")
 async def test_residents_of_another_prefecture_are_refused(ca: FoundedCA) -> None:
     """Toyama has a CA of its own."""
-    outcomes = await ca.register(notice_line(1, municipality="162019", address="富山県富山市テスト町１"))
-    assert codes(outcomes) == ["other-prefecture"]
+    (refused,) = await ca.register(notice_line(1, municipality="162019", address="富山県富山市テスト町１"))
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.notice_number) == ("other-prefecture", "N-1")
 
 
 @pytest.mark.req("R-4-2-3-1")
