@@ -46,8 +46,8 @@ def issue(context: click.Context, notices: BinaryIO, results: Path | None, proce
     """Issue what the lines of NOTICES ask for: JSON Lines with 基本4情報 and a public key, as docs/integrate.md tells.
 
     A line that cannot be issued is reported and stops no other. Run again after an interruption: it goes on where it
-    was, and a notice that was issued already gives the same certificate. If another key of the CA takes over meanwhile,
-    the rest is issued with that. Exit status 3 if any line was refused.
+    was, and a notice that was issued already gives the same certificate, while that is valid. If another key of the CA
+    takes over meanwhile, the rest is issued with that. Exit status 3 if any line was refused.
     """
     settings = settings_of(context)
     results = results or _beside(Path(notices.name))

@@ -2,7 +2,7 @@
 
 Theory of operation. Lines are taken in batches. A batch is read, decided on with what the database has, certified, and
 recorded in one transaction: what was reported as issued is committed. The same notice again gives the same certificate
-again, so a run that was killed is simply repeated.
+again, so a run that was killed is simply repeated; unless it is of no use any more: nobody is to put it on a card.
 
 Reading and certifying is work for clerks (`clerks`), deciding and recording is done here, in the order of the
 lines. While a batch is with the clerks the next ones are decided on, so between its decision and its record others may
@@ -226,7 +226,7 @@ class _Ledger:
         settled: list[Outcome] = []
         wanted: list[Application] = []
         for application in batch.applications:
-            if (outcome := _settled(application, known)) is None:
+            if (outcome := _settled(application, known, now)) is None:
                 wanted.append(application)
             else:
                 settled.append(outcome)
@@ -295,11 +295,11 @@ class _Ledger:
             )
 
 
-def _settled(application: Application, known: _Known) -> Outcome | None:
+def _settled(application: Application, known: _Known, now: datetime) -> Outcome | None:
     """What becomes of an application that needs no new certificate; None: it gets one."""
     line, number, held = application.line, application.notice_number, known.held.get(application.person)
     if before := known.issued.get(application.notice_id):
-        return Issued(line, number, before.serial, before.der, again=True)
+        return _issued_before(application, before, held, now)
     if held is not None and not application.renewal:
         message = f"有効な電子証明書（{held.serial:016X}）が既にあります。更新として申請するか、先に失効してください。"
         return Refused(line, number, "valid-certificate-exists", message)  # R-4-2-3-1
@@ -310,6 +310,22 @@ def _settled(application: Application, known: _Known) -> Outcome | None:
         message = "この公開鍵の電子証明書は既に発行されています。新しい鍵ペアを生成してください。"
         return Refused(line, number, "key-already-certified", message)
     return None
+
+
+def _issued_before(
+    application: Application, before: CertificateRow, held: CertificateRow | None, now: datetime
+) -> Outcome:
+    """The certificate of the same notice, as long as it is valid; `held` is the person's valid one, if any."""
+    line, number = application.line, application.notice_number
+    if before.revoked is None and before.not_after >= now:
+        return Issued(line, number, before.serial, before.der, again=True)
+    code, end = ("issued-and-expired", "有効期間が満了") if before.revoked is None else ("issued-and-revoked", "失効")
+    kind, other = ("新規", "") if held is None else ("更新", f"有効な電子証明書は{held.serial:016X}です。")
+    message = (
+        f"この通知の電子証明書（{before.serial:016X}）は発行済みで、既に{end}しています。{other}"
+        f"発行し直すには、新しい鍵ペアを生成し、新しい通知で{kind}として申請してください。"
+    )
+    return Refused(line, number, code, message)
 
 
 def _holder_row(application: Application, serial: int) -> NewHolder:
