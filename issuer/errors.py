@@ -5,6 +5,7 @@
         MigrationError            the schema cannot be brought up to date
       NotNowError                 database or token away, or another run is busy   exit status 4
         EmbeddedPostgresError     our PostgreSQL does not start
+        KeyReplacedError          another key of the CA took over meanwhile
 
 Besides these: settings.load.ConfigurationError (2) and pkix.signing.SigningError (4). Anything else is our bug (1).
 """
@@ -28,3 +29,7 @@ class NotNowError(IssuerError):
     """Something that is needed is away; the same request may succeed later."""
 
     exit_status: ClassVar[int] = 4
+
+
+class KeyReplacedError(NotNowError):
+    """The key that signed was replaced before that was recorded; the present one can do it."""

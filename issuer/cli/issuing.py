@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,6 +15,7 @@ from issuer.cli.output import json_option, print_json
 from issuer.cli.pace import Pace
 from issuer.cli.results import Done, Results, open_results
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
+from issuer.errors import KeyReplacedError
 from issuer.installation import ActiveKey, Installation, opened, secret_for
 from issuer.profiles.notice import MAX_LINE_BYTES
 from issuer.residents.clerks import Clerks, Employment, clerk_processes
@@ -45,7 +46,8 @@ def issue(context: click.Context, notices: BinaryIO, results: Path | None, proce
     """Issue what the lines of NOTICES ask for: JSON Lines with 基本4情報 and a public key, as docs/integrate.md tells.
 
     A line that cannot be issued is reported and stops no other. Run again after an interruption: it goes on where it
-    was, and a notice that was issued already gives the same certificate. Exit status 3 if any line was refused.
+    was, and a notice that was issued already gives the same certificate, while that is valid. If another key of the CA
+    takes over meanwhile, the rest is issued with that. Exit status 3 if any line was refused.
     """
     settings = settings_of(context)
     results = results or _beside(Path(notices.name))
@@ -68,14 +70,31 @@ def _beside(notices: Path) -> Path:
 
 
 async def _issue(settings: Settings, notices: BinaryIO, file: Path, processes: int) -> Done:
+    """Issue with the key that is active; if another one takes over meanwhile, the rest with that."""
+    results: Results | None = None
     async with opened(settings) as installation:
-        secret = await secret_for(installation)
-        async with used_key(installation, "certificates", now, secret) as key:
-            # Only now: a run that cannot begin leaves what the last one wrote.
-            with open_results(file, notices, key.generation.certificate) as results:
-                employment = _employment(installation, key, secret)
-                await _issue_rest(installation, key, notices, results, (employment, processes))
-                return results.done
+        with ExitStack() as files:
+            while True:
+                secret = await secret_for(installation)
+                async with used_key(installation, "certificates", now, secret) as key:
+                    if results is None:  # only now: a run that cannot begin leaves what the last one wrote
+                        ca = await _first_certificate(installation)
+                        results = files.enter_context(open_results(file, notices, ca))
+                    employment = _employment(installation, key, secret)
+                    try:
+                        await _issue_rest(installation, key, notices, results, (employment, processes))
+                    except KeyReplacedError:
+                        if not notices.seekable():  # what was read ahead is lost
+                            raise
+                    else:
+                        return results.done
+                click.echo("another key of the CA took over; the rest is issued with that", err=True)
+
+
+async def _first_certificate(installation: Installation) -> bytes:
+    """What a CA is known by, whichever of its keys signs: the self-signed certificate of its first one, DER."""
+    first, *_ = await installation.generations.keys(installation.authority_id)
+    return first.generation.certificate
 
 
 async def _issue_rest(

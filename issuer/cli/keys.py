@@ -54,7 +54,7 @@ def switch(context: click.Context, without_delegates: bool, as_json: bool) -> No
     """Let the prepared key take over: it signs certificates and lists from now on.
 
     Not before its certificates have been in the directory for `ca.link_lead_h`, and the old key's OCSP delegates were
-    made in advance. What is being issued ends with exit status 3; run it again.
+    made in advance. A `prefca issue` that runs goes on with the new key.
     """
     parameters = run(_turn(settings_of(context), without_delegates=without_delegates))
     ask(context, OperationKind.SWITCH_KEY, parameters, as_json=as_json)

@@ -1,15 +1,14 @@
 """The results file of `prefca issue`: one JSON object for each line, in their order, written batch by batch.
 
 Beside it lies, while it is not complete, a note of how far it is: a run that was killed goes on from there, if it gets
-the same notices for the same CA. They are the same if their file has the same size and time of modification. Nothing
-depends on it: a run that begins anew finds what was issued in the database.
+the same notices for the same CA, whichever of its keys signs. They are the same if their file has the same size and
+time of modification. Nothing depends on it: a run that begins anew finds what was issued in the database.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-import stat
 from binascii import b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,14 +71,18 @@ def open_results(file: Path, notices: BinaryIO, ca_certificate: bytes) -> Iterat
 
     Only its owner can read the file: certificates are personal data.
 
+    Args:
+        file: where they are.
+        notices: open.
+        ca_certificate: what the CA is known by; it stays the same when another of its keys takes over.
+
     Raises:
-        RefusedError: the file is the notices themselves, or none that can be gone on with.
+        RefusedError: the file is the notices themselves, or cannot be written or gone on with.
         NotNowError: another run writes it.
     """
     work = _work(notices, ca_certificate)
     note = file.with_name(file.name + NOTE_SUFFIX)
-    file.touch(mode=0o600)
-    with file.open("r+b") as stream:
+    with _opened(file) as stream:
         _take(stream, file, notices)
         done = _resumed(stream, note, work)
         yield Results(stream, note, work, done)
@@ -93,11 +96,20 @@ def result_of(outcome: Outcome) -> Result:
     return "refused"
 
 
+def _opened(file: Path) -> BinaryIO:
+    try:
+        file.touch(mode=0o600)
+        if not file.is_file():
+            raise RefusedError(f"{file}: is no ordinary file; give another one with --results")
+        return file.open("r+b")
+    except OSError as e:
+        reason = f"{file}: cannot be written ({e.strerror}); mend that, or give another file with --results"
+        raise RefusedError(reason) from e
+
+
 def _take(stream: BinaryIO, file: Path, notices: BinaryIO) -> None:
     """Be the only one that writes the file, as long as it is open."""
     status = os.fstat(stream.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise RefusedError(f"{file}: is no ordinary file; give another one with --results")
     if notices.seekable() and os.path.samestat(status, os.fstat(notices.fileno())):
         raise RefusedError(f"{file}: are the notices themselves; give another file with --results")
     try:

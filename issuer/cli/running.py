@@ -40,6 +40,8 @@ from settings.load import Settings, load
 
 SAMPLE_PARTY: Final = "sample-verifier"
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+GOOD_LINE: Final = 1  # of the notices
+REVOKED_LINE: Final = 2  # the first one
 REVOKE_EVERY: Final = 5
 PASSWORD_OCTETS: Final = 16
 
@@ -87,12 +89,13 @@ async def _sample(settings: Settings, directory: Path, count: int) -> None:
         desk = await open_desk(installation, key, now, secrets.token_bytes)
         with notices.open("rb") as lines:
             outcomes = [outcome async for batch_ in register_residents(desk, lines) for outcome in batch_]
-        issued = [outcome for outcome in outcomes if isinstance(outcome, Issued)]
+        issued = {outcome.line: outcome for outcome in outcomes if isinstance(outcome, Issued)}
+        _export(directory, key, issued)
         await _revoke_some(installation, issued)
         moment = now()
         await batch.run(installation, key, moment, next_publish=Schedule.of(settings).next(moment))
         await _register_party(installation)
-    _export(directory, key, issued)
+    (directory / "README").write_text("Invented residents of a test CA. Nothing here is of use anywhere else.\n")
 
 
 def _notices(settings: Settings, directory: Path, count: int) -> Path:
@@ -114,8 +117,10 @@ def _public_key() -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-async def _revoke_some(installation: Installation, issued: list[Issued]) -> None:
-    for number, outcome in enumerate(issued[1::REVOKE_EVERY]):
+async def _revoke_some(installation: Installation, issued: dict[int, Issued]) -> None:
+    for number, line in enumerate(range(REVOKED_LINE, max(issued) + 1, REVOKE_EVERY)):
+        if (outcome := issued.get(line)) is None:  # a run before this one revoked it
+            continue
         reason = list(CRLReason)[number % len(CRLReason)]
         order = RevocationOrder([outcome.serial], reason, now().replace(microsecond=0))
         await revoke(installation, order, now())
@@ -137,13 +142,13 @@ async def _register_party(installation: Installation) -> None:
             await give_network(installation, party, SAMPLE_PARTY, ip_network(network))
 
 
-def _export(directory: Path, key: ActiveKey, issued: list[Issued]) -> None:
-    """The files that the printed examples use; the README comes last and says that all is there."""
+def _export(directory: Path, key: ActiveKey, issued: dict[int, Issued]) -> None:
+    """The files that the printed examples use, before the revocation: what is revoked is not handed out again."""
     (directory / "ca.pem").write_bytes(key.issuer.certificate.public_bytes(Encoding.PEM))
-    for name, outcome in (("good", issued[0]), ("revoked", issued[1])):
-        certificate = x509.load_der_x509_certificate(outcome.certificate)
-        (directory / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    (directory / "README").write_text("Invented residents of a test CA. Nothing here is of use anywhere else.\n")
+    for name, line in (("good", GOOD_LINE), ("revoked", REVOKED_LINE)):
+        if line in issued:
+            certificate = x509.load_der_x509_certificate(issued[line].certificate)
+            (directory / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
 
 
 @click.command()

@@ -47,6 +47,7 @@ from issuer.profiles.municipality import (
 T = TypeVar("T")
 
 MAX_LINE_BYTES: Final = 65_536
+MAX_NUMBER_CHARACTERS: Final = 64
 MIN_PUBLIC_EXPONENT: Final = 65_537
 FIRST_YEAR: Final = 1868  # the first of 明治, the oldest era that dateOfBirth can say
 
@@ -95,6 +96,7 @@ class NoticeError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+        self.notice_number: str | None = None  # of the line, if that could be read
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ class _Line(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    notice_number: str | None = Field(None, min_length=1, max_length=64, description="1〜64文字の文字列")
+    notice_number: str | None = Field(
+        None, min_length=1, max_length=MAX_NUMBER_CHARACTERS, description="1〜64文字の文字列"
+    )
     municipality: str = Field(description='市区町村コード6桁の文字列（例 "131016"）')
     name: str = Field(min_length=1, max_length=100, description="1〜100文字の文字列")
     name_substitutes: dict[_Character, _Character] = Field({}, description='文字と代替文字の組（例 {"髙": "高"}）')
@@ -166,7 +170,16 @@ def parse_notice(line: bytes, *, prefecture: PrefectureName, today: date, key_bi
     Raises:
         NoticeError: the line is refused.
     """
-    fields = _fields(line)
+    content = _json(line)
+    try:
+        return _notice(content, prefecture, today, key_bits)
+    except NoticeError as e:
+        e.notice_number = _legible_number(content)
+        raise
+
+
+def _notice(content: object, prefecture: PrefectureName, today: date, key_bits: int) -> Notice:
+    fields = _fields(content)
     place = _municipality(fields.municipality, prefecture)
     return Notice(
         municipality=place,
@@ -180,9 +193,16 @@ def parse_notice(line: bytes, *, prefecture: PrefectureName, today: date, key_bi
     )
 
 
-def _fields(line: bytes) -> _Line:
+def _legible_number(content: object) -> str | None:
+    """The municipality's reference, by which it finds a line whose other fields are refused."""
+    number = content.get("notice_number") if isinstance(content, dict) else None
+    is_valid = isinstance(number, str) and 1 <= len(number) <= MAX_NUMBER_CHARACTERS and number.isprintable()
+    return number if is_valid else None
+
+
+def _fields(content: object) -> _Line:
     try:
-        return _Line.model_validate(_json(line))
+        return _Line.model_validate(content)
     except ValidationError as e:
         finding = e.errors(include_url=False, include_input=False)[0]
         raise _refusal(finding["type"], finding["loc"]) from e

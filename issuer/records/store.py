@@ -10,8 +10,9 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from issuer.errors import RefusedError
+from issuer.errors import KeyReplacedError, RefusedError
 from issuer.profiles.authority import Authority, Kind, Partition
+from issuer.profiles.generation import State
 from issuer.profiles.municipality import PREFECTURES
 from issuer.records import binary_copy
 from issuer.records.rows import (
@@ -181,13 +182,18 @@ class Store:
         were before it waited.
 
         Raises:
-            RefusedError: it was compromised or replaced meanwhile.
+            KeyReplacedError: another one took over meanwhile.
+            RefusedError: it was compromised meanwhile.
         """
-        row = await self._connection.fetchrow(
-            "SELECT FROM ca_generation WHERE generation_id = $1 AND state = 'active' FOR SHARE", generation_id
+        state = await self._connection.fetchval(
+            "SELECT state FROM ca_generation WHERE generation_id = $1 FOR SHARE", generation_id
         )
-        if row is None:
-            raise RefusedError("the key that signed is no longer active; run it again with the CA's present key")
+        if state == State.RETIRED:
+            raise KeyReplacedError(
+                "another key of the CA took over meanwhile; what was not reported as done is not done: run it again"
+            )
+        if state != State.ACTIVE:
+            raise RefusedError("the key that signed is no longer active; `prefca status` tells what to do")
 
     async def issued_for(self, authority_id: int, notice_ids: Collection[bytes]) -> dict[bytes, CertificateRow]:
         """What this authority issued for these notices before."""

@@ -31,6 +31,7 @@ class Unreadable(NamedTuple):
     """A line that is no notice, and why."""
 
     line: int
+    notice_number: str | None
     code: str
     message: str
 
@@ -101,7 +102,7 @@ class Clerk:
         try:
             notice = parse_notice(line.content, prefecture=prefecture, today=now.astimezone(JST).date())
         except NoticeError as e:
-            return Unreadable(line.number, e.code, e.message)
+            return Unreadable(line.number, e.notice_number, e.code, e.message)
         code = notice.municipality.code
         return Application(
             line.number,

@@ -24,6 +24,7 @@ from settings.load import Settings
 
 LENGTH_OCTETS: Final = 8
 READ_BYTES: Final = 1_048_576
+GONE_TIMEOUT_S: Final = 1
 PROCESS_MODULE: Final = "issuer.residents.clerk_process"
 
 
@@ -144,14 +145,20 @@ async def _started() -> AsyncIterator["_ClerkProcess"]:
         yield clerk
     finally:
         listening.cancel()
+        if clerk.is_gone:  # asyncio is to notice its end by itself: a signal to the dead takes the exit status from it
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), GONE_TIMEOUT_S)
         await children.stop(process)
+        if process.stdin is not None:
+            with suppress(ConnectionError):  # what it did not read; if nobody asks, asyncio complains of it
+                await process.stdin.wait_closed()
 
 
 class _ClerkProcess:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._is_gone = False
+        self.is_gone = False  # it answers no more
 
     @property
     def backlog(self) -> int:
@@ -160,7 +167,7 @@ class _ClerkProcess:
 
     async def ask(self, message: object) -> Any:  # noqa: ANN401 - whatever is answered
         """The answer to a request."""
-        if self._is_gone or self._process.stdin is None:
+        if self.is_gone or self._process.stdin is None:
             raise _gone()
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
@@ -179,7 +186,7 @@ class _ClerkProcess:
                     answer.set_result(value)
                 else:
                     answer.set_exception(error)
-        self._is_gone = True
+        self.is_gone = True
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(_gone())

@@ -2,7 +2,7 @@
 
 Theory of operation. Lines are taken in batches. A batch is read, decided on with what the database has, certified, and
 recorded in one transaction: what was reported as issued is committed. The same notice again gives the same certificate
-again, so a run that was killed is simply repeated.
+again, so a run that was killed is simply repeated; unless it is of no use any more: nobody is to put it on a card.
 
 Reading and certifying is work for clerks (`clerks`), deciding and recording is done here, in the order of the
 lines. While a batch is with the clerks the next ones are decided on, so between its decision and its record others may
@@ -100,7 +100,8 @@ async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> Asy
         SigningError: the key cannot be used now. Batches that were yielded stay issued.
         LintError: a certificate would break its profile; likewise.
         NotNowError: the database or a clerk is gone; likewise.
-        RefusedError: the key is no longer active, or its time of use has ended; likewise.
+        KeyReplacedError: another key of the CA took over; likewise.
+        RefusedError: the key was compromised, or its time of use has ended; likewise.
     """
     await desk.installation.store.expect_many_lookups()
     ledger = _Ledger(desk)
@@ -208,7 +209,9 @@ class _Ledger:
             except (_OvertakenError, AlreadyThereError):  # the latter: another CA has the key or the serial number
                 underway = await self.start(underway.batch)
                 continue
-            outcomes: list[Outcome] = [Refused(u.line, None, u.code, u.message) for u in underway.batch.unreadable]
+            outcomes: list[Outcome] = [
+                Refused(u.line, u.notice_number, u.code, u.message) for u in underway.batch.unreadable
+            ]
             outcomes += decision.settled
             outcomes += [
                 Issued(a.line, a.notice_number, order.serial, certificate, again=False)
@@ -223,7 +226,7 @@ class _Ledger:
         settled: list[Outcome] = []
         wanted: list[Application] = []
         for application in batch.applications:
-            if (outcome := _settled(application, known)) is None:
+            if (outcome := _settled(application, known, now)) is None:
                 wanted.append(application)
             else:
                 settled.append(outcome)
@@ -257,7 +260,7 @@ class _Ledger:
 
         Raises:
             _OvertakenError, AlreadyThereError: the batch must be decided on anew; nothing is recorded.
-            RefusedError: the key is no longer the one that signs; nothing is recorded.
+            KeyReplacedError, RefusedError: the key is no longer the one that signs; nothing is recorded.
         """
         store, now, superseded = self._store, decision.now, decision.superseded
         async with store.transaction():
@@ -292,11 +295,11 @@ class _Ledger:
             )
 
 
-def _settled(application: Application, known: _Known) -> Outcome | None:
+def _settled(application: Application, known: _Known, now: datetime) -> Outcome | None:
     """What becomes of an application that needs no new certificate; None: it gets one."""
     line, number, held = application.line, application.notice_number, known.held.get(application.person)
     if before := known.issued.get(application.notice_id):
-        return Issued(line, number, before.serial, before.der, again=True)
+        return _issued_before(application, before, held, now)
     if held is not None and not application.renewal:
         message = f"有効な電子証明書（{held.serial:016X}）が既にあります。更新として申請するか、先に失効してください。"
         return Refused(line, number, "valid-certificate-exists", message)  # R-4-2-3-1
@@ -307,6 +310,22 @@ def _settled(application: Application, known: _Known) -> Outcome | None:
         message = "この公開鍵の電子証明書は既に発行されています。新しい鍵ペアを生成してください。"
         return Refused(line, number, "key-already-certified", message)
     return None
+
+
+def _issued_before(
+    application: Application, before: CertificateRow, held: CertificateRow | None, now: datetime
+) -> Outcome:
+    """The certificate of the same notice, as long as it is valid; `held` is the person's valid one, if any."""
+    line, number = application.line, application.notice_number
+    if before.revoked is None and before.not_after >= now:
+        return Issued(line, number, before.serial, before.der, again=True)
+    code, end = ("issued-and-expired", "有効期間が満了") if before.revoked is None else ("issued-and-revoked", "失効")
+    kind, other = ("新規", "") if held is None else ("更新", f"有効な電子証明書は{held.serial:016X}です。")
+    message = (
+        f"この通知の電子証明書（{before.serial:016X}）は発行済みで、既に{end}しています。{other}"
+        f"発行し直すには、新しい鍵ペアを生成し、新しい通知で{kind}として申請してください。"
+    )
+    return Refused(line, number, code, message)
 
 
 def _holder_row(application: Application, serial: int) -> NewHolder:

@@ -1,6 +1,8 @@
 """Many notices, worked on by clerks in processes of their own: what is issued is what one clerk would issue."""
 
+import asyncio
 import base64
+import gc
 import json
 import os
 import signal
@@ -14,7 +16,7 @@ import pytest
 from issuer.cli.issuing import BULK_LINES
 from issuer.errors import NotNowError, RefusedError
 from issuer.keys import secret_of
-from issuer.residents.clerk import Order
+from issuer.residents.clerk import Line, Order
 from issuer.residents.clerks import ClerkProcesses, Clerks, Employment, OneClerk, clerk_processes
 from issuer.residents.registration import Issued, Outcome, Refused, open_desk, register
 from pkix.signing import SigningError
@@ -96,7 +98,8 @@ async def test_notices_of_one_person_are_decided_in_their_order(
         (with_key(1, 1), "issued"),
         (with_key(1, 2), "valid-certificate-exists"),
         (with_key(1, 3, renewal=True), "issued"),
-        (with_key(1, 1), "issued before"),
+        (with_key(1, 3, renewal=True), "issued before"),
+        (with_key(1, 1), "issued-and-revoked"),
         (with_key(2, 3), "key-already-certified"),
         (with_key(2, 4, renewal=True), "nothing-to-renew"),
         (with_key(2, 5), "issued"),
@@ -206,6 +209,25 @@ async def test_after_a_clerk_died_the_run_is_repeated(ca: FoundedCA, processes: 
         o.certificate for o in again[: len(reported)] if isinstance(o, Issued)
     ]
     assert await ca.query(SERIALS) == len(lines)
+
+
+async def test_a_clerk_who_dies_with_work_before_him_leaves_no_noise(
+    ca: FoundedCA, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One error says that he is gone; asyncio has nothing to add."""
+
+    async def work() -> None:
+        lines = [Line(number, notice_line(number)) for number in range(500)]
+        async with clerk_processes(employment(ca), 1) as processes:
+            asked = [asyncio.create_task(processes.read(lines, NOW)) for _ in range(4)]
+            await asyncio.sleep(0)  # more than a pipe holds is on its way
+            kill_a_child()
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {NotNowError}
+
+    await work()
+    gc.collect()  # what nobody asked for complains when it goes
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_clerk_who_cannot_use_the_key_says_why(ca: FoundedCA) -> None:

@@ -150,6 +150,17 @@ def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(
     assert (tmp_path / "results.jsonl").read_bytes() == before
 
 
+def test_samples_that_were_interrupted_are_completed(instance: Path, prefca: Prefca) -> None:
+    """Nothing more is revoked, and the examples stay: what was revoked is not handed out again."""
+    samples = instance / "sample"
+    assert prefca("sample", "--count", "7").status == 0
+    before, revoked = prefca("status", "--json").json["certificates"], (samples / "revoked.pem").read_bytes()
+    (samples / "README").unlink()
+    assert prefca("sample", "--count", "7").status == 0
+    assert prefca("status", "--json").json["certificates"] == before
+    assert (samples / "revoked.pem").read_bytes() == revoked
+
+
 def test_some_of_an_order_may_be_refused(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
     """The others are revoked; each refusal is a line of its own."""
     (serial,) = issue(prefca, tmp_path)

@@ -128,8 +128,9 @@ async def test_a_delegate_is_not_recorded_for_a_key_that_was_compromised_meanwhi
 @pytest.mark.req("R-1-1-1")
 async def test_residents_of_another_prefecture_are_refused(ca: FoundedCA) -> None:
     """Toyama has a CA of its own."""
-    outcomes = await ca.register(notice_line(1, municipality="162019", address="富山県富山市テスト町１"))
-    assert codes(outcomes) == ["other-prefecture"]
+    (refused,) = await ca.register(notice_line(1, municipality="162019", address="富山県富山市テスト町１"))
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.notice_number) == ("other-prefecture", "N-1")
 
 
 @pytest.mark.req("R-4-2-3-1")
@@ -171,6 +172,41 @@ async def test_the_same_notice_again_gives_the_same_certificate(ca: FoundedCA) -
     (again,) = await ca.register(notice_line(1))
     assert again == Issued(1, "N-1", first.serial, first.certificate, again=True)
     assert await ca.query("SELECT count(*) FROM certificate WHERE kind = 'resident'") == 1
+
+
+@pytest.mark.req("R-4-2-1", "R-3-3")
+async def test_a_revoked_certificate_is_not_handed_out_again(ca: FoundedCA) -> None:
+    """It would come onto a card: whoever gives the same notice again needs a new key and a new notice."""
+    (first,) = await ca.issue(1)
+    await ca.revoke(first.serial)
+    (refused,) = await ca.register(notice_line(1))
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.notice_number) == ("issued-and-revoked", "N-1")
+    assert f"{first.serial:016X}" in refused.message
+    assert "新しい鍵ペアを生成し、新しい通知で新規として" in refused.message
+    assert codes(await ca.register(notice_line(1, public_key=key_field(100)))) == ["issued"]
+
+
+@pytest.mark.req("R-4-2-1", "R-3-2-2")
+async def test_a_certificate_that_was_renewed_is_not_handed_out_again(ca: FoundedCA) -> None:
+    """The refusal names the valid one."""
+    await ca.issue(1)
+    (new,) = await ca.register(notice_line(1, renewal=True, public_key=key_field(100)))
+    (refused,) = await ca.register(notice_line(1))
+    assert isinstance(new, Issued)
+    assert isinstance(refused, Refused)
+    assert refused.code == "issued-and-revoked"
+    assert f"有効な電子証明書は{new.serial:016X}です。" in refused.message
+    assert "新しい通知で更新として" in refused.message
+
+
+@pytest.mark.req("R-4-2-1", "R-1-3-2-1")
+async def test_an_expired_certificate_is_not_handed_out_again(ca: FoundedCA) -> None:
+    """In its last second it is."""
+    (first,) = await ca.issue(1)
+    end = x509.load_der_x509_certificate(first.certificate).not_valid_after_utc
+    assert codes(await ca.register(notice_line(1), now=end)) == ["issued before"]
+    assert codes(await ca.register(notice_line(1), now=end + timedelta(seconds=1))) == ["issued-and-expired"]
 
 
 @pytest.mark.req("R-3-2-2", "R-6-3-2")

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuer.errors import NotNowError, RefusedError
+from issuer.errors import KeyReplacedError, NotNowError, RefusedError
 from issuer.generations import delegates_ahead, key_end, renewal
 from issuer.installation import active_key
 from issuer.keys import KeyAlgorithm
@@ -278,7 +278,7 @@ async def test_the_new_key_signs_certificates_and_lists(ca: FoundedCA) -> None:
     """Whoever had the old key open records nothing any more; lists have the entries of both generations."""
     (before,) = await ca.issue(1)
     await renewed(ca)
-    with pytest.raises(RefusedError, match="no longer active"):
+    with pytest.raises(KeyReplacedError, match="another key of the CA took over"):
         await ca.register(notice_line(2), now=SWITCHED)
     with pytest.raises(RefusedError, match="no longer active"):
         await ca.publish(SWITCHED)

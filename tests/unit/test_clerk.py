@@ -41,11 +41,12 @@ def test_lines_become_applications_or_reasons_in_their_order() -> None:
     elsewhere = json.dumps(notice_fields(2, municipality="162019"), ensure_ascii=False).encode()
     lines = [Line(7, notice_line(1)), Line(9, elsewhere), Line(10, b"{"), Line(11, notice_line(3))]
     read = Clerk(CA.issuer, CA.signer).read(lines, NOW)
-    assert [(item.line, item.code if isinstance(item, Unreadable) else item.notice_number) for item in read] == [
-        (7, "N-1"),
-        (9, "other-prefecture"),
-        (10, "not-json"),
-        (11, "N-3"),
+    codes = [item.code if isinstance(item, Unreadable) else None for item in read]
+    assert [(item.line, item.notice_number, code) for item, code in zip(read, codes, strict=True)] == [
+        (7, "N-1", None),
+        (9, "N-2", "other-prefecture"),
+        (10, None, "not-json"),
+        (11, "N-3", None),
     ]
 
 

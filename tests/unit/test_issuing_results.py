@@ -148,6 +148,25 @@ def test_notices_are_never_their_own_results(tmp_path: Path, notices: Path) -> N
     assert notices.read_bytes() == b"notices"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pipe", "is no ordinary file; give another one with --results"),
+        ("missing/results", r"cannot be written \(No such file or directory\); .* give another file with --results"),
+        ("notices.jsonl/results", r"cannot be written \(Not a directory\); .* give another file with --results"),
+    ],
+)
+def test_where_nothing_can_be_written_is_told(tmp_path: Path, notices: Path, name: str, said: str) -> None:
+    """With what to do: a pipe, as /dev/stdout may be one, cannot be gone on with."""
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        notices.open("rb") as stream,
+        pytest.raises(RefusedError, match=said),
+        open_results(tmp_path / name, stream, CA),
+    ):
+        pytest.fail("nothing should be written")
+
+
 def test_two_runs_do_not_write_one_file(tmp_path: Path, notices: Path) -> None:
     """The second one is told so, and the first one goes on."""
     file = tmp_path / "results"

@@ -100,6 +100,36 @@ def test_optional_fields_are_taken_over() -> None:
     assert (notice.renewal, notice.notice_number) == (True, "清瀬-12")
 
 
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        ({"municipality": "162019", "notice_number": "富山-12"}, "富山-12"),
+        ({"gender": "other", "notice_number": "12"}, "12"),
+        ({"colour": "red", "notice_number": "9" * 64}, "9" * 64),
+        ({"public_key": "MIIB", "notice_number": "12"}, "12"),
+        ({"gender": "other"}, None),
+        ({"notice_number": "9" * 65}, None),
+        ({"notice_number": ""}, None),
+        ({"notice_number": 12}, None),
+        ({"notice_number": "1\n2"}, None),
+        ({"notice_number": "\ud800"}, None),
+    ],
+    ids=[
+        *("other-prefecture", "wrong-value", "unknown-field", "key-unreadable", "none"),
+        *("too-long", "empty", "no-text", "unprintable", "surrogate"),
+    ],
+)
+def test_a_refused_line_is_found_by_its_number(changes: dict[str, object], number: str | None) -> None:
+    """If it has one, and one that could be recorded."""
+    assert refusal(json.dumps(fields(**changes)).encode()).notice_number == number
+
+
+@pytest.mark.parametrize("line", [b"[]", b"12", b"{", b'{"notice_number": "1", "notice_number": "2"}', b"\xff"])
+def test_what_is_no_object_has_no_number(line: bytes) -> None:
+    """And one that has two has none."""
+    assert refusal(line).notice_number is None
+
+
 @pytest.mark.req("R-3-1-8-3")
 def test_substitutes_are_chosen_for_name_and_address_apart() -> None:
     """Each has flags of its own."""
