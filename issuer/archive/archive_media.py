@@ -196,8 +196,8 @@ def check(directory: Path, trust: Trust) -> Iterator[str]:
     """Read everything again; what is wrong.
 
     Raises:
-        OSError: it is no such directory.
-        RefusedError: the manifest is damaged.
+        OSError: the manifest cannot be read.
+        RefusedError: it is damaged.
     """
     yield from _as_far_as_readable(SUMS, journal_media.not_as_listed(directory))
     yield from _as_far_as_readable(STATEMENT, _statement_findings(directory, trust))
@@ -217,6 +217,8 @@ def _as_far_as_readable(what: str, findings: Iterator[str]) -> Iterator[str]:
     """Findings; a bad medium may hold anything, and what of it cannot be read is one, too."""
     try:
         yield from findings
+    except OSError as e:
+        yield f"{Path(e.filename).name if e.filename else what}: {e.strerror}"
     except (ValueError, LookupError, TypeError, AttributeError) as e:
         yield f"{what}: not what was written: {e!r}"
 

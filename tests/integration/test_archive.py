@@ -152,6 +152,9 @@ def test_media_are_read_again_without_anything_else(kept: Path, prefca: Prefca, 
             (media / name).write_bytes(damaged)
             ended = prefca("archive", "check", media)
             assert (ended.status, "Traceback" in ended.stderr) == (3, False), (name, damaged[:9], ended)
+        (media / name).unlink()
+        ended = prefca("archive", "check", media)
+        assert (ended.status, f"{name}: No such file" in ended.stderr) == (3, True)
         (media / name).write_bytes(whole)
 
 
