@@ -13,8 +13,8 @@ import hashlib
 import json
 import os
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -123,19 +123,73 @@ async def _write(file: BinaryIO, items: AsyncIterator[Item]) -> _Written:
     return written
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What media say over our own signature: an export believes nothing else that it finds there."""
+
+    medium: str | None = None  # its name
+    bundles: Mapping[str, Bundle] = field(default_factory=dict)  # by file
+    doubt: str | None = None  # why the manifest is not believed; None: it is, or there is none
+
+
+def signed(directory: Path, key: bytes) -> Signed:
+    """What of media may be signed again.
+
+    Args:
+        directory: on the media.
+        key: SubjectPublicKeyInfo of the issuer's journal key.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if not (directory / STATEMENT).exists():
+        found = (directory / MANIFEST).exists() or (directory / JOURNAL).exists()
+        return Signed(doubt=f"there is no {STATEMENT}" if found else None)
+    try:
+        said = _statement(directory / STATEMENT)
+        public_key(key).verify(said.signature, said.octets)
+    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError):
+        return Signed(doubt=f"{STATEMENT} is not signed with this instance's key")
+    try:
+        sums, manifest = (directory / SUMS).read_bytes(), (directory / MANIFEST).read_bytes()
+    except FileNotFoundError as e:
+        return Signed(said.medium, doubt=f"{e.filename} is missing")
+    if hashlib.sha256(sums).hexdigest() != said.archive:
+        return Signed(said.medium, doubt=f"{SUMS} is not what was signed")
+    if f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}".encode() not in sums.splitlines():
+        return Signed(said.medium, doubt=f"{MANIFEST} is not what was signed")
+    return Signed(said.medium, _bundles(manifest))
+
+
 def listed(directory: Path) -> dict[str, Bundle]:
-    """What the manifest names, by file.
+    """What the manifest names, by file, whoever wrote it.
 
     Raises:
         RefusedError: it is damaged.
     """
     file = directory / MANIFEST
     try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        bundles = [Bundle(**json.loads(line)) for line in lines]
+        return _bundles(file.read_bytes()) if file.exists() else {}
     except (ValueError, TypeError) as e:
-        raise RefusedError(f"{file} is damaged; export everything to new media") from e
+        raise RefusedError(f"{file} is damaged; make the media again with `prefca archive export`") from e
+
+
+def _bundles(manifest: bytes) -> dict[str, Bundle]:
+    bundles = [Bundle(**json.loads(line)) for line in manifest.decode().splitlines()]
     return {bundle.file: bundle for bundle in bundles}
+
+
+def digests(file: Path) -> set[bytes]:
+    """Of each item in a file; none, if it is damaged or not there."""
+    try:
+        return {digest(line) for line in _lines(file)}
+    except (OSError, ValueError, zstandard.ZstdError):
+        return set()
+
+
+def digest(line: bytes) -> bytes:
+    """Of an item, as its line without line feed."""
+    return hashlib.sha256(line).digest()
 
 
 def is_whole(directory: Path, bundle: Bundle) -> bool:
@@ -146,8 +200,17 @@ def is_whole(directory: Path, bundle: Bundle) -> bool:
         return False
 
 
-def write_list(directory: Path, bundles: Iterable[Bundle], key: bytes, medium: str, now: datetime) -> str:
-    """Name everything that is there; the statement that is to be stamped.
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """What names everything that is there. Written together at the end: a killed export leaves those of before."""
+
+    manifest: bytes
+    sums: bytes
+    statement: str  # that is to be signed and stamped
+
+
+def lists(directory: Path, bundles: Iterable[Bundle], key: bytes, medium: str, now: datetime) -> Lists:
+    """Name everything that is there.
 
     Args:
         directory: on the media.
@@ -157,26 +220,32 @@ def write_list(directory: Path, bundles: Iterable[Bundle], key: bytes, medium: s
         now: the time.
 
     Raises:
-        OSError: the media cannot be written.
+        OSError: the media cannot be read.
     """
     ordered = sorted(bundles, key=lambda bundle: bundle.file)
-    lines = (json.dumps(asdict(bundle), ensure_ascii=False) + "\n" for bundle in ordered)
-    write_whole(directory / MANIFEST, "".join(lines).encode())
-    digests = [(bundle.sha256, bundle.file) for bundle in ordered]
-    names = [MANIFEST, *(f"{JOURNAL}/{name}" for name in _JOURNAL_FILES)]
-    digests += [(_sha256(directory / name), name) for name in names]
-    write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
-    archive, signer = _sha256(directory / SUMS), b64encode(key).decode()
-    return json.dumps({"archive": archive, "at": zulu(now), "key": signer, "medium": medium}, separators=(",", ":"))
-
-
-def write_statement(directory: Path, statement: str, key: Ed25519PrivateKey, time_stamp: bytes | None) -> None:
-    """Sign the list of everything; raises OSError."""
+    manifest = "".join(json.dumps(asdict(bundle), ensure_ascii=False) + "\n" for bundle in ordered).encode()
+    files = [(bundle.sha256, bundle.file) for bundle in ordered]
+    files += [(hashlib.sha256(manifest).hexdigest(), MANIFEST)]
+    files += [(_sha256(directory / name), name) for name in (f"{JOURNAL}/{name}" for name in _JOURNAL_FILES)]
+    sums = "".join(f"{sha256}  {name}\n" for sha256, name in files).encode()
     content = {
-        "statement": statement,
-        "signature": b64encode(key.sign(statement.encode())).decode(),
+        "archive": hashlib.sha256(sums).hexdigest(),
+        "at": zulu(now),
+        "key": b64encode(key).decode(),
+        "medium": medium,
+    }
+    return Lists(manifest, sums, json.dumps(content, separators=(",", ":")))
+
+
+def write_lists(directory: Path, written: Lists, key: Ed25519PrivateKey, time_stamp: bytes | None) -> None:
+    """Sign and write the lists of everything; raises OSError."""
+    content = {
+        "statement": written.statement,
+        "signature": b64encode(key.sign(written.statement.encode())).decode(),
         "time_stamp": None if time_stamp is None else b64encode(time_stamp).decode(),
     }
+    write_whole(directory / MANIFEST, written.manifest)
+    write_whole(directory / SUMS, written.sums)
     write_whole(directory / STATEMENT, json.dumps(content, indent=1).encode())
     os.sync()
 
@@ -196,8 +265,8 @@ def check(directory: Path, trust: Trust) -> Iterator[str]:
     """Read everything again; what is wrong.
 
     Raises:
-        OSError: it is no such directory.
-        RefusedError: the manifest is damaged.
+        OSError: the manifest cannot be read.
+        RefusedError: it is damaged.
     """
     yield from _as_far_as_readable(SUMS, journal_media.not_as_listed(directory))
     yield from _as_far_as_readable(STATEMENT, _statement_findings(directory, trust))
@@ -217,6 +286,8 @@ def _as_far_as_readable(what: str, findings: Iterator[str]) -> Iterator[str]:
     """Findings; a bad medium may hold anything, and what of it cannot be read is one, too."""
     try:
         yield from findings
+    except OSError as e:
+        yield f"{Path(e.filename).name if e.filename else what}: {e.strerror}"
     except (ValueError, LookupError, TypeError, AttributeError) as e:
         yield f"{what}: not what was written: {e!r}"
 
@@ -287,16 +358,22 @@ def _time_stamp_findings(said: _Statement, roots: Sequence[Certificate]) -> Iter
 
 def _count(file: Path) -> int:
     """How many items there are, each of which can be read."""
-    count, rest = 0, b""
+    count = 0
+    for line in _lines(file):
+        json.loads(line)
+        count += 1
+    return count
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    """Items, each without its line feed; what cuts off the last one raises ValueError."""
+    rest = b""
     with file.open("rb") as octets, zstandard.ZstdDecompressor().stream_reader(octets) as stream:
         while block := stream.read(1 << 20):
             *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                json.loads(line)
-                count += 1
+            yield from lines
     if rest:
         raise ValueError("the last line is cut off")
-    return count
 
 
 def last_day(directory: Path) -> date:

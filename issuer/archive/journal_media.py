@@ -9,6 +9,7 @@
 Reading needs neither database nor instance.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,14 +19,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509 import Certificate
 
-from issuer.archive.proof import check_archived, segment_leaf
+from issuer.archive.collection import STREAM
+from issuer.archive.proof import check_archived, holds_another, segment_leaf
 from issuer.errors import RefusedError
 from issuer.records.audit_store import SegmentKey
 from issuer.records.journal_store import RootRow, SegmentRow, StampRow
@@ -39,6 +41,7 @@ SEGMENTS: Final = "segments.jsonl"
 ROOTS: Final = "roots.jsonl"
 STAMPS: Final = "stamps.jsonl"
 SUMS: Final = "SHA256SUMS"
+KEEP: Final = "keep these media for whoever examines them, and export everything to others"
 _MOMENTS: Final = ("began", "sealed_at", "collected_at")
 _HASHES: Final = ("sha256", "previous", "merkle_root", "file_sha256")
 
@@ -54,40 +57,31 @@ class Proofs:
 
 
 def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs: Proofs) -> None:
-    """Add segments and what proves them to a directory. What is there stays there, and is listed with the rest.
+    """Put segments and what proves them into a directory; what its lists say is not read.
 
     A copy that is there already is left as it is, unless it is damaged.
 
     Args:
         directory: on the media.
         archive: the directory that the segments are in.
-        segments: which ones.
+        segments: which ones; also those that are there already.
         proofs: of these and of all others.
 
     Raises:
         OSError: something cannot be read or written.
-        RefusedError: the list of what is there is damaged; or a copy is, and there is no other one here.
+        RefusedError: a copy is damaged, and there is no good one here.
     """
-    listed = _listed(directory / SEGMENTS)
     for segment in segments:
-        target = directory / segment.file
-        if not target.exists() or _sha256(target) != segment.file_sha256.hex():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(".partial")
-            try:
-                shutil.copyfile(archive / segment.file, partial)
-            except FileNotFoundError as e:
-                raise RefusedError(
-                    f"{target} is damaged or missing, and the archive does not have it any more;"
-                    " copy it there from other media that `prefca archive check` finds good, or begin new media"
-                ) from e
-            partial.rename(target)
-        listed[segment.stream, segment.number] = (segment, proofs.keys[segment.stream])
-    rows = [listed[place] for place in sorted(listed)]
-    places = (proofs.places.get((row.stream, row.number), (None, None)) for row, _ in rows)
+        if not (directory / segment.file).exists() or _sha256(directory / segment.file) != segment.file_sha256.hex():
+            _copy(directory, archive, segment)
+    rows = sorted(segments, key=attrgetter("stream", "number"))
+    places = (proofs.places.get((row.stream, row.number), (None, None)) for row in rows)
     _write_lines(
         directory / SEGMENTS,
-        (_as_dict(*each) | {"root": root, "leaf": leaf} for each, (root, leaf) in zip(rows, places, strict=True)),
+        (
+            _as_dict(row, proofs.keys[row.stream]) | {"root": root, "leaf": leaf}
+            for row, (root, leaf) in zip(rows, places, strict=True)
+        ),
     )
     _write_lines(
         directory / ROOTS,
@@ -96,20 +90,84 @@ def write(directory: Path, archive: Path, segments: Sequence[SegmentRow], proofs
     stamps = ({"root": one.number, "response": b64encode(one.response).decode()} for one in proofs.stamps)
     _write_lines(directory / STAMPS, stamps)
     # Of segments as they were collected, not as they can be read now: else a damaged copy would be right for ever.
-    digests = [(row.file_sha256.hex(), row.file) for row, _ in rows]
+    digests = [(row.file_sha256.hex(), row.file) for row in rows]
     digests += [(_sha256(directory / name), name) for name in (SEGMENTS, ROOTS, STAMPS)]
     write_whole(directory / SUMS, "".join(f"{digest}  {name}\n" for digest, name in digests).encode())
     os.sync()
 
 
-def _listed(file: Path) -> dict[SegmentKey, tuple[SegmentRow, bytes]]:
-    """What earlier exports wrote there."""
-    if not file.exists():
-        return {}
+def _copy(directory: Path, archive: Path, segment: SegmentRow) -> None:
+    target = directory / segment.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
     try:
-        return {(row.stream, row.number): (row, key) for row, key, _ in _segments(file)}
-    except (ValueError, KeyError, TypeError) as e:
-        raise RefusedError(f"{file} is damaged; export everything to new media") from e
+        shutil.copyfile(archive / segment.file, partial)
+        if _sha256(partial) != segment.file_sha256.hex():
+            raise RefusedError(
+                f"{archive / segment.file} is not what was collected; see `prefca journal verify`,"
+                " and copy it there from media that `prefca archive check` finds good"
+            )
+        partial.rename(target)
+    except FileNotFoundError as e:
+        raise RefusedError(
+            f"{target} is damaged or missing, and the archive does not have it any more;"
+            " copy it there from other media that `prefca archive check` finds good, or begin new media"
+        ) from e
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_known(directory: Path, segments: Sequence[SegmentRow], proofs: Proofs) -> None:
+    """Refuse a directory with anything that is nowhere else: `write` would replace it, or leave it out.
+
+    Args:
+        directory: on the media.
+        segments: all that the database knows.
+        proofs: all, too.
+
+    Raises:
+        OSError: something cannot be read.
+        RefusedError: there is a segment, a root or a time stamp that the database does not know.
+    """
+    known = {row.file: row for row in segments}
+    for file in sorted(directory.glob("*/*.jsonl.zst")):
+        row = known.get(f"{file.parent.name}/{file.name}")
+        is_known = row is not None and (
+            _sha256(file) == row.file_sha256.hex() or not holds_another(directory, row)  # it is damaged at most
+        )
+        if not is_known:
+            raise RefusedError(f"{file} is another segment than the database knows; {KEEP}")
+    roots = {root.statement for root in proofs.roots}
+    if any(statement not in roots for statement in _signed_roots(directory / ROOTS, proofs.keys.get(STREAM))):
+        raise RefusedError(f"{directory / ROOTS} has a root that the database does not know; {KEEP}")
+    stamps = {stamp.number for stamp in proofs.stamps}
+    if any(number not in stamps for number in _stamped_roots(directory / STAMPS)):
+        raise RefusedError(f"{directory / STAMPS} has a time stamp of a root that the database has none of; {KEEP}")
+
+
+def _signed_roots(file: Path, key: bytes | None) -> Iterator[bytes]:
+    """Statements that this instance signed; what is damaged is none."""
+    if key is None:
+        return
+    for said in _readable(file):
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, InvalidSignature):
+            statement = said["root"].encode()
+            public_key(key).verify(b64decode(said["signature"]), statement)
+            yield statement
+
+
+def _stamped_roots(file: Path) -> Iterator[int]:
+    """The numbers of roots that have a time stamp there."""
+    for said in _readable(file):
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            yield int(said["root"])
+
+
+def _readable(file: Path) -> Iterator[Any]:
+    """The lines of a list that are JSON."""
+    for line in file.read_bytes().splitlines() if file.exists() else ():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
 
 
 def check(directory: Path, trusted: Sequence[Certificate]) -> Iterator[str]:

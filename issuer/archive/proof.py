@@ -236,7 +236,16 @@ def check_archived(archive: Path, row: SegmentRow, key: bytes, counter: UsageCou
     return Checked(notes=tuple(f"{row.file}: line {line}: the clock was set back" for line in contents.clock_set_back))
 
 
-def _read(archive: Path, row: SegmentRow, counter: UsageCounter | None) -> Contents:
+def holds_another(archive: Path, row: SegmentRow) -> bool:
+    """Is a file a whole segment, signed to its end, and another one than was collected? Else it is right or damaged."""
+    try:
+        contents = _read(archive, row)
+    except (TamperedError, OSError, zstandard.ZstdError):
+        return False
+    return contents.sealed_at is not None and contents.sha256 != row.sha256
+
+
+def _read(archive: Path, row: SegmentRow, counter: UsageCounter | None = None) -> Contents:
     reader = SegmentReader()
     for line in archived_lines(archive, row):
         for record in reader.feed(line):

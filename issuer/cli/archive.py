@@ -45,14 +45,15 @@ def export_command(
     """Copy the archive to external media, monthly (R-4-11-6, R-4-12-2-4); `check` reads it years later.
 
     Everything of R-4-12-2-1: certificates, revocations, lists and acts of each month that is over, and all segments of
-    the journals that are collected. It adds to what is there, and makes damaged copies again.
+    the journals that are collected. It adds to what is there, and makes damaged copies again. Of what is there it
+    believes only what this instance signed; media with anything that the database does not have are refused.
     """
     settings = settings_of(context)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     months, name = (_day(begin), _day(end)), secrets.token_hex(_NAME_OCTETS)
-    exported, complaint = run(archive_export.export(settings, directory, months, name, now))
-    if complaint is not None:
-        click.echo(f"prefca: without a time stamp: {complaint}", err=True)
+    exported, complaints = run(archive_export.export(settings, directory, months, name, now))
+    for complaint in complaints:
+        click.echo(f"prefca: {complaint}", err=True)
     if as_json:
         print_json(asdict(exported))
     else:
@@ -104,7 +105,8 @@ def check_command(
         click.echo(f"prefca: {finding}", err=True)
     if findings:
         raise RefusedError(
-            f"{len(findings)} findings in {directory}; make the media again with `prefca archive export`"
+            f"{len(findings)} findings in {directory}; `prefca archive export` makes the media again from the database,"
+            " or says why it cannot"
         )
     click.echo("everything can be read, and is what was written")
     click.echo(f"nothing here has to be kept after {archive_media.last_day(directory)}")

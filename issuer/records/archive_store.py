@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -129,6 +129,14 @@ KINDS: Final = (
 )
 
 
+class Amount(NamedTuple):
+    """How much there is of a month."""
+
+    items: int
+    first: datetime
+    last: datetime
+
+
 class ArchiveStore:
     """What is kept, as role prefca_issuer; transactions are the caller's."""
 
@@ -139,6 +147,16 @@ class ArchiveStore:
         """The time of the oldest item; None: there is none."""
         found: datetime | None = await self._connection.fetchval(kind.first)
         return found
+
+    async def amounts(self, kind: ArchiveKind, begin: datetime, end: datetime) -> dict[date, Amount]:
+        """How much there is of each month of Japan, of those from one moment to before another."""
+        rows = await self._connection.fetch(
+            "SELECT date_trunc('month', at AT TIME ZONE INTERVAL '9 hours')::date, count(*), min(at), max(at)"  # noqa: S608 - of KINDS
+            f" FROM ({kind.items}) AS i (at, not_after, line) GROUP BY 1",
+            begin,
+            end,
+        )
+        return {month: Amount(*amount) for month, *amount in rows}
 
     async def items(self, kind: ArchiveKind, begin: datetime, end: datetime) -> AsyncIterator[Item]:
         """Those from one moment to before another, oldest first. Inside a transaction, whose times are UTC then."""

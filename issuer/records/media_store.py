@@ -52,6 +52,23 @@ class MediaStore:
             [(one.stream, one.number, now, written.directory) for one in written.segments],
         )
 
+    async def months_on(self, medium: str) -> list[tuple[date, date]]:
+        """Which months its exports brought or found there: the first and the last of each."""
+        rows = await self._connection.fetch(
+            "SELECT DISTINCT first_month, last_month FROM archive_export WHERE medium = $1 AND first_month IS NOT NULL",
+            medium,
+        )
+        return [(row["first_month"], row["last_month"]) for row in rows]
+
+    async def segments_on(self, medium: str) -> set[tuple[str, int]]:
+        """Which segments its exports brought or found there, by stream and number."""
+        rows = await self._connection.fetch(
+            "SELECT DISTINCT stream, segment FROM journal_export JOIN archive_export USING (exported_at, directory)"
+            " WHERE medium = $1",
+            medium,
+        )
+        return {(row["stream"], row["segment"]) for row in rows}
+
     async def add_reading(self, medium: str, reading: Reading, origin: str) -> None:
         """A medium was read."""
         await self._connection.execute(

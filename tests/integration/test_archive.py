@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ import zstandard
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from issuer.archive import archive_media
 from issuer.cli import archive, publishing
+from journal.recovery import StreamPlace
+from journal.writing import Journal
 from tests.support.bridge import Bridge
 from tests.support.command import Prefca, select
 from tests.support.cross import Desk
@@ -152,6 +156,9 @@ def test_media_are_read_again_without_anything_else(kept: Path, prefca: Prefca, 
             (media / name).write_bytes(damaged)
             ended = prefca("archive", "check", media)
             assert (ended.status, "Traceback" in ended.stderr) == (3, False), (name, damaged[:9], ended)
+        (media / name).unlink()
+        ended = prefca("archive", "check", media)
+        assert (ended.status, f"{name}: No such file" in ended.stderr) == (3, True)
         (media / name).write_bytes(whole)
 
 
@@ -170,6 +177,226 @@ def test_media_take_the_next_month_too_and_damaged_copies_are_made_again(prefca:
     assert prefca("archive", "export", media, "--json").json["new"] == 1
     assert prefca("archive", "check", media, "--record").status == 0
     assert select("SELECT detail FROM operation_record WHERE kind = 'archive_checked'") == [('{"findings": 0}',)]
+
+
+Change = Callable[[list[bytes]], list[bytes]]
+KEEP = "keep these media for whoever examines them, and export everything to others"
+
+
+def alter(media: Path, kind: str, change: Change) -> None:
+    """Change the items of a month, and say so in the manifest and the sums, as somebody would who has no key."""
+    manifest, sums = media / "manifest.jsonl", media / "SHA256SUMS"
+    said, before = bundles(media), digest(manifest)
+    file, signed = media / said[kind]["file"], said[kind]["sha256"]
+    lines = zstandard.ZstdDecompressor().stream_reader(file.read_bytes()).read().splitlines(keepends=True)
+    changed = change(lines)
+    assert changed != lines
+    file.write_bytes(zstandard.compress(b"".join(changed)))
+    said[kind] |= {"items": len(changed), "sha256": digest(file)}
+    manifest.write_text("".join(json.dumps(one) + "\n" for one in said.values()))
+    sums.write_text(sums.read_text().replace(signed, digest(file)).replace(before, digest(manifest)))
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def contents(media: Path) -> dict[str, bytes]:
+    """Every file, by name."""
+    return {str(one.relative_to(media)): one.read_bytes() for one in media.glob("**/*") if one.is_file()}
+
+
+@pytest.fixture
+def exported(kept: Path, prefca: Prefca, media: Path, later: datetime) -> Path:
+    """Media that are good."""
+    assert kept.exists()
+    assert prefca("archive", "export", media).status == 0
+    assert archive_media.named(media)[1] == later.replace(microsecond=0)
+    return media
+
+
+def is_good(prefca: Prefca, media: Path) -> bool:
+    """By the instance's key."""
+    key = prefca("journal", "key").stdout.strip()
+    return prefca("archive", "check", media, "--key", key).status == 0
+
+
+@pytest.mark.req("R-4-12-2-3", "R-4-12-2-6")
+@pytest.mark.parametrize("with_statement", [True, False], ids=["statement kept", "statement removed"])
+def test_what_somebody_took_out_is_there_again_and_never_signed_away(
+    prefca: Prefca, exported: Path, with_statement: bool
+) -> None:
+    """Whether or not he corrected the lists: they are believed only as they were signed."""
+    whole, (name, _) = items(exported, "acts"), archive_media.named(exported)
+    alter(exported, "acts", lambda lines: lines[3:])
+    assert len(items(exported, "acts")) == len(whole) - 3
+    if not with_statement:
+        (exported / "statement.json").unlink()
+    ended = prefca("archive", "check", exported)
+    assert (ended.status, "`prefca archive export` makes the media again" in ended.stderr) == (3, True)
+    ended = prefca("archive", "export", exported, "--json")
+    assert "compared with the database, and written anew" in ended.stderr
+    assert ended.json["new"] == 6
+    assert (ended.json["medium"] == name) is with_statement
+    assert items(exported, "acts")[: len(whole)] == whole
+    assert is_good(prefca, exported)
+    (act,) = select(
+        "SELECT detail::text FROM operation_record WHERE kind = 'archive_exported' AND detail::text <> '{}'"
+    )
+    assert "not what was signed" in act[0] or "no statement.json" in act[0]
+    ended = prefca("archive", "export", exported, "--json")
+    assert (ended.json["new"], ended.stderr) == (0, "")
+
+
+@pytest.mark.req("R-4-12-2-3", "R-4-12-2-6")
+@pytest.mark.parametrize("is_listed", [True, False], ids=["lists corrected", "lists left"])
+def test_media_with_items_that_the_database_does_not_have_are_left_as_they_are(
+    prefca: Prefca, exported: Path, is_listed: bool
+) -> None:
+    """Whoever changed or added them, or whether the database lost them, somebody has to see first."""
+    lists = {name: (exported / name).read_bytes() for name in ("manifest.jsonl", "SHA256SUMS")}
+    alter(exported, "acts", lambda lines: [*lines[:-2], lines[-2].replace(b'"ok"', b'"refused"'), lines[-1] * 2])
+    alter(exported, "revocations", lambda lines: [line.replace(b'"reason" : ', b'"reason" : 1') for line in lines])
+    if not is_listed:
+        for name, octets in lists.items():
+            (exported / name).write_bytes(octets)
+    before = contents(exported)
+    ended = prefca("archive", "export", exported)
+    assert (ended.status, ended.complaint.endswith(f" items that the database does not have; {KEEP}")) == (3, True)
+    assert contents(exported) == before
+    other = exported.with_name("other")
+    assert prefca("archive", "export", other).status == 0
+    assert is_good(prefca, other)
+
+
+@pytest.mark.req("R-4-12-2-3")
+def test_media_of_which_the_database_knows_less_are_left_as_they_are(prefca: Prefca, exported: Path) -> None:
+    """A month that nobody signed, and of which the database has nothing."""
+    file = exported / bundles(exported)["acts"]["file"]
+    shutil.copy(file, file.with_name("2019-01.jsonl.zst"))
+    before = contents(exported)
+    told = prefca("archive", "export", exported).complaint
+    assert told == f"{file.with_name('2019-01.jsonl.zst')} is of a month of which the database has nothing; {KEEP}"
+    assert contents(exported) == before
+
+
+@pytest.mark.req("R-4-12-2-3", "R-4-12-2-6")
+def test_segments_are_listed_as_the_database_knows_them(prefca: Prefca, exported: Path) -> None:
+    """Whatever the list on the media says, and whatever it leaves out."""
+    segments = exported / "journal" / "segments.jsonl"
+    whole = segments.read_text()
+    foreign = whole.splitlines()[0].replace('"number": 1', '"number": 9').replace("-00000001", "-00000009")
+    for altered in (
+        whole + foreign + "\n",
+        whole.replace('"records": 15', '"records": 14'),
+        whole.splitlines(keepends=True)[0],
+        "",
+        "[1]",
+    ):
+        assert altered != whole
+        segments.write_text(altered)
+        assert prefca("archive", "export", exported).status == 0
+        assert segments.read_text() == whole
+        assert is_good(prefca, exported)
+
+
+@pytest.mark.req("R-4-12-2-3")
+def test_media_with_journals_that_the_database_does_not_know_are_left_as_they_are(
+    kept: Path, prefca: Prefca, exported: Path
+) -> None:
+    """Another segment in the place of one, one more, or a root: the media may be the only ones with it."""
+    place = StreamPlace(exported.parent / "journal", kept / "keys" / "journal", "ocsp-0")
+    journal = Journal(place, NOW)
+    journal.append(answered("somebody"))
+    journal.close(NOW)
+    (other,) = place.segments.glob("*.jsonl")
+    segment = exported / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst"
+    for file in (segment, segment.with_name("ocsp-0-00000009.jsonl.zst")):
+        before = contents(exported)
+        file.write_bytes(zstandard.compress(other.read_bytes()))
+        altered = contents(exported)
+        told = prefca("archive", "export", exported).complaint
+        assert told == f"{file} is another segment than the database knows; {KEEP}"
+        assert contents(exported) == altered
+        file.unlink()
+        for name, octets in before.items():
+            (exported / name).write_bytes(octets)
+    roots = exported / "journal" / "roots.jsonl"
+    key = serialization.load_pem_private_key((kept / "keys" / "journal" / "issuer.pem").read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    root = json.loads(roots.read_text().splitlines()[0])["root"].replace('"root":1', '"root":2')
+    signature = base64.b64encode(key.sign(root.encode())).decode()
+    whole = roots.read_text()
+    roots.write_text(whole + json.dumps({"root": root, "signature": signature}) + "\n")
+    assert "has a root that the database does not know" in prefca("archive", "export", exported).complaint
+    roots.write_text(whole.replace("signature", "SIGNATURE") + "damaged")
+    assert prefca("archive", "export", exported).status == 0
+    assert roots.read_text() == whole
+    assert is_good(prefca, exported)
+
+
+@pytest.mark.req("R-4-12-2-3")
+def test_what_a_medium_once_held_is_there_again_whatever_months_are_asked_for(prefca: Prefca, exported: Path) -> None:
+    """It keeps its name, and what it holds is known by that."""
+    shutil.rmtree(exported / "journal")
+    for name in ("manifest.jsonl", "SHA256SUMS", bundles(exported)["acts"]["file"]):
+        (exported / name).unlink()
+    assert prefca("archive", "export", exported, "--from", "2019-01", "--to", "2019-01").status == 0
+    assert bundles(exported).keys() >= {"acts", "lists"}
+    assert (exported / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst").exists()
+    assert is_good(prefca, exported)
+
+
+@pytest.mark.req("R-4-12-2-3")
+def test_nothing_that_is_damaged_in_the_archive_goes_on_media(kept: Path, prefca: Prefca, media: Path) -> None:
+    """It would be found there only when the good one is long gone."""
+    file = kept / "archive" / "journal" / "ocsp-0" / "ocsp-0-00000001.jsonl.zst"
+    file.write_bytes(file.read_bytes()[:-20])
+    told = prefca("archive", "export", media).complaint
+    assert f"{file} is not what was collected; see `prefca journal verify`" in told
+    assert not (media / "statement.json").exists()
+
+
+@pytest.mark.req("R-4-12-2-3")
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("at", ["write_bundle", "lists", "write_lists"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["new media", "media with a month"])
+def test_an_export_that_was_killed_is_completed_by_the_next(
+    kept: Path, prefca: Prefca, media: Path, monkeypatch: pytest.MonkeyPatch, at: str, is_new: bool
+) -> None:
+    """Whatever was written; media that were good are believed meanwhile, for their lists are written last."""
+    if not is_new:
+        assert prefca("archive", "export", media, "--to", "2019-01").status == 0
+    name = archive_media.named(media)[0]
+    written(kept, "ocsp-1", answered("tester"))
+    assert prefca("journal", "collect").status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_media, at, interrupted)
+        assert prefca("archive", "export", media).status == 130
+    ended = prefca("archive", "export", media, "--json")
+    assert len(bundles(media)) == 6
+    assert ended.json["new"] == 6
+    assert ("there is no statement.json" in ended.stderr) is is_new
+    assert is_new or (ended.json["medium"], ended.stderr) == (name, "")
+    assert is_good(prefca, media)
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.req("R-4-12-2-3")
+@pytest.mark.usefixtures("later")
+def test_what_came_late_into_a_month_is_added_to_it(prefca: Prefca, exported: Path) -> None:
+    """The file of the month is written again, with all that it had."""
+    before = items(exported, "revocations")
+    serials = "SELECT upper(to_hex(serial)) FROM certificate WHERE kind = 'resident'"
+    ((serial,),) = select(f"{serials} AND serial NOT IN (SELECT serial FROM revocation) LIMIT 1")
+    assert prefca("revoke", serial, "--reason", "keyCompromise").status == 0
+    assert prefca("archive", "export", exported, "--json").json["new"] == 2  # its act, too
+    assert items(exported, "revocations")[:-1] == before
+    assert items(exported, "revocations")[-1]["serial"] == serial
+    assert is_good(prefca, exported)
 
 
 @pytest.mark.usefixtures("kept")
