@@ -9,7 +9,7 @@ from issuer.records.rows import Publication
 from issuer.schedule import Schedule, is_of_the_future
 from pkix.validity import zulu
 
-NAMES: Final = (
+NAMES: Final = (  # of one CA; those of the installation are `issuer.watch.collector.NAMES`
     *("database_away", "clock_behind", "late", "expiring", "expired"),
     *("ocsp_delegate_ending", "ocsp_delegate_gap", "no_ocsp_delegate"),  # issuer.servers.delegate
     *("ca_key_ending", "ca_key_switch_due", "ca_key_ended", "ca_key_unpublished", "ca_certificate_ending"),  # ca_key
@@ -18,7 +18,6 @@ NAMES: Final = (
     "cvs_certificate_ending",  # issuer.servers.operations_certificate
     *("ca_key_compromised", "compromise_unfinished"),  # issuer.recovery.compromise
     "ca_key_away",  # issuer.signing.key_probe
-    *("archive_not_exported", "archive_media_not_read"),  # issuer.archive.media_alarm
 )
 REMIND_EVERY: Final = timedelta(hours=1)
 

@@ -19,8 +19,10 @@ from issuer.profiles.authority import Authority
 from issuer.profiles.municipality import PREFECTURES
 from issuer.profiles.profile import Issuer
 from issuer.records.activation_store import ActivationStore
+from issuer.records.backup_store import BackupStore
 from issuer.records.cross_store import CrossStore
 from issuer.records.generation_store import GenerationStore
+from issuer.records.journal_store import JournalStore
 from issuer.records.list_store import ListStore
 from issuer.records.media_store import MediaStore
 from issuer.records.migrate import is_current
@@ -49,6 +51,8 @@ class Records:
     cross: CrossStore
     recovery: RecoveryStore
     media: MediaStore
+    journals: JournalStore
+    backups: BackupStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
             CrossStore(connection),
             RecoveryStore(connection),
             MediaStore(connection),
+            JournalStore(connection),
+            BackupStore(connection),
         )
 
 
@@ -163,7 +169,8 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
         yield Installation(
             *(shared.store, shared.parties, shared.lists, shared.generations),
             *(shared.operations, shared.activations, shared.cross, shared.recovery),
-            *(shared.media, settings, authority, authority_id),
+            *(shared.media, shared.journals, shared.backups),
+            *(settings, authority, authority_id),
         )
 
 

@@ -2,8 +2,10 @@
 
 import base64
 import textwrap
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from itertools import chain
+from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 from cryptography import x509
@@ -11,18 +13,22 @@ from cryptography.hazmat.primitives import hashes
 
 from issuer.alarm import Alarm, Sight, alarms
 from issuer.cli.output import json_option, print_json, print_table, text
-from issuer.cli.root import ALARM_STATUS, each, for_scripts, now, run, settings_of
+from issuer.cli.root import ALARM_STATUS, each, for_scripts, is_one_of_several, now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import Installation, opened
+from issuer.installation import Installation, database, opened, records, require_database
 from issuer.profiles.municipality import municipality
 from issuer.records.rows import Publication, PublishedList
 from issuer.residents.revocation import parse_serial
 from issuer.schedule import Schedule
 from issuer.servers import delegate
-from issuer.watch import ca_sight
+from issuer.watch import ca_sight, installation_sight
 from issuer.which_ca import issuing_ca, with_list
 from pkix.validity import UpdateWindow
 from settings.load import Settings
+
+JOURNAL: Final = "journal"  # beside the CAs: whose alarms those of the installation are, as the scheduler tells them
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -32,31 +38,50 @@ from settings.load import Settings
 def status(context: click.Context, is_check: bool, as_json: bool) -> None:
     """Show the CA, its keys, and for each list its number, dates, entries and size.
 
-    With --check, for a monitoring program: are regular lists late, do those in force end soon?
+    With --check, for a monitoring program: are regular lists late, do those in force end soon, is the daily work with
+    journals and archive done? With --ca, one of several CAs alone.
     """
-    settings = settings_of(context)
+    settings, is_whole = settings_of(context), not is_one_of_several(context)
     if is_check:
-        _check(context, settings, as_json=as_json)
+        _check(context, settings, is_whole=is_whole, as_json=as_json)
         return
-    reports, worst = run(each(settings, _status))
+    reports, shared, worst = run(_look(settings, _status, is_whole=is_whole))
     if as_json:
-        told = {ca: {**report.facts, "alarms": report.alarms, "lists": report.lists} for ca, report in reports.items()}
-        print_json(for_scripts(settings, told))
+        _print_json(settings, reports, shared)
     else:
         for report in reports.values():
             _print(report)
+        for alarm in shared.get(JOURNAL, ()):
+            click.echo(f"ALARM {alarm}")
     context.exit(worst)
 
 
-def _check(context: click.Context, settings: Settings, *, as_json: bool) -> None:
-    found, worst = run(each(settings, _alarms))
-    told = {ca: [{"name": alarm.name, "message": alarm.message} for alarm in alarms] for ca, alarms in found.items()}
+def _check(context: click.Context, settings: Settings, *, is_whole: bool, as_json: bool) -> None:
+    of_cas, shared, worst = run(_look(settings, _alarms, is_whole=is_whole))
+    found = of_cas | shared
     if as_json:
-        print_json(for_scripts(settings, told))
+        told = {whose: [{"name": one.name, "message": one.message} for one in found[whose]] for whose in found}
+        print_json(told if len(settings.cas) > 1 else list(chain.from_iterable(told.values())))
     else:
-        for ca, alarms in found.items():
-            click.echo(f"{ca}: " + ("; ".join(map(str, alarms)) or "no alarm"))
+        for whose, alarms in found.items():
+            click.echo(f"{whose}: " + ("; ".join(map(str, alarms)) or "no alarm"))
     context.exit(max(worst, ALARM_STATUS if any(found.values()) else 0))
+
+
+async def _look(
+    settings: Settings, work: Callable[[Settings], Coroutine[Any, Any, T]], *, is_whole: bool
+) -> tuple[dict[str, T], dict[str, list[Alarm]], int]:
+    """What `each` returns, and between that the alarms of the installation, unless one of its CAs is asked for."""
+    require_database(settings)
+    async with database(settings):  # started once for all
+        results, worst = await each(settings, work)
+        shared = {JOURNAL: await _alarms_of_installation(settings)} if is_whole else {}
+        return results, shared, worst
+
+
+async def _alarms_of_installation(settings: Settings) -> list[Alarm]:
+    async with records(settings) as shared:
+        return installation_sight.alarms(await installation_sight.installation_sight(shared), settings, now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +89,16 @@ class _Report:
     facts: dict[str, dict[str, object]]
     alarms: list[str]
     lists: list[dict[str, object]]
+
+
+def _print_json(settings: Settings, reports: Mapping[str, _Report], shared: Mapping[str, list[Alarm]]) -> None:
+    told: dict[str, dict[str, Any]] = {
+        ca: {**report.facts, "alarms": report.alarms, "lists": report.lists} for ca, report in reports.items()
+    }
+    for whose, standing in shared.items():
+        place = told.setdefault(whose if len(settings.cas) > 1 else settings.ca.prefecture, {"alarms": []})
+        place["alarms"] += map(str, standing)
+    print_json(for_scripts(settings, told))
 
 
 def _print(report: _Report) -> None:

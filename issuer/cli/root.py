@@ -107,6 +107,12 @@ def settings_of(context: click.Context, *, quiet: bool = True) -> Settings:
     return settings if target.ca is None else settings.of(target.ca)
 
 
+def is_one_of_several(context: click.Context) -> bool:
+    """Does --ca name one, where there are others?"""
+    target = target_of(context)
+    return target.ca is not None and len(load(target.instance).cas) > 1
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's asynchronous part."""
     return asyncio.run(work)

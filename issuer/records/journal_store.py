@@ -172,6 +172,14 @@ class JournalStore:
         )
         return {row["number"]: StampRow(*row) for row in rows}
 
+    async def unstamped_since(self) -> datetime | None:
+        """When the oldest root was made that no time stamp proves; None: the newest one has its stamp."""
+        found: datetime | None = await self._connection.fetchval(
+            "SELECT min(made_at) FROM journal_root"
+            " WHERE number > (SELECT coalesce(max(number), 0) FROM journal_root_stamp)"
+        )
+        return found
+
     async def add_stamp(self, stamp: StampRow, now: datetime) -> None:
         """Record the time stamp of a root; one that came meanwhile stays."""
         await self._connection.execute(
@@ -228,6 +236,14 @@ class JournalStore:
     async def complete_until(self) -> datetime | None:
         """Until when everything of all hosts is counted; None: nothing was collected yet."""
         return min((await self.complete_hosts()).values(), default=None)
+
+    async def collected_until(self) -> datetime | None:
+        """Until when everything of any host is counted; None: nothing was collected yet.
+
+        Nobody is ahead of the host that collects by more than its day: so this stands still when that does.
+        """
+        found: datetime | None = await self._connection.fetchval("SELECT max(complete_until) FROM journal_host")
+        return found
 
     async def complete_hosts(self) -> dict[str, datetime]:
         """Until when everything is counted of each host that is not retired."""

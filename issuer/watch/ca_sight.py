@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Final
 
 from issuer.alarm import Alarm
-from issuer.archive import media_alarm
 from issuer.cross import cross_renewal
 from issuer.installation import Installation, configured_authority
 from issuer.operations import activation
@@ -16,7 +15,6 @@ from issuer.records.recovery_store import Compromise, KeyProbe
 from issuer.records.rows import CertificateRow, DelegateRow
 from issuer.recovery import compromise
 from issuer.rules.cross_case import Case
-from issuer.rules.media import MediaSight
 from issuer.servers import delegate, operations_certificate
 from issuer.signing import ca_key, key_probe
 from issuer.signing.ca_key import KeySight
@@ -37,7 +35,6 @@ class CASight:
     activation: Activation | None  # the newest
     cross: Mapping[int, Case]
     servers: tuple[CertificateRow, ...]
-    media: MediaSight  # of the installation
 
 
 async def ca_sight(installation: Installation) -> CASight:
@@ -51,7 +48,6 @@ async def ca_sight(installation: Installation) -> CASight:
         await installation.activations.newest(authority_id),
         await installation.cross.cases(authority_id),
         tuple(await store.newest_certificates(authority_id, Kind.CVS, _SERVERS)),
-        await installation.media.sight(),
     )
 
 
@@ -66,5 +62,4 @@ def alarms(sight: CASight, settings: Settings, now: datetime) -> list[Alarm]:
         *activation.alarms(settings, sight.activation, now),
         *cross_renewal.alarms(sight.cross, configured_authority(settings), active, now),
         *operations_certificate.alarms(sight.servers, now),
-        *media_alarm.alarms(sight.media, now, is_required=settings.ca.hierarchy == "production"),
     ]

@@ -3,6 +3,7 @@
 It is done when the scheduler starts and at the beginning of every day in Japan, each part by `prefca` in a process of
 its own, so that what goes wrong there does no harm to the lists. A part that fails is tried again and stops none of the
 others; but nothing is stamped or backed up before journals are collected, and on a host that does not collect.
+The host that collects tells what `installation_sight` sees, too: one host only, whatever there are.
 """
 
 import asyncio
@@ -14,10 +15,12 @@ from typing import Any, Final
 
 from issuer import children
 from issuer.alarm import Alarm, Channel, NotToldError
-from issuer.errors import NotNowError, RefusedError
-from issuer.installation import connected
+from issuer.errors import IssuerError, NotNowError, RefusedError
+from issuer.installation import connected, records
 from issuer.records.backup_store import BackupStore
-from pkix.validity import JST, zulu
+from issuer.watch import installation_sight
+from issuer.watch.installation_sight import InstallationSight
+from pkix.validity import JST
 from settings.load import Settings
 
 LOOK_EVERY_S: Final = 60.0
@@ -27,8 +30,8 @@ AGAIN_AFTER: Final = timedelta(minutes=10)
 AGAIN_AFTER_TAMPERING: Final = timedelta(hours=1)  # each time reads everything again, until somebody has looked at it
 BACKUP_AGAIN_AFTER: Final = timedelta(hours=1)
 PATIENCE: Final = timedelta(hours=1)  # with another one that collects, or a database or authority that is away
-BACKUP_LATE: Final = timedelta(hours=26)  # since the last one that succeeded (R-4-11-6: daily)
-NAMES: Final = ("journal_tampered", "journal_not_collected", "journal_not_stamped", "backup_failed", "backup_late")
+SIGHT_TIMEOUT_S: Final = 10.0
+NAMES: Final = ("journal_tampered", "backup_failed", *installation_sight.NAMES)
 
 log = logging.getLogger("prefca.collector")
 
@@ -89,7 +92,7 @@ class Collector:
         self._clock = clock
         self._channels = channels
         self._is_ours = False  # this host collects
-        self._began: datetime | None = None
+        self._seen: InstallationSight | None = None  # as last seen
         self._looked_at: datetime | None = None
         self.backed_up_at: datetime | None = None
         self.collected_at: datetime | None = None
@@ -103,12 +106,13 @@ class Collector:
         """Until it is cancelled."""
         while True:
             now = self._clock()
-            self._began = self._began or now
             day = (now - AFTER_MIDNIGHT).astimezone(JST).date()
             await self._collecting.attend(now, day)
             if self._is_ours and self._collecting.is_done(day):
                 for chore in self._others():
                     await chore.attend(now, day)
+            if self._is_ours:
+                await self._look()
             self._looked_at = self._clock()
             await self._tell(self.alarms(), self._looked_at)
             await asyncio.sleep(LOOK_EVERY_S)
@@ -116,12 +120,11 @@ class Collector:
     def alarms(self) -> list[Alarm]:
         """What somebody should look at, as of the last look."""
         standing = [*self._collecting.alarms, *(alarm for chore in self._others() for alarm in chore.alarms)]
-        since, now = self.backed_up_at or self._began, self._looked_at
-        is_wanted = self._is_ours and bool(self._settings.archive.backup_command)
-        if is_wanted and since and now and now - since > BACKUP_LATE:
-            last = "none was ever made" if self.backed_up_at is None else f"the last one was made {zulu(since)}"
-            standing.append(Alarm("backup_late", f"no backup for 26 hours ({last}); run `prefca archive backup`"))
-        return standing
+        if not (self._is_ours and self._seen and self._looked_at):
+            return standing
+        told = {alarm.name for alarm in standing}
+        seen = installation_sight.alarms(self._seen, self._settings, self._looked_at)
+        return [*standing, *(alarm for alarm in seen if alarm.name not in told)]
 
     def _others(self) -> list[_Chore]:
         """What is to be done besides, as it is configured."""
@@ -133,7 +136,6 @@ class Collector:
         return [chore for is_wanted, chore in wanted if is_wanted]
 
     async def _collect(self, now: datetime) -> None:
-        self._is_ours = False
         try:
             said = await self._prefca("journal", "collect")
         except children.FailedError as e:
@@ -141,8 +143,10 @@ class Collector:
                 may_pass = e.status == NotNowError.exit_status
                 raise _FailedError("journal_not_collected", str(e), AGAIN_AFTER, may_pass=may_pass) from e
             if not e.said:
+                self._is_ours = False
                 log.info("journal_not_ours", extra={"reason": str(e)})  # another host collects
                 return
+            self._is_ours = True
             refused = "; ".join(json.loads(e.said)["refused"])
             raise _FailedError("journal_tampered", f"not what was written: {refused}", AGAIN_AFTER_TAMPERING) from e
         self._is_ours, self.collected_at = True, now
@@ -170,6 +174,14 @@ class Collector:
             raise _FailedError("backup_failed", str(e), BACKUP_AGAIN_AFTER) from e
         self.backed_up_at = datetime.fromisoformat(said["done_at"])
         log.info("backup_done", extra={"done_at": said["done_at"]})
+
+    async def _look(self) -> None:
+        """See what there is to tell. If that cannot be seen, what was seen last stands."""
+        try:
+            async with asyncio.timeout(SIGHT_TIMEOUT_S), records(self._settings) as shared:
+                self._seen = await installation_sight.installation_sight(shared)
+        except (IssuerError, TimeoutError) as e:
+            log.warning("cannot_look_at_archive", extra={"reason": str(e) or "it does not answer in time"})
 
     async def _last_backup(self) -> datetime | None:
         try:

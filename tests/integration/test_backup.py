@@ -1,7 +1,8 @@
 """The daily backup: an operator's command, run by the scheduler after the collection (R-4-11-6, R-4-12-2-4)."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from issuer import children
 from issuer.alarm import Alarm, Channel
 from issuer.children import FailedError
-from issuer.watch import collector
+from issuer.rules.media import MediaSight
+from issuer.watch import collector, installation_sight
 from issuer.watch.collector import Collector
+from issuer.watch.installation_sight import InstallationSight
 from settings.load import Settings, load
 from settings.sections import ArchiveSection
 from tests.support.command import Prefca, select
@@ -79,7 +82,11 @@ class Days:
         monkeypatch.setattr(children, "command", self._command)
         settings = Settings(instance=tmp_path, archive=ArchiveSection.model_validate(section))
         self._collector = Collector(settings, lambda: self._now, [_Noting(self.alarms)])
+        self._began = self._now
+        self._backed_up_at: datetime | None = None
         monkeypatch.setattr(Collector, "_last_backup", self._never)
+        monkeypatch.setattr(collector, "records", self._records)
+        monkeypatch.setattr(installation_sight, "installation_sight", self._sight)
 
     async def pass_by(self, hours: int) -> list[set[str]]:
         """The alarms at the end of each hour."""
@@ -96,10 +103,19 @@ class Days:
         failure = self.failures.get(arguments[3])
         if failure is not None:
             raise failure
+        if arguments[3] == "backup":
+            self._backed_up_at = self._now
         return {"segments": 1, "records": 5, "root": 1, "done_at": self._now.isoformat()}
 
     async def _never(self, _: Collector | None = None) -> None:
         return None
+
+    @contextlib.asynccontextmanager
+    async def _records(self, _: Settings) -> AsyncIterator[None]:
+        yield
+
+    async def _sight(self, _: None) -> InstallationSight:
+        return InstallationSight(self._now, None, self._backed_up_at, MediaSight(self._began, (), {}))
 
 
 class _Noting(Channel):
@@ -124,6 +140,23 @@ async def test_a_backup_that_fails_is_an_alarm_and_26_hours_without_one_are_anot
     assert told[-1] == {"backup_failed", "backup_late"}
     del days.failures["backup"]
     assert (await days.pass_by(3))[-1] == set()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (FailedError("the journals are collected on another host", 3), set()),
+        (FailedError("", 3, b'{"refused": ["line 6"]}'), {"journal_tampered", "backup_late"}),
+    ],
+    ids=["another host", "tampered"],
+)
+async def test_only_the_host_that_collects_tells_what_is_late(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: FailedError, told: set[str]
+) -> None:
+    """Whether its collection succeeds or not."""
+    days = Days(monkeypatch, tmp_path, backup_command="true")
+    days.failures["collect"] = failure
+    assert (await days.pass_by(30))[-1] == told
 
 
 async def test_an_authority_for_time_stamps_that_is_away_is_an_alarm_after_an_hour(

@@ -70,7 +70,7 @@ def test_the_next_key_is_made_in_the_token(in_token: SoftHSM, new: Path, prefca:
     keys = prefca("key", "list", "--json").json["keys"]
     assert [(key["generation"], key["state"]) for key in keys] == [(1, "retired"), (2, "active")]
     assert prefca("batch", "--now").status == 0
-    assert prefca("status", "--check").stdout == "Tokyo-to: no alarm\n"
+    assert prefca("status", "--check").stdout == "Tokyo-to: no alarm\njournal: no alarm\n"
 
 
 def test_a_token_that_is_away_delays_a_renewal(in_token: SoftHSM, prefca: Prefca) -> None:

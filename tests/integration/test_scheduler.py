@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from issuer.alarm import Channel
+from issuer.alarm import Alarm, Channel
 from issuer.lists import batch
 from issuer.records.store import Store
 from issuer.schedule import Schedule
@@ -292,6 +292,13 @@ async def test_alarms_are_posted_until_somebody_takes_them(ca: FoundedCA, caplog
     assert (third["alarms"], third["text"]) == ([], "prefca, CA of Tokyo-to: all is well again")
     assert "alarm_not_told" in caplog.messages
     assert "secret" not in caplog.text
+
+
+async def test_what_belongs_to_no_ca_is_posted_as_such() -> None:
+    """Whoever reads it in a chat does not look for a CA of that name."""
+    async with webhook(lambda: 200) as (address, posted):
+        await post(address, "journal", [Alarm("backup_late", "no backup")])
+    assert (posted[0]["ca"], posted[0]["text"]) == ("journal", "prefca, journal: backup_late: no backup")
 
 
 @pytest.mark.req("R-2-1-2-21")

@@ -1,5 +1,6 @@
 """`prefca batch`, `status` and `scheduler` as operators use them."""
 
+import json
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from issuer.cli import scheduling
+from issuer.cli import archive, journal, publishing, scheduling
 from issuer.installation import Installation
 from issuer.signing.key_use import UsedKey, used_list_key
 from issuer.watch.keeper import BatchFailedError
@@ -150,7 +151,7 @@ def test_status_shows_number_dates_entries_and_size_of_each_list(shared_instance
 def test_a_monitoring_program_learns_of_late_lists(instance: Path, prefca: Prefca) -> None:
     """By exit status 5, a line, or JSON; before they end."""
     well = prefca("status", "--check")
-    assert (well.status, well.stdout) == (0, "Tokyo-to: no alarm\n")
+    assert (well.status, well.stdout) == (0, "Tokyo-to: no alarm\njournal: no alarm\n")
     let_lists_be_late("60 h")
     late = prefca("status", "--check")
     assert late.status == 5
@@ -159,6 +160,39 @@ def test_a_monitoring_program_learns_of_late_lists(instance: Path, prefca: Prefc
     assert told.status == 5
     assert '"expiring"' in told.stdout
     assert "ALARM late: new lists were due at " in prefca("status").stdout
+
+
+@pytest.mark.req("R-4-11-6")
+@pytest.mark.usefixtures("instance")
+def test_a_monitoring_program_learns_of_daily_work_that_no_scheduler_does(
+    prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journals that are not collected, roots without a time stamp, backups."""
+
+    def told() -> set[str]:
+        ended = prefca("status", "--check", "--json")
+        names = {one["name"] for one in json.loads(ended.stdout)}
+        assert ended.status == (5 if names else 0)
+        return names - {"late", "expiring", "expired"}
+
+    def after(days: int) -> None:
+        moment = datetime.now(UTC) + timedelta(days=days)
+        for module in (archive, journal, publishing):
+            monkeypatch.setattr(module, "now", lambda: moment)
+
+    monkeypatch.setenv("PREFCA_ARCHIVE__BACKUP_COMMAND", "true")
+    monkeypatch.setenv("PREFCA_ARCHIVE__TIME_STAMP_AUTHORITY", "http://127.0.0.1:1/")
+    monkeypatch.setenv("PREFCA_ARCHIVE__TIME_STAMP_ROOTS", "tsa.pem")
+    assert told() == set()
+    after(2)
+    assert told() == {"journal_not_collected", "backup_late"}
+    assert "ALARM backup_late: no backup for 26 hours (none was ever made); " in prefca("status").stdout
+    assert prefca("journal", "collect").status == 0
+    assert told() == {"backup_late"}
+    after(4)
+    assert told() == {"journal_not_collected", "journal_not_stamped", "backup_late"}
+    assert prefca("archive", "backup").status == 0
+    assert told() == {"journal_not_collected", "journal_not_stamped"}
 
 
 async def test_a_batch_of_the_scheduler_is_a_process_of_its_own(instance: Path, moment: datetime) -> None:

@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from issuer.cli import publishing
 from settings.load import CA_VARIABLE, INSTANCE_VARIABLE
 from tests.support.ca import notice_line
 from tests.support.command import DSN_VARIABLE, Prefca, copied, select, set_up
@@ -63,6 +65,7 @@ def test_each_ca_has_keys_names_and_lists_of_its_own(two: Path, prefca: Prefca) 
         own[prefecture] = ca.public_key()
     assert own["Tokyo-to"] != own["Toyama-ken"]
     status = prefca("status", "--json").json
+    assert status.pop("journal") == {"alarms": []}
     assert {prefecture: len(shown["lists"]) for prefecture, shown in status.items()} == {
         "Tokyo-to": 62 + 2,
         "Toyama-ken": 15 + 2,
@@ -93,7 +96,7 @@ def test_an_init_that_came_no_further_than_the_configuration_is_completed(instan
     assert list(json.loads(ended.stdout)) == ["Tokyo-to"]
     key.unlink()
     assert prefca("init").status == 0
-    assert set(prefca("status", "--json").json) == {"Tokyo-to", "Toyama-ken"}
+    assert set(prefca("status", "--json").json) == {"Tokyo-to", "Toyama-ken", "journal"}
     assert select("SELECT * FROM operation_record ORDER BY record_id")[: len(rows)] == rows
 
 
@@ -216,6 +219,23 @@ def test_a_ca_does_not_revoke_for_another(prefca: Prefca, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("two")
+@pytest.mark.req("R-4-11-6")
+def test_what_all_cas_share_is_told_once(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a name of its own, and not of one CA that is asked for."""
+    later = datetime.now(UTC) + timedelta(hours=30)
+    monkeypatch.setattr(publishing, "now", lambda: later)
+    told = json.loads(prefca("status", "--check", "--json").stdout)
+    assert list(told) == ["Tokyo-to", "Toyama-ken", "journal"]
+    names = {whose: [one["name"] for one in standing] for whose, standing in told.items()}
+    assert names == {"Tokyo-to": ["late"], "Toyama-ken": ["late"], "journal": ["journal_not_collected"]}
+    said = prefca("status", "--check")
+    assert (said.status, said.stdout.count("journal_not_collected")) == (5, 1)
+    assert prefca("status").stdout.count("ALARM journal_not_collected") == 1
+    alone = prefca("--ca", "Tokyo-to", "status", "--check")
+    assert (alone.stdout.count("\n"), "journal" in alone.stdout) == (1, False)
+
+
+@pytest.mark.usefixtures("two")
 @pytest.mark.req("R-4-4-3-1")
 def test_one_batch_publishes_for_all(prefca: Prefca, tmp_path: Path) -> None:
     """Each CA's revocations are on its own lists, whose numbers rise on their own."""
@@ -226,6 +246,7 @@ def test_one_batch_publishes_for_all(prefca: Prefca, tmp_path: Path) -> None:
     shown = {
         prefecture: {row["list"]: (row["crl_number"], row["entries"]) for row in one["lists"] if row["entries"]}
         for prefecture, one in status.items()
+        if prefecture != "journal"
     }
     assert shown == {"Tokyo-to": {"132217": (2, 1)}, "Toyama-ken": {"162019": (3, 1)}}
 

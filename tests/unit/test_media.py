@@ -4,9 +4,9 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from issuer.alarm import NAMES
 from issuer.archive.media_alarm import alarms
 from issuer.rules.media import Export, MediaSight, Reading
+from issuer.watch.collector import NAMES
 from pkix.validity import JST
 
 BEGAN = datetime(2026, 10, 15, tzinfo=JST)
