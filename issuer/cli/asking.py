@@ -12,6 +12,7 @@ from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import entered_shares
 from issuer.errors import RefusedError
 from issuer.installation import opened
+from issuer.lists import batch
 from issuer.operations import agreement
 from issuer.operations.act import Facts
 from issuer.operations.agreement import Means, Order
@@ -67,6 +68,7 @@ async def _ask(settings: Settings, order: Order, share_files: Sequence[Path]) ->
             if share_files:
                 raise RefusedError("shares are entered when the operation is run; leave --share out")
             return await agreement.request(installation, order, means())
+        await batch.require_right_clock(installation, now())
         return await agreement.perform_at_once(installation, order, means_for(order.kind, share_files))
 
 

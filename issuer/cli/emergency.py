@@ -7,6 +7,7 @@ from issuer.cli.output import json_option
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import opened
+from issuer.lists import batch
 from issuer.operations.act import Facts
 from issuer.profiles.generation import State
 from issuer.records.rows import KeyRow
@@ -83,6 +84,7 @@ async def _check(settings: Settings, order: CompromiseOrder) -> None:
 
 async def _resume(settings: Settings) -> list[Facts]:
     async with opened(settings) as installation:
+        await batch.require_right_clock(installation, now())
         recovery, authority_id = installation.recovery, installation.authority_id
         unfinished = {one.generation_id for one in await recovery.compromises(authority_id) if one.finished_at is None}
         keys = [

@@ -13,6 +13,7 @@ from issuer.cli.root import now, run, settings_of
 from issuer.cli.secret_input import agreed, is_terminal, secret
 from issuer.errors import RefusedError
 from issuer.installation import opened
+from issuer.lists import batch
 from issuer.operations import agreement, consent
 from issuer.operations.act import Facts
 from issuer.operations.consent import Case
@@ -279,6 +280,7 @@ async def _run(settings: Settings, number: int, share_files: Sequence[Path]) -> 
         case = await agreement.find(installation, number)
         consent.require_open(case, now())  # before anybody enters a share
         consent.require_agreed(case, now())
+        await batch.require_right_clock(installation, now())
         return await agreement.run(installation, number, means_for(case.request.kind, share_files))
 
 

@@ -76,6 +76,7 @@ def batch_command(
 
 async def _publish(settings: Settings, *, is_at_once: bool) -> batch.Published | NothingDue:
     async with opened(settings) as installation:
+        await batch.require_right_clock(installation, now())
         decision = await _decide(installation, is_at_once=is_at_once)
         if isinstance(decision, NothingDue):
             return decision

@@ -138,6 +138,7 @@ async def _found(settings: Settings, *, without_key: bool) -> tuple[Authority, b
             return authority, False  # also a test CA that was registered without a key: its operators found it
     async with opened(settings) as installation:
         if await installation.store.publication_in_force(installation.authority_id) is None:
+            await batch.require_right_clock(installation, now())
             async with used_key(installation, "lists", now) as key:
                 moment = now()
                 await batch.run(installation, key, moment, next_publish=Schedule.of(settings).next(moment))

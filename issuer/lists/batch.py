@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count, zip_longest
+from typing import Final
 
 from issuer.errors import NotNowError, RefusedError
 from issuer.installation import ActiveKey, Installation, connected, origin
@@ -23,6 +24,8 @@ from issuer.records.rows import Entries, NewObject, PartitionRow, Publication, P
 from issuer.records.store import Store
 from pkix.signing import PublicKey
 from pkix.validity import UpdateWindow, whole_second, zulu
+
+MAX_CLOCK_DIFFERENCE: Final = timedelta(minutes=5)  # more would stop lists for what harms nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,22 @@ async def run(  # noqa: PLR0913 - what differs from batch to batch
             aclosing(_lists(plan, numbers, used, _makers(key, _signed))) as lists,
         ):
             return await _publish(plan, key, lists)
+
+
+async def require_right_clock(installation: Installation, now: datetime) -> None:
+    """Hold the clock of this machine against the database's: what is dated wrong is for everybody to see.
+
+    For whoever reads a clock, before `run`. If both are of one machine, nothing is found.
+
+    Raises:
+        NotNowError: they differ.
+    """
+    there = await installation.operations.clock()
+    if abs(now - there) > MAX_CLOCK_DIFFERENCE:
+        raise NotNowError(
+            f"the clock of this machine shows {zulu(now)}, that of the database {zulu(there)};"
+            " set the one that is wrong (NTP)"
+        )
 
 
 @asynccontextmanager

@@ -101,6 +101,30 @@ def test_a_list_outside_the_schedule_does_not_move_it(moment: datetime, prefca: 
     assert (published["publication"] is not None, published["next_publish"]) == (True, tomorrow)
 
 
+def set_clock(ahead: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `prefca batch` have a clock that differs from the database's."""
+    monkeypatch.setattr(scheduling, "now", lambda: datetime.now(UTC) + ahead)
+
+
+@pytest.mark.req("R-4-4-9-1", "R-7-2-1")
+@pytest.mark.parametrize("ahead", [timedelta(days=400), timedelta(minutes=-6)], ids=["ahead", "behind"])
+@pytest.mark.parametrize("options", [(), ("--now",)], ids=["regular", "at once"])
+def test_a_clock_that_is_not_the_databases_publishes_nothing(
+    ahead: timedelta, options: tuple[str, ...], instance: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, no number is used up, and the right one publishes as before."""
+    before = publications()
+    set_clock(ahead, monkeypatch)
+    refused = prefca("batch", *options)
+    assert refused.status == 4
+    assert refused.complaint.startswith(f"the clock of this machine shows {datetime.now(UTC) + ahead:%Y-%m-%dT}")
+    assert refused.complaint.endswith("; set the one that is wrong (NTP)")
+    assert publications() == before
+    set_clock(timedelta(minutes=2), monkeypatch)
+    assert prefca("batch", "--now").status == 0
+    assert select("SELECT DISTINCT next_crl_number FROM partition") == [(3,)]
+
+
 @pytest.mark.req("R-4-4-3-1")
 def test_a_single_list_is_never_published(shared_instance: Path, prefca: Prefca) -> None:
     """The line says why, and how to look at one."""
