@@ -2,7 +2,8 @@
 
 It is done when the scheduler starts and at the beginning of every day in Japan, each part by `prefca` in a process of
 its own, so that what goes wrong there does no harm to the lists. A part that fails is tried again and stops none of the
-others; but nothing is stamped or backed up before journals are collected, and on a host that does not collect.
+others; but nothing is stamped or backed up before journals are collected, as far as they can be, and on a host that
+does not collect.
 The host that collects tells what `installation_sight` sees, too: one host only, whatever there are.
 """
 
@@ -39,11 +40,14 @@ log = logging.getLogger("prefca.collector")
 class _FailedError(Exception):
     """A part of the work was not done."""
 
-    def __init__(self, name: str, message: str, again_after: timedelta, *, may_pass: bool = False) -> None:
+    def __init__(
+        self, name: str, message: str, again_after: timedelta, *, may_pass: bool = False, stops_others: bool = True
+    ) -> None:
         super().__init__(message)
         self.alarm = Alarm(name, message)
         self.again_after = again_after
         self.may_pass = may_pass  # by itself, so that nobody has to look yet
+        self.stops_others = stops_others
 
 
 class _Chore:
@@ -52,6 +56,7 @@ class _Chore:
     def __init__(self, do: Callable[[datetime], Awaitable[None]]) -> None:
         self._do = do
         self._done: date | None = None
+        self._over: date | None = None  # at least so far that others may follow
         self._not_before: datetime | None = None
         self._failing_since: datetime | None = None
         self.alarms: list[Alarm] = []
@@ -59,6 +64,10 @@ class _Chore:
     def is_done(self, day: date) -> bool:
         """Is it, on this day?"""
         return self._done == day
+
+    def is_over(self, day: date) -> bool:
+        """May what comes after it be done, on this day?"""
+        return day in {self._done, self._over}
 
     async def attend(self, now: datetime, day: date) -> None:
         """Do it, if it is due."""
@@ -68,6 +77,7 @@ class _Chore:
             await self._do(now)
         except _FailedError as e:
             self._not_before = now + e.again_after
+            self._over = None if e.stops_others else day
             self._failing_since = self._failing_since or now
             self.alarms = [] if e.may_pass and now - self._failing_since < PATIENCE else [e.alarm]
             extra = {"reason": str(e), "again": self._not_before.isoformat()}
@@ -108,7 +118,7 @@ class Collector:
             now = self._clock()
             day = (now - AFTER_MIDNIGHT).astimezone(JST).date()
             await self._collecting.attend(now, day)
-            if self._is_ours and self._collecting.is_done(day):
+            if self._is_ours and self._collecting.is_over(day):
                 for chore in self._others():
                     await chore.attend(now, day)
             if self._is_ours:
@@ -148,7 +158,8 @@ class Collector:
                 return
             self._is_ours = True
             refused = "; ".join(json.loads(e.said)["refused"])
-            raise _FailedError("journal_tampered", f"not what was written: {refused}", AGAIN_AFTER_TAMPERING) from e
+            message = f"not what was written: {refused}"
+            raise _FailedError("journal_tampered", message, AGAIN_AFTER_TAMPERING, stops_others=False) from e
         self._is_ours, self.collected_at = True, now
         self.segments += said["segments"]
         self.records += said["records"]

@@ -146,17 +146,24 @@ async def test_a_backup_that_fails_is_an_alarm_and_26_hours_without_one_are_anot
     ("failure", "told"),
     [
         (FailedError("the journals are collected on another host", 3), set()),
-        (FailedError("", 3, b'{"refused": ["line 6"]}'), {"journal_tampered", "backup_late"}),
+        (FailedError("", 3, b'{"refused": ["line 6"]}'), {"journal_tampered", "backup_failed", "backup_late"}),
     ],
     ids=["another host", "tampered"],
 )
 async def test_only_the_host_that_collects_tells_what_is_late(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: FailedError, told: set[str]
 ) -> None:
-    """Whether its collection succeeds or not."""
+    """Also while a segment is refused."""
     days = Days(monkeypatch, tmp_path, backup_command="true")
-    days.failures["collect"] = failure
+    days.failures |= {"collect": failure, "backup": FailedError("the backup failed: no medium", 4)}
     assert (await days.pass_by(30))[-1] == told
+
+
+async def test_backups_go_on_while_a_segment_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It may take days until somebody has looked into it."""
+    days = Days(monkeypatch, tmp_path, backup_command="true")
+    days.failures["collect"] = FailedError("", 3, b'{"refused": ["line 6"]}')
+    assert await days.pass_by(60) == [{"journal_tampered"}] * 60
 
 
 async def test_an_authority_for_time_stamps_that_is_away_is_an_alarm_after_an_hour(
