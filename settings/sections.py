@@ -246,7 +246,7 @@ class JournalSection(Section):
     archive: Path = Path("archive/journal")  # where collected segments go, compressed
     host: str = Field("", pattern="^[A-Za-z0-9.-]*$")  # begins the streams' names; needed where hosts share an archive
     sync_s: float = Field(1.0, ge=0)  # how much a machine that loses power may lose; 0: each answer waits for the disk
-    auditor: str | None = None  # system account of the internal auditor, who alone reviews and deletes (R-4-11-5-2)
+    auditor: str | None = None  # system account of the internal auditor, who alone views and deletes (R-4-11-5-2)
     operators: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()  # account@host; reviews tell of others
     night_from: TimeOfDay = time(22)  # by the clock of Japan: reviews tell of operators' acts at night
     night_until: TimeOfDay = time(6)

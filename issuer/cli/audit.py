@@ -14,11 +14,12 @@ from issuer.archive.collection import STREAM
 from issuer.archive.desk import Desk, desk_of
 from issuer.archive.review import Sources, sources
 from issuer.archive.verification import check_connections
+from issuer.cli.auditor import require_auditor
 from issuer.cli.days import DAY, today
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import now, run, settings_of
 from issuer.errors import RefusedError
-from issuer.installation import account, origin
+from issuer.installation import origin
 from issuer.records.audit_store import Acceptance
 from issuer.records.journal_store import SegmentRow
 from issuer.rules import audit
@@ -38,17 +39,6 @@ def audit_group() -> None:
     He also accepts what was found wrong about the journals, once it was looked into. He is the system account that
     `journal.auditor` names.
     """
-
-
-async def _require_auditor(settings: Settings, desk: Desk, command: str) -> None:
-    """Raises RefusedError for everybody else, and records that somebody tried."""
-    auditor = settings.journal.auditor
-    if auditor is None:
-        raise RefusedError("nobody is the internal auditor here; set `journal.auditor` to the name of his account")
-    if account() != auditor:
-        async with desk.operations.transaction():
-            await desk.operations.record_refusal(f"audit_{command}", now(), "not by the auditor")
-        raise RefusedError(f"the audit log is for the internal auditor; log in as {auditor}, or leave it to him")
 
 
 # ---------------------------------------------------------------- review
@@ -124,7 +114,7 @@ async def _period(desk: Desk, asked: _Asked) -> Period:
 async def _reviewing(settings: Settings, asked: _Asked) -> AsyncIterator[tuple[Desk, Period, Sources]]:
     """The records, for the auditor; that he looks at them is recorded."""
     async with desk_of(settings) as desk:
-        await _require_auditor(settings, desk, "review")
+        await require_auditor(settings, desk, "review")
         period = await _period(desk, asked)
         async with desk.operations.transaction():
             await desk.operations.record("audit_review", now(), _named(period))
@@ -221,7 +211,7 @@ def mark_command(context: click.Context, end: datetime, note: str) -> None:
 async def _mark(settings: Settings, last: date, note: str) -> None:
     until = _midnight(last + timedelta(days=1))
     async with desk_of(settings) as desk:
-        await _require_auditor(settings, desk, "mark_reviewed")
+        await require_auditor(settings, desk, "mark_reviewed")
         async with desk.operations.transaction():
             reviewed, complete = await desk.audits.reviewed_until(), await desk.journals.complete_until()
             if reviewed is not None and until <= reviewed:
@@ -252,7 +242,7 @@ def accept_command(context: click.Context, finding: str, note: str) -> None:
 
 async def _accept(settings: Settings, finding: str, note: str) -> None:
     async with desk_of(settings) as desk:
-        await _require_auditor(settings, desk, "accept")
+        await require_auditor(settings, desk, "accept")
         if finding not in (await check_connections(desk.journals, desk.audits, desk.places)).findings:
             raise RefusedError("that is not found, or accepted already; copy a line of `prefca journal verify`")
         async with desk.operations.transaction():
@@ -295,7 +285,7 @@ def delete_command(context: click.Context, before: datetime, as_json: bool) -> N
 
 async def _delete(settings: Settings, before: date) -> _Deleted:
     async with desk_of(settings) as desk:
-        await _require_auditor(settings, desk, "delete")
+        await require_auditor(settings, desk, "delete")
         earlier, exported = await desk.audits.deletions(), await desk.media.segments()
         retention = Retention(now(), _midnight(before), await desk.audits.reviewed_until())
         deleted, gone = _Deleted([], Counter()), []

@@ -8,6 +8,7 @@ import click
 from issuer.archive import proof, stamping, verification
 from issuer.archive.desk import desk_of
 from issuer.archive.verification import Verified
+from issuer.cli.auditor import require_auditor
 from issuer.cli.days import DAY, days
 from issuer.cli.output import json_option, print_json
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
@@ -55,14 +56,19 @@ def verify_command(context: click.Context, begin: datetime | None, end: datetime
 def prove_command(context: click.Context, stream: str, segment: int, record: int) -> None:
     """Print a proof that the archive holds a RECORD (its number in the SEGMENT of the STREAM).
 
-    Anybody can check it, with nothing but scripts/check-journal-proof and the issuer's journal key.
+    For the internal auditor, because it shows the record. Anybody whom he gives it can check it, with nothing but
+    scripts/check-journal-proof and the issuer's journal key.
     """
 
     async def work(settings: Settings) -> dict[str, object]:
         async with desk_of(settings) as desk:
+            await require_auditor(settings, desk, "prove")
             if (stream, segment) in await desk.audits.deletions():
                 raise RefusedError(f"segment {segment} of {stream} was deleted here; look for it on exported media")
-            return await proof.prove(desk.journals, desk.places.archive, stream, segment, record)
+            made = await proof.prove(desk.journals, desk.places.archive, stream, segment, record)
+            async with desk.operations.transaction():  # before anybody sees it
+                await desk.operations.record("audit_prove", now(), f"record {record} of segment {segment} of {stream}")
+            return made
 
     click.echo(json.dumps(run(work(settings_of(context))), ensure_ascii=False, indent=1))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from issuer.installation import account
 from tests.support import ocsp_program
 from tests.support.database import Database, installed_server, reachable_directory
 from tests.support.ocsp import Records
@@ -24,6 +25,12 @@ def supported_postgres(request: pytest.FixtureRequest) -> Iterator[Path]:
     else:
         with reachable_directory() as instance, installed_server(instance, DEBIAN[0]):
             yield instance
+
+
+@pytest.fixture
+def auditor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests is the internal auditor."""
+    monkeypatch.setenv("PREFCA_JOURNAL__AUDITOR", account())
 
 
 @pytest.fixture

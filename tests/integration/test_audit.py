@@ -25,9 +25,8 @@ REVIEW = ("audit", "review", "--from", "2026-10-15", "--to", "2026-10-15", "--js
 
 
 @pytest.fixture
-def audited(instance: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def audited(instance: Path, auditor: None) -> Path:
     """An instance whose auditor runs the tests."""
-    monkeypatch.setenv(AUDITOR, account())
     return instance
 
 
@@ -77,17 +76,18 @@ class TestNobodyElse:
     """All commands refuse."""
 
     COMMANDS = (
-        ["review"],
-        ["review", "--records"],
-        ["mark-reviewed", "--to", "2026-01-01"],
-        ["delete", "--before", "2026-01-01"],
+        ["audit", "review"],
+        ["audit", "review", "--records"],
+        ["audit", "mark-reviewed", "--to", "2026-01-01"],
+        ["audit", "delete", "--before", "2026-01-01"],
+        ["journal", "prove", "ocsp-0", "1", "1"],
     )
 
     @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
     def test_as_long_as_no_auditor_is_named(self, shared_instance: Path, prefca: Prefca, command: list[str]) -> None:
         """And say what to set."""
         assert shared_instance.exists()
-        assert "set `journal.auditor`" in prefca("audit", *command).complaint
+        assert "set `journal.auditor`" in prefca(*command).complaint
 
     @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
     def test_to_another_account(
@@ -96,11 +96,21 @@ class TestNobodyElse:
         """Whatever its environment says; that it was tried is on record, for the auditor's next review."""
         for variable, value in ((AUDITOR, "kansa"), ("LOGNAME", "kansa"), ("USER", "kansa")):
             monkeypatch.setenv(variable, value)
-        ended = prefca("audit", *command)
+        ended = prefca(*command)
         assert (ended.status, "log in as kansa" in ended.complaint) == (3, True)
         tried = select("SELECT kind, result, split_part(origin, '@', 1) FROM operation_record WHERE kind LIKE 'audit%'")
-        assert tried == [(f"audit_{command[0].replace('-', '_')}", "refused", account())]
+        assert tried == [(f"audit_{command[1].replace('-', '_')}", "refused", account())]
         assert list((instance / "archive").glob("**/*.zst")) == []
+
+
+@pytest.mark.req("R-4-11-5-2")
+def test_a_proof_shows_one_record_and_that_it_was_made_is_on_record(audited: Path, prefca: Prefca) -> None:
+    """As an act of the auditor."""
+    started(audited, "ocsp-0", asked()).close(NOW)
+    assert prefca("journal", "collect").status == 0
+    assert '\\"party\\":\\"tax\\"' in prefca("journal", "prove", "ocsp-0", "1", "1").stdout
+    acts = select("SELECT result, object FROM operation_record WHERE kind = 'audit_prove'")
+    assert acts == [("done", "record 1 of segment 1 of ocsp-0")]
 
 
 @pytest.mark.req("R-4-11-1", "R-4-11-2-1")

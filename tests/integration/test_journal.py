@@ -196,6 +196,7 @@ class TestVerify:
 
 
 @pytest.mark.req("R-4-11-5-1")
+@pytest.mark.usefixtures("auditor")
 class TestProve:
     """`prefca journal prove`, checked by a program that knows nothing of prefca."""
 

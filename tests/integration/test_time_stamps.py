@@ -98,6 +98,7 @@ def test_nobody_else_can_stamp(
         assert (ended.status, "root 1: its time stamp proves nothing" in ended.stderr) == (3, True)
 
 
+@pytest.mark.usefixtures("auditor")
 def test_a_script_with_nothing_but_python_checks_the_stamp_above_a_record(
     instance: Path, prefca: Prefca, tsa: TimeStampServer, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_script_with_nothing_but_python_checks_the_stamp_above_a_record(
         assert (ended.returncode, told in ended.stderr) == (1, True), (part, ended.stderr)
 
 
+@pytest.mark.usefixtures("auditor")
 def test_openssl_says_the_same_of_a_stamp(instance: Path, prefca: Prefca, tsa: TimeStampServer, tmp_path: Path) -> None:
     """`openssl ts -verify` accepts it for the root, and for no other."""
     collected(instance, prefca)
