@@ -19,6 +19,7 @@ from issuer.profiles.authority import Authority
 from issuer.profiles.municipality import PREFECTURES
 from issuer.profiles.profile import Issuer
 from issuer.records.activation_store import ActivationStore
+from issuer.records.audit_store import AuditStore
 from issuer.records.backup_store import BackupStore
 from issuer.records.cross_store import CrossStore
 from issuer.records.generation_store import GenerationStore
@@ -53,6 +54,7 @@ class Records:
     media: MediaStore
     journals: JournalStore
     backups: BackupStore
+    audits: AuditStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ async def records(settings: Settings) -> AsyncIterator[Records]:
             MediaStore(connection),
             JournalStore(connection),
             BackupStore(connection),
+            AuditStore(connection),
         )
 
 
@@ -169,7 +172,7 @@ async def opened(settings: Settings) -> AsyncIterator[Installation]:
         yield Installation(
             *(shared.store, shared.parties, shared.lists, shared.generations),
             *(shared.operations, shared.activations, shared.cross, shared.recovery),
-            *(shared.media, shared.journals, shared.backups),
+            *(shared.media, shared.journals, shared.backups, shared.audits),
             *(settings, authority, authority_id),
         )
 

@@ -39,6 +39,14 @@ class AuditStore:
         found: datetime | None = await self._connection.fetchval("SELECT max(until) FROM audit_review")
         return found
 
+    async def unreviewed_since(self) -> datetime | None:
+        """The beginning of what was collected and is in no review; None: there is nothing."""
+        found: datetime | None = await self._connection.fetchval(
+            "SELECT min(greatest(began, until)) FROM journal_segment,"
+            " (SELECT coalesce(max(until), '-infinity') AS until FROM audit_review) AS reviewed WHERE sealed_at > until"
+        )
+        return found
+
     async def add_review(self, until: datetime, origin: str, note: str, now: datetime) -> None:
         """Everything until then was reviewed.
 

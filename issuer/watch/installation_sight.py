@@ -5,20 +5,22 @@ All of it is in the database: it is told by the scheduler of the host that colle
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from issuer.alarm import Alarm
 from issuer.archive import media_alarm
 from issuer.installation import Records
 from issuer.rules.media import MediaSight
-from pkix.validity import zulu
+from pkix.validity import JST, zulu
 from settings.load import Settings
 
 LATE: Final = timedelta(hours=26)  # what is to be done daily (R-4-11-6), since it was last done
+REVIEW_LATE: Final = timedelta(days=8)  # since the last day reviewed (R-4-11-3: weekly), with a day to do it
 NAMES: Final = (
     *("journal_not_collected", "journal_not_stamped", "backup_late"),
     *("archive_not_exported", "archive_media_not_read"),  # issuer.archive.media_alarm
+    "audit_review_late",
 )
 
 
@@ -30,6 +32,7 @@ class InstallationSight:
     unstamped_since: datetime | None  # the oldest root that no time stamp proves; None: there is none
     backed_up_at: datetime | None
     media: MediaSight
+    unreviewed_since: datetime | None  # the beginning of what no review has; None: there is nothing
 
 
 async def installation_sight(shared: Records) -> InstallationSight:
@@ -39,6 +42,7 @@ async def installation_sight(shared: Records) -> InstallationSight:
         await shared.journals.unstamped_since(),
         await shared.backups.last(),
         await shared.media.sight(),
+        await shared.audits.unreviewed_since(),
     )
 
 
@@ -48,6 +52,7 @@ def alarms(sight: InstallationSight, settings: Settings, now: datetime) -> list[
     journal_not_collected    nothing was collected for 26 hours
     journal_not_stamped      an authority is configured, and has stamped no root for 26 hours
     backup_late              a backup is configured, and none succeeded for 26 hours
+    audit_review_late        an auditor is configured, and the last day that he reviewed is more than 8 days ago
 
     Args:
         sight: of the installation.
@@ -55,7 +60,8 @@ def alarms(sight: InstallationSight, settings: Settings, now: datetime) -> list[
         now: the time.
     """
     is_production = any(ca.hierarchy == "production" for ca in settings.cas)
-    return [*_late(sight, settings, now), *media_alarm.alarms(sight.media, now, is_required=is_production)]
+    of_media = media_alarm.alarms(sight.media, now, is_required=is_production)
+    return [*_late(sight, settings, now), *of_media, *_unreviewed(sight, settings, now)]
 
 
 def _late(sight: InstallationSight, settings: Settings, now: datetime) -> Iterator[Alarm]:
@@ -71,6 +77,20 @@ def _late(sight: InstallationSight, settings: Settings, now: datetime) -> Iterat
     if section.backup_command and _is_late(backup or began, now):
         last = "none was ever made" if backup is None else f"the last one was made {zulu(backup)}"
         yield Alarm("backup_late", f"no backup for 26 hours ({last}); run `prefca archive backup`")
+
+
+def _unreviewed(sight: InstallationSight, settings: Settings, now: datetime) -> Iterator[Alarm]:
+    """Nothing of what a review would show: it is nobody's but the auditor's (R-4-11-7)."""
+    if settings.journal.auditor is None or sight.unreviewed_since is None:
+        return
+    first = _day(sight.unreviewed_since)
+    if _day(now) - (first - timedelta(days=1)) > REVIEW_LATE:
+        message = f"{first} and later days wait for the internal auditor's weekly review; run `prefca audit review`"
+        yield Alarm("audit_review_late", message)
+
+
+def _day(moment: datetime) -> date:
+    return moment.astimezone(JST).date()
 
 
 def _is_late(since: datetime | None, now: datetime) -> bool:

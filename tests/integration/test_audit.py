@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from issuer.cli import archive, audit, journal
+from issuer.cli import archive, audit, journal, publishing
 from issuer.installation import account
 from journal.record import Record
 from journal.recovery import StreamPlace
@@ -48,7 +48,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that tests set."""
     made = Clock()
-    for module in (audit, journal, archive):
+    for module in (audit, journal, archive, publishing):
         monkeypatch.setattr(module, "now", made)
     return made
 
@@ -210,6 +210,30 @@ def test_reviews_leave_no_day_out(prefca: Prefca, clock: Clock) -> None:
         ("audit_mark_reviewed", "to 2026-12-23"),
     ]
     assert select("SELECT number, note FROM audit_review ORDER BY number") == [(1, "nothing"), (2, "nothing")]
+
+
+@pytest.mark.req("R-4-11-3", "R-4-11-7")
+def test_status_reminds_of_a_review_that_is_late(audited: Path, prefca: Prefca, clock: Clock) -> None:
+    """It tells nothing of what would be reviewed, and ends with the review."""
+
+    def told() -> list[str]:
+        standing = json.loads(prefca("status", "--check", "--json").stdout)
+        return [one["message"] for one in standing if one["name"] == "audit_review_late"]
+
+    started(audited, "ocsp-0", asked()).close(NOW)
+    clock.after(70)
+    assert told() == []  # nothing was ever collected
+    assert prefca("journal", "collect").status == 0
+    assert told() == [
+        "2026-10-15 and later days wait for the internal auditor's weekly review; run `prefca audit review`"
+    ]
+    assert prefca("audit", "mark-reviewed", "--to", "2026-12-23").status == 0
+    assert told() == []
+    clock.after(77)
+    assert prefca("journal", "collect").status == 0
+    assert told() == []
+    clock.after(78)
+    assert len(told()) == 1
 
 
 @pytest.mark.req("R-4-11-4", "R-4-11-5-2", "R-4-12-2-2")

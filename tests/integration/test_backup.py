@@ -115,7 +115,7 @@ class Days:
         yield
 
     async def _sight(self, _: None) -> InstallationSight:
-        return InstallationSight(self._now, None, self._backed_up_at, MediaSight(self._began, (), {}))
+        return InstallationSight(self._now, None, self._backed_up_at, MediaSight(self._began, (), {}), None)
 
 
 class _Noting(Channel):

@@ -39,8 +39,9 @@ def sight(
     unstamped: datetime | None = None,
     backup: datetime | None = None,
     began: datetime | None = BEGAN,
+    unreviewed: datetime | None = None,
 ) -> InstallationSight:
-    return InstallationSight(collected, unstamped, backup, MediaSight(began, (), {}))
+    return InstallationSight(collected, unstamped, backup, MediaSight(began, (), {}), unreviewed)
 
 
 def settings(text: str) -> Settings:
@@ -100,3 +101,25 @@ def test_media_are_told_once_if_one_ca_is_of_production(hierarchies: tuple[str, 
     """They have the archive of all."""
     now = datetime.combine(date(2026, 12, 10), BEGAN.timetz())
     assert told(sight(now, None, now), now, TWO.format(*hierarchies)) == names
+
+
+REVIEWED_BY = '[journal]\nauditor = "kansa"'
+
+
+@pytest.mark.req("R-4-11-3")
+@pytest.mark.parametrize(
+    ("unreviewed", "days", "text", "names"),
+    [
+        (BEGAN, 7, REVIEWED_BY, []),
+        (BEGAN, 8, REVIEWED_BY, ["audit_review_late"]),
+        (BEGAN, 8, "", []),
+        (None, 8, REVIEWED_BY, []),
+    ],
+    ids=["a week", "a day more", "without an auditor", "nothing to review"],
+)
+def test_the_auditor_is_reminded_of_his_weekly_review(
+    unreviewed: datetime | None, days: int, text: str, names: list[str]
+) -> None:
+    """When the last day in a review is more than eight days ago; a week's review may come a day later."""
+    now = BEGAN + timedelta(days=days)
+    assert told(sight(now, None, now, unreviewed=unreviewed), now, text) == names
