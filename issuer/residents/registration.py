@@ -238,11 +238,11 @@ class _Ledger:
         applications = batch.applications
         if not applications:
             return _Known({}, {}, set())
-        return _Known(
-            await self._store.issued_for(self._authority_id, [a.notice_id for a in applications]),
-            await self._store.valid_of(self._authority_id, [a.person for a in applications], now),
-            await self._store.certified_keys([a.spki_sha256 for a in applications]),
-        )
+        held = await self._store.valid_of(self._authority_id, [a.person for a in applications], now)
+        keys = await self._store.certified_keys([a.spki_sha256 for a in applications])
+        # Last: what another run issues meanwhile is known by its notice, and not refused for its key.
+        issued = await self._store.issued_for(self._authority_id, [a.notice_id for a in applications])
+        return _Known(issued, held, keys)
 
     async def _orders(self, wanted: list[Application]) -> list[Order]:
         if not wanted:

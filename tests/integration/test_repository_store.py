@@ -115,4 +115,4 @@ async def test_a_damaged_publication_is_read_again_and_meanwhile_the_one_before_
         at += repository.store.REFUSED_RETRY
         await eventually(lambda: not directory.is_refused)
         assert served(directory) == {b"after"}
-    assert b"after" in copy_file.read_bytes()
+        await eventually(lambda: b"after" in copy_file.read_bytes())
