@@ -10,7 +10,7 @@ import random
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -31,7 +31,6 @@ import ocsp.server
 import settings.admin
 from ocsp.access import ClientCertificate, Credential, Network, Password, SigningCertificate, Token
 from ocsp.delegates import KeyStore
-from ocsp.status import IssuedCertificate
 from pkix.names import name
 from pkix.revocation import CRLReason, Good, Revoked
 from settings.sections import OCSPSection
@@ -423,24 +422,17 @@ async def test_a_peer_that_leaves_is_no_error(
 ) -> None:
     """In the middle of a request: the log says that it has left."""
     caplog.set_level("INFO")
-    query, asked, may_answer = store.statuses, asyncio.Event(), asyncio.Event()
-
-    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
-        asked.set()
-        await may_answer.wait()
-        return await query(serials)
-
-    store.statuses = statuses  # type: ignore[method-assign]
     async with responding(store, keys, instance) as responder, asyncio.timeout(10):
+        store.hold_back()
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(responder.url))
         length = f"Content-Length: {len(ASKED)}\r\nExpect: 100-continue"  # no plain request
         writer.write(f"POST / HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode() + ASKED)
-        await asked.wait()
+        await store.asked.wait()
         reset = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         writer.transport.abort()
         await eventually(lambda: all(one.transport is None for one in responder.server.connections))
-        may_answer.set()
+        store.may_answer.set()
         await eventually(lambda: "peer_left" in caplog.messages)
     assert "http_error" not in caplog.messages
 

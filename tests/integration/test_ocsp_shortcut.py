@@ -690,18 +690,13 @@ async def test_a_peer_that_sends_no_more_is_answered(
         async with connected(responder) as raw:
             raw.send(post(about(PUBLIC)))
             await raw.receive()
-    given, query, may_answer = len(responder.journal.records), store.statuses, asyncio.Event()
-
-    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
-        await may_answer.wait()
-        return await query(serials)
-
-    store.statuses = statuses  # type: ignore[method-assign]
+    given = len(responder.journal.records)
+    store.hold_back()
     async with connected(responder) as raw:
         raw.send(post(about(PUBLIC), *(["X-Any: thing"] if way == "aiohttp" else [])))
         raw.send_no_more()
         await asyncio.sleep(0.05)
-        may_answer.set()
+        store.may_answer.set()
         assert (await raw.receive()).certificate_status == "GOOD"
         assert await raw.rest() == b""
     assert len(responder.journal.records) == given + 1
@@ -710,20 +705,13 @@ async def test_a_peer_that_sends_no_more_is_answered(
 @pytest.mark.req("R-4-11-2-1")
 async def test_an_answer_to_a_peer_that_has_gone_leaves_no_record(responder: Served, store: MemoryStore) -> None:
     """It was not given."""
-    query, asked, may_answer = store.statuses, asyncio.Event(), asyncio.Event()
-
-    async def statuses(serials: Collection[int]) -> dict[int, IssuedCertificate]:
-        asked.set()
-        await may_answer.wait()
-        return await query(serials)
-
-    store.statuses = statuses  # type: ignore[method-assign]
+    store.hold_back()
     async with connected(responder) as raw:
         raw.send(post(about(PUBLIC)))
-        await asked.wait()
+        await store.asked.wait()
         raw.reset()
     await eventually(lambda: not responder.server.connections)
-    may_answer.set()
+    store.may_answer.set()
     await eventually(lambda: len(responder.means.cache) == 1)
     await asyncio.sleep(0)
     assert responder.journal.records == []

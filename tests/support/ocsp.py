@@ -200,6 +200,14 @@ class MemoryStore:
         self._grants: list[Grant] = []
         self._changes: list[Change] = []
         self._woken = asyncio.Event()
+        self.asked = asyncio.Event()  # about statuses, since `hold_back`
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    def hold_back(self) -> None:
+        """Statuses are told once `may_answer` is set; `asked` says that somebody waits for them."""
+        self.asked.clear()
+        self.may_answer.clear()
 
     def add_ca(self, ca: CA, *delegates: DelegateCertificate) -> None:
         """A new key of the CA with delegates."""
@@ -246,6 +254,8 @@ class MemoryStore:
 
     async def statuses(self, serials: Collection[int]) -> dict[int, IssuedCertificate]:
         """See ocsp.responder.StatusSource."""
+        self.asked.set()
+        await self.may_answer.wait()
         self._reached()
         return {serial: self.certificates[serial] for serial in serials if serial in self.certificates}
 
