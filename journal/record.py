@@ -77,9 +77,14 @@ def several(common: bytes, results: Iterable[bytes]) -> bytes:
     return b'%b"records":[%b]}\n' % (common, b",".join(results))
 
 
+def begins_as_record(line: bytes) -> bool:
+    """Does a line say that it holds records, whether it does or not?"""
+    return line.startswith(_BEGIN)
+
+
 def records_in(line: bytes) -> Sequence[bytes]:
     """The records that a line of a segment holds, each as `Record.line`; none, if no process writes it so."""
-    if not line.startswith(_BEGIN):
+    if not begins_as_record(line):
         return ()
     several = _SEVERAL.fullmatch(line)
     if not (several or _ONE.fullmatch(line)) or not _is_day(line[_DAY]) or not _is_utf_8(line):

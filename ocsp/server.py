@@ -94,14 +94,16 @@ class OCSPService:
         reply, caller = await replied
         if transport.is_closing():  # not given, so not recorded
             raise ConnectionResetError("the peer has gone")
-        return self._response(reply if http.method != hdrs.METH_HEAD else headers_alone(reply), caller, http.method)
+        return self._response(reply, caller, is_head=http.method == hdrs.METH_HEAD)
 
-    def _response(self, reply: Reply, caller: Caller, method: str) -> web.Response:
+    def _response(self, reply: Reply, caller: Caller, *, is_head: bool) -> web.Response:
         """The response, recorded; raises HTTPException: there is none to HEAD."""
         now = self._means.clock()
+        if is_head:
+            reply = headers_alone(reply)
         if not self._turn.record([(None, reply, who(caller))], now):
             reply = NOT_RECORDED
-        if method == hdrs.METH_HEAD and not reply.public:  # the length of the answer would tell the status
+        if is_head and not reply.public:  # the length of the answer would tell the status
             raise web.HTTPMethodNotAllowed(hdrs.METH_HEAD, (hdrs.METH_GET, hdrs.METH_POST))
         return web.Response(body=reply.body, headers=reply.headers(datetime.fromtimestamp(now, UTC)))
 

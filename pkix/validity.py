@@ -1,7 +1,7 @@
 """Periods of certificates and lists. All of them are counted in Japan Standard Time and kept in UTC, whole seconds."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Final
 
 JST: Final = timezone(timedelta(hours=9), "JST")
@@ -31,6 +31,11 @@ class UpdateWindow:
         """A window from `this_update` on: 24 h to the next list, 72 h of validity in the rule (R-4-4-9-1)."""
         this_update = whole_second(this_update)
         return cls(this_update, this_update + period, this_update + validity)
+
+
+def day_in_japan(moment: datetime) -> date:
+    """The day on which something is counted."""
+    return moment.astimezone(JST).date()
 
 
 def whole_second(moment: datetime) -> datetime:

@@ -271,8 +271,8 @@ def _host(stream: str, own: str) -> str:
 async def _collect(store: JournalStore, operations: Store, places: Places, now: datetime) -> Collected:
     segments = records = 0
     refused: list[str] = []
-    keys = known_keys(places.keys, await store.streams())
-    first_seen = set(keys) - set(await store.streams())
+    recorded = await store.streams()
+    keys = known_keys(places.keys, recorded)
     for stream, number, file in _named(places.segments):
         try:
             require_name(stream)
@@ -286,10 +286,9 @@ async def _collect(store: JournalStore, operations: Store, places: Places, now: 
                 key = key_of(stream, keys, places.host)
                 copy = await asyncio.to_thread(_copy, file, stream, number, key, places.archive)
                 async with operations.transaction():
-                    if key is None or stream in first_seen:
+                    if stream not in recorded:
                         await store.add_stream(stream, copy.contents.head.key, now)
-                        keys[stream] = copy.contents.head.key
-                        first_seen.discard(stream)
+                        recorded[stream] = keys[stream] = copy.contents.head.key
                     await store.add_segment(_row(copy, now), copy.usage)
                     if copy.last_operation is not None:
                         await store.operations_are_written(copy.last_operation)

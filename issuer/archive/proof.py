@@ -24,7 +24,7 @@ from issuer.records.store import Store
 from issuer.rules.usage import UsageCounter
 from journal.merkle import Tree, inclusion_proof, leaf_hash
 from journal.reading import CLOCK_TOLERANCE, Contents, SegmentReader, TamperedError
-from journal.record import records_in
+from journal.record import begins_as_record, records_in
 from journal.seal import FIRST, public_key, spki
 
 
@@ -183,7 +183,7 @@ def archived_records(archive: Path, row: SegmentRow) -> Iterator[bytes]:
     """
     for line in archived_lines(archive, row):
         records = records_in(line)
-        if not records and line.startswith(b'{"at":'):
+        if not records and begins_as_record(line):
             raise ValueError(f"{row.file}: not what was collected")
         yield from records
 

@@ -28,7 +28,7 @@ from issuer.records.journal_store import JournalStore, RootRow, SegmentRow, Stam
 from issuer.rules.time_stamp import NoTimeStampError, stamped_at
 from issuer.rules.usage import Amount, UsageCounter
 from journal.reading import TamperedError
-from pkix.validity import JST
+from pkix.validity import day_in_japan
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # between our clock and that of the authority for time stamps
 LATE_STAMP: Final = timedelta(hours=26)  # a day's root is stamped on its day, with time to try again
@@ -184,7 +184,7 @@ async def _read_archived(  # noqa: PLR0913 - what is read, and what comes of it
 
 def _days(one: SegmentRow) -> Iterator[date]:
     """The days in Japan of which a segment may tell."""
-    day, last = (moment.astimezone(JST).date() for moment in (one.began, one.sealed_at))
+    day, last = day_in_japan(one.began), day_in_japan(one.sealed_at)
     while day <= last:
         yield day
         day += timedelta(days=1)

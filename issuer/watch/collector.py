@@ -21,7 +21,7 @@ from issuer.installation import connected, records
 from issuer.records.backup_store import BackupStore
 from issuer.watch import installation_sight
 from issuer.watch.installation_sight import InstallationSight
-from pkix.validity import JST
+from pkix.validity import day_in_japan
 from settings.load import Settings
 
 LOOK_EVERY_S: Final = 60.0
@@ -116,7 +116,7 @@ class Collector:
         """Until it is cancelled."""
         while True:
             now = self._clock()
-            day = (now - AFTER_MIDNIGHT).astimezone(JST).date()
+            day = day_in_japan(now - AFTER_MIDNIGHT)
             await self._collecting.attend(now, day)
             if self._is_ours and self._collecting.is_over(day):
                 for chore in self._others():
@@ -176,7 +176,7 @@ class Collector:
 
     async def _back_up(self, now: datetime) -> None:
         self.backed_up_at = self.backed_up_at or await self._last_backup()
-        if self.backed_up_at is not None and _day(self.backed_up_at) == _day(now):
+        if self.backed_up_at is not None and day_in_japan(self.backed_up_at) == day_in_japan(now):
             return  # before this process began, or by hand
         timeout_s = self._settings.archive.backup_timeout_min * 60.0
         try:
@@ -211,7 +211,3 @@ class Collector:
                 await channel.tell(alarms, now)
             except NotToldError as e:
                 log.warning("alarm_not_told", extra={"reason": str(e)})
-
-
-def _day(moment: datetime) -> date:
-    return moment.astimezone(JST).date()

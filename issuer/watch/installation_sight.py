@@ -5,14 +5,14 @@ All of it is in the database: it is told by the scheduler of the host that colle
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from issuer.alarm import Alarm
 from issuer.archive import media_alarm
 from issuer.installation import Records
 from issuer.rules.media import MediaSight
-from pkix.validity import JST, zulu
+from pkix.validity import day_in_japan, zulu
 from settings.load import Settings
 
 LATE: Final = timedelta(hours=26)  # what is to be done daily (R-4-11-6), since it was last done
@@ -83,14 +83,10 @@ def _unreviewed(sight: InstallationSight, settings: Settings, now: datetime) -> 
     """Nothing of what a review would show: it is nobody's but the auditor's (R-4-11-7)."""
     if settings.journal.auditor is None or sight.unreviewed_since is None:
         return
-    first = _day(sight.unreviewed_since)
-    if _day(now) - (first - timedelta(days=1)) > REVIEW_LATE:
+    first = day_in_japan(sight.unreviewed_since)
+    if day_in_japan(now) - (first - timedelta(days=1)) > REVIEW_LATE:
         message = f"{first} and later days wait for the internal auditor's weekly review; run `prefca audit review`"
         yield Alarm("audit_review_late", message)
-
-
-def _day(moment: datetime) -> date:
-    return moment.astimezone(JST).date()
 
 
 def _is_late(since: datetime | None, now: datetime) -> bool:
