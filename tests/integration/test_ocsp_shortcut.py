@@ -445,10 +445,10 @@ async def test_who_asks_meanwhile_is_gathered(store: MemoryStore, responder: Ser
 async def test_everybody_is_told_that_a_key_cannot_be_used(responder: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those for whom there was no place in the first look-up."""
 
-    def gone(*_: object) -> bytes:
+    def gone(*_: object) -> list[bytes]:
         raise SigningError("the token is gone")
 
-    monkeypatch.setattr(SoftwareSigner, "sign_digest", gone)
+    monkeypatch.setattr(SoftwareSigner, "sign_digests", gone)
     async with AsyncExitStack() as stack:
         raws = [await stack.enter_async_context(connected(responder)) for _ in range(2 * LOOKED_UP_AT_ONCE)]
         answers = await asyncio.gather(*(raw.ask(post(about(RESIDENT))) for raw in raws))
