@@ -4,8 +4,8 @@ A Signer signs a SHA-256 digest: hashing is done outside the token, so that a li
 """
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any, Final, NoReturn, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -46,6 +46,14 @@ class Signer(Protocol):
         """
 
 
+@runtime_checkable
+class SeveralSigner(Signer, Protocol):
+    """A private key that may sign several digests in less time than one after the other."""
+
+    def sign_digests(self, digests: Sequence[bytes]) -> list[bytes]:
+        """The signatures over SHA-256 digests, in their order; raises SigningError."""
+
+
 def algorithm_oid(key: PublicKey) -> str:
     """The dotted OID of signatures by `key`, with SHA-256."""
     return SHA256_WITH_RSA_OID if isinstance(key, rsa.RSAPublicKey) else ECDSA_WITH_SHA256_OID
@@ -62,6 +70,14 @@ def sign(signer: Signer, *to_be_signed: bytes) -> bytes:
     for octets in to_be_signed:
         digest.update(octets)
     return signer.sign_digest(digest.digest())
+
+
+def sign_each(signer: Signer, to_be_signed: Iterable[bytes]) -> list[bytes]:
+    """The signatures over each of them, in their order; raises SigningError."""
+    digests = [hashlib.sha256(octets).digest() for octets in to_be_signed]
+    if isinstance(signer, SeveralSigner):
+        return signer.sign_digests(digests)
+    return [signer.sign_digest(digest) for digest in digests]
 
 
 def verify(key: PublicKey, signature: bytes, to_be_signed: Iterable[bytes | memoryview]) -> bool:

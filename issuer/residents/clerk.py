@@ -16,7 +16,7 @@ from issuer.profiles.municipality import municipality
 from issuer.profiles.notice import NoticeError, parse_notice
 from issuer.profiles.profile import RESIDENT_YEARS, Issuer, resident_common_name
 from issuer.profiles.template import Template, validity_der
-from pkix.signing import Signer, sign, signed, verify
+from pkix.signing import Signer, sign_each, signed, verify
 from pkix.validity import JST, counting_first_day
 
 
@@ -85,17 +85,11 @@ class Clerk:
             LintError: one breaks the profile.
             SigningError: the key cannot be used now.
         """
+        ordered = list(orders)
         validity = validity_der(counting_first_day(now, RESIDENT_YEARS))
-        certificates = []
-        for order in orders:
-            common_name = resident_common_name(order.municipality, order.subject_number, now)
-            template = self._template(order.municipality, now)
-            to_be_signed = template.to_be_signed(order.serial, validity, common_name, order.tail)
-            if self._linted.get(order.municipality) != validity:
-                check_certificate(signed(to_be_signed, self._signer.public_key, b"\x00"), Kind.RESIDENT, self._issuer)
-                self._linted[order.municipality] = validity
-            certificates.append(self._certified(to_be_signed, order))
-        return certificates
+        to_be_signed = [self._to_be_signed(order, validity, now) for order in ordered]
+        signatures = sign_each(self._signer, to_be_signed)
+        return [self._certified(*one) for one in zip(ordered, to_be_signed, signatures, strict=True)]
 
     def _read(self, line: Line, now: datetime) -> Unreadable | Application:
         prefecture = self._issuer.authority.prefecture.name_romaji
@@ -124,8 +118,17 @@ class Clerk:
             self._templates[code] = Template.of(self._issuer, municipality(code), now)
         return self._templates[code]
 
-    def _certified(self, to_be_signed: bytes, order: Order) -> bytes:
-        key, signature = self._signer.public_key, sign(self._signer, to_be_signed)
+    def _to_be_signed(self, order: Order, validity: bytes, now: datetime) -> bytes:
+        common_name = resident_common_name(order.municipality, order.subject_number, now)
+        template = self._template(order.municipality, now)
+        to_be_signed = template.to_be_signed(order.serial, validity, common_name, order.tail)
+        if self._linted.get(order.municipality) != validity:
+            check_certificate(signed(to_be_signed, self._signer.public_key, b"\x00"), Kind.RESIDENT, self._issuer)
+            self._linted[order.municipality] = validity
+        return to_be_signed
+
+    def _certified(self, order: Order, to_be_signed: bytes, signature: bytes) -> bytes:
+        key = self._signer.public_key
         certificate = signed(to_be_signed, key, signature)
         if x509.load_der_x509_certificate(certificate).serial_number != order.serial:
             raise LintError("a certificate was made whose serial number is not the one that was ordered")

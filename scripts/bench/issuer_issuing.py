@@ -26,6 +26,8 @@ from responder import Row, show
 from issuer.installation import database
 from issuer.keys import open_keys
 from issuer.profiles.sample import sample_notices
+from pkix.multi_buffer import LANES
+from pkix.signing import sign_each
 from settings.load import load
 
 GOAL = "0.9"
@@ -34,7 +36,6 @@ CA_KEY = "test-tokyo-to-1"
 PIN = "73105920"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PREFCA = Path(sys.executable).with_name("prefca")
-DIGEST = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,25 @@ async def _issuing(signer: str, directory: Path, module: Path | None, size: Size
     options = [] if module is None else softhsm(directory, module)
     prefca(directory, "init", *options)
     keys = public_keys()
-    raw, issued = [], []
+    raw, side_by_side, issued = [], [], []
     async with database(load(directory / "instance")):  # so that one server runs through all, and its time is known
         for number in range(size.rounds):
-            raw.append(raw_rate(directory, size.raw_s))
+            raw.append(raw_rate(directory, size.raw_s, 1))
+            if module is None:
+                side_by_side.append(raw_rate(directory, size.raw_s, LANES))
             issued.append(issuing_rate(directory, size, number, keys))
+    rows = beside(f"issuing, {signer}", issued, raw, "raw signing", GOAL)
+    return rows + (beside(f"issuing, {signer}", issued, side_by_side, "raw, side by side", "-") if side_by_side else [])
+
+
+def beside(case: str, issued: list[Rate], raw: list[Rate], raw_name: str, goal: str) -> list[Row]:
+    """Medians; above 1 the ratio is better than the bare signature."""
+    ours, peer = (median(rate.per_s for rate in rates) for rates in (issued, raw))
+    ours_us, peer_us = (median(rate.cpu_us for rate in rates) for rates in (issued, raw))
     return [
-        row(f"issuing, {signer}, {PROCESSES} processes", "/s", [rate.per_s for rate in issued], [r.per_s for r in raw]),
-        row(f"issuing, {signer}, CPU time", "µs", [rate.cpu_us for rate in issued], [r.cpu_us for r in raw]),
+        Row(f"{case}, {PROCESSES} processes", ours, peer, raw_name, "/s", ours / peer, goal),
+        Row(f"{case}, CPU time", ours_us, peer_us, raw_name, "µs", peer_us / ours_us, goal),
     ]
-
-
-def row(case: str, unit: str, ours: list[float], raw: list[float]) -> Row:
-    """Medians; above 1 the ratio would be better than the bare signature."""
-    ours_median, raw_median = median(ours), median(raw)
-    ratio = ours_median / raw_median if unit == "/s" else raw_median / ours_median
-    return Row(case, ours_median, raw_median, "raw signing", unit, ratio, GOAL)
 
 
 def softhsm(directory: Path, module: Path) -> list[str]:
@@ -123,11 +127,11 @@ def write_notices(directory: Path, seed: int, notices: int, keys: Iterator[bytes
     return file
 
 
-def raw_rate(directory: Path, seconds: float) -> Rate:
-    """What the key can sign, by as many processes as issue."""
+def raw_rate(directory: Path, seconds: float, at_once: int) -> Rate:
+    """What the key can sign, by as many processes as issue, so many at once in each."""
     signing = [
         subprocess.Popen(
-            [sys.executable, __file__, "raw", directory / "instance", str(seconds)],
+            [sys.executable, __file__, "raw", directory / "instance", str(seconds), str(at_once)],
             env=environment(directory),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -147,16 +151,17 @@ def raw_rate(directory: Path, seconds: float) -> Rate:
     return Rate(signatures / seconds, sum(cpu_s for _, cpu_s in counts) / signatures * 1e6)
 
 
-def sign_for(instance: Path, seconds: float) -> None:
+def sign_for(instance: Path, seconds: float, at_once: int) -> None:
     """Sign until the time is over; print how often, and the CPU time."""
     signer = open_keys(load(instance)).signer(CA_KEY)
-    signer.sign_digest(DIGEST)
+    messages = [b"message"] * at_once
+    sign_each(signer, messages)
     print("ready", flush=True)
     sys.stdin.readline()
     signatures, begin_s, cpu_s = 0, time.monotonic(), time.process_time()
     while time.monotonic() < begin_s + seconds:
-        signer.sign_digest(DIGEST)
-        signatures += 1
+        sign_each(signer, messages)
+        signatures += at_once
     print(json.dumps([signatures, time.process_time() - cpu_s]))
 
 
@@ -221,6 +226,6 @@ def environment(directory: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["raw"]:
-        sign_for(Path(sys.argv[2]), float(sys.argv[3]))
+        sign_for(Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
     else:
         show(measure(quick="--quick" in sys.argv), None)
