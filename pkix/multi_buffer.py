@@ -120,7 +120,7 @@ class _P256Lanes:
     def sign(self, digests: Sequence[bytes]) -> list[bytes] | None:
         with self._lock:
             self._digests.fill(digests)
-            self._secrets.fill([_secret_number() for _ in range(LANES)])
+            self._secrets.fill(_secret_numbers())
             inputs = (self._digests.pointers, self._secrets.pointers, self._key.pointers)
             status = self._sign(self._r.pointers, self._s.pointers, *inputs, None)
             self._secrets.clear()
@@ -130,12 +130,13 @@ class _P256Lanes:
             return [encode_dss_signature(int.from_bytes(r), int.from_bytes(s)) for r, s, _ in both]
 
 
-def _secret_number() -> bytes:
-    """A number from 1 to the order of the group less 1, each as likely as any other."""
+def _secret_numbers() -> list[bytes]:
+    """A number for each lane, from 1 to the order of the group less 1, each as likely as any other."""
     while True:
-        octets = os.urandom(P256_OCTETS)  # noqa: TID251 - no caller may know it, or give it twice
-        if 0 < int.from_bytes(octets, "little") < P256_ORDER:
-            return octets
+        octets = os.urandom(LANES * P256_OCTETS)  # noqa: TID251 - no caller may know them, or give one twice
+        drawn = [octets[begin : begin + P256_OCTETS] for begin in range(0, len(octets), P256_OCTETS)]
+        if all(0 < int.from_bytes(one, "little") < P256_ORDER for one in drawn):
+            return drawn
 
 
 def _is_usual(key: rsa.RSAPrivateKey) -> bool:

@@ -231,7 +231,7 @@ class Row:
 def show(rows: Sequence[Row], file: Path | None) -> None:
     """Print a table, and write it to `file`."""
     for row in rows:
-        figures = f"{row.prefca:10.1f} {row.unit:3} {row.peer_name:18} {row.peer:10.1f} {row.ratio:7.2f}"
+        figures = f"{row.prefca:10.1f} {row.unit:3} {row.peer_name:23} {row.peer:10.1f} {row.ratio:7.2f}"
         print(f"{row.case:46} {figures}  goal {row.goal}")
     if file is not None:
         file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
