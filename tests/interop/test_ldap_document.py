@@ -44,7 +44,8 @@ EXPECTED: Final = {
     "curl": ["cACertificate;binary:: MII"],
     "GnuPG": ["CRL issuer certificate {"],
     "Java": ["GMT|UTC|JST", *["[0-9]{3,} octets"] * 2],
-    "Python": [*["CN=.* CRLDP,OU=CRL Distribution Points,.* [0-9]{3,}"] * 62, "dn:uid=sample-verifier,"],
+    "ldap3": [*["CN=.* CRLDP,OU=CRL Distribution Points,.* [0-9]{3,}"] * 62, "dn:uid=sample-verifier,"],
+    "python-ldap": [*["CN=.* CRLDP,OU=CRL Distribution Points,.* [0-9]{3,}"] * 62, "dn:uid=sample-verifier,"],
 }
 
 
