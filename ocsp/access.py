@@ -43,6 +43,7 @@ class Failure(StrEnum):
     UNREADABLE = "neither a password nor a token can be read"
     UNKNOWN_TOKEN = "nobody has this token"  # noqa: S105 - a sentence
     WRONG_PASSWORD = "unknown name or wrong password"  # noqa: S105 - a sentence
+    LOCKED_OUT = "too many wrong passwords from this address"
     UNKNOWN_CERTIFICATE = "the client certificate is not registered"
     NO_CLIENT_PATH = "the client certificate has no path"
 

@@ -21,6 +21,7 @@ from ocsp.tls import ServerTLS, TLSFiles
 from ocsp.token import TokenKeys
 from pkix import pkcs11
 from pkix.signing import SigningError
+from settings.failed_logins import FailedLogins
 from settings.load import Settings
 from settings.sections import OCSPSection
 
@@ -56,9 +57,11 @@ def recogniser(settings: Settings, memory_key: bytes) -> Iterator[Recogniser]:
     """
     section = settings.ocsp
     proxies = Proxies(section.trusted_proxies, section.proxy_certificate_header)
+    lockout = timedelta(seconds=section.password_lockout_s)
+    failed_logins = FailedLogins(lockout_failures=section.password_lockout_failures, lockout=lockout)
     has_path = registered_is_enough if section.client_ca is None else _path_to(settings.path(section.client_ca))
     with contextlib.closing(PasswordVerifier(memory_key, time.monotonic)) as passwords:
-        yield Recogniser(proxies, passwords, has_path)
+        yield Recogniser(proxies, passwords, failed_logins, has_path)
 
 
 def responder(section: OCSPSection) -> Responder:

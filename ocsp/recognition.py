@@ -24,7 +24,8 @@ from ocsp.access import AccessList, Caller, Failure, Grant, Recognition
 from ocsp.credentials import BearerToken, NameAndPassword, PasswordVerifier, parse_authorization
 from ocsp.request import RequestSignature
 from ocsp.signature import PathCheck, signing_certificate
-from settings.peer import address_of
+from settings.failed_logins import FailedLogins
+from settings.peer import address_of, host
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
 FORWARDED_PROTO: Final = "X-Forwarded-Proto"
@@ -94,9 +95,12 @@ class Paths:
 class Recogniser:
     """Finds out who asks."""
 
-    def __init__(self, proxies: Proxies, passwords: PasswordVerifier, has_path: PathCheck) -> None:
+    def __init__(
+        self, proxies: Proxies, passwords: PasswordVerifier, failed_logins: FailedLogins, has_path: PathCheck
+    ) -> None:
         self._proxies = proxies
         self._passwords = passwords
+        self._failed_logins = failed_logins
         self._has_path = has_path
         self._paths = Paths(has_path)
 
@@ -132,7 +136,7 @@ class Recogniser:
             return otherwise
         if not peer.is_private:
             return replace(otherwise, failure=Failure.PLAIN)
-        found = await self._authorized(authorization, access, now)
+        found = await self._authorized(authorization, peer.origin, access, now)
         return _failed(otherwise, found) if isinstance(found, Failure) else found.caller(peer.origin)
 
     def signer(self, signature: RequestSignature, otherwise: Caller, access: AccessList, now: datetime) -> Caller:
@@ -141,16 +145,31 @@ class Recogniser:
         found = signing_certificate(signature, registered, self._has_path, now)
         return _failed(otherwise, found) if isinstance(found, Failure) else registered[found].caller(otherwise.origin)
 
-    async def _authorized(self, authorization: str, access: AccessList, now: datetime) -> Grant | Failure:
+    async def _authorized(self, authorization: str, origin: str, access: AccessList, now: datetime) -> Grant | Failure:
         match parse_authorization(authorization):
             case BearerToken(token=token):
                 return access.bearer(token, now) or Failure.UNKNOWN_TOKEN
-            case NameAndPassword(name=name, password=password):
-                passwords = access.passwords(name, now)
-                verified = await self._passwords.matching(password, passwords)
-                return Failure.WRONG_PASSWORD if verified is None else passwords[verified]
+            case NameAndPassword() as shown:
+                return await self._logged_in(shown, host(origin), access, now)
             case None:
                 return Failure.UNREADABLE
+
+    async def _logged_in(
+        self, shown: NameAndPassword, from_host: str, access: AccessList, now: datetime
+    ) -> Grant | Failure:
+        """Whose name and password these are. Guesses that are verified side by side count against each other."""
+        failed, name_hash = self._failed_logins, hashlib.sha256(shown.name.encode()).digest()
+        if failed.pause_s(name_hash, from_host, now):
+            return Failure.LOCKED_OUT
+        passwords = access.passwords(shown.name, now)
+        verified = await self._passwords.matching(shown.password, passwords)
+        if failed.pause_s(name_hash, from_host, now):
+            return Failure.LOCKED_OUT
+        if verified is None:
+            failed.failed(name_hash, from_host, now)
+            return Failure.WRONG_PASSWORD
+        failed.succeeded(name_hash, from_host)
+        return passwords[verified]
 
 
 def _failed(otherwise: Caller, failure: Failure) -> Caller:

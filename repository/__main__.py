@@ -31,11 +31,11 @@ from repository.search import Limits
 from repository.server import Server
 from repository.session import Service
 from repository.store import Store
-from repository.throttle import FailedBinds
 from repository.tls import TLSContext
 from repository.turns import Turns
 from settings import log
 from settings.database import connect_arguments
+from settings.failed_logins import FailedLogins
 from settings.load import INSTANCE_VARIABLE, ConfigurationError, Settings, load
 from settings.workers import (
     WORKER_OPTION,
@@ -157,7 +157,7 @@ def _shared(settings: Settings, turns: Turns, clock: Callable[[], float]) -> Sha
     service = Service(
         Directory(cache_bytes=section.cache_mib * _MEBIBYTE),
         Limits(section.search_size_limit_entries, section.search_time_limit_s, time.monotonic),
-        FailedBinds(lockout_failures=section.bind_lockout_failures, lockout=lockout),
+        FailedLogins(lockout_failures=section.bind_lockout_failures, lockout=lockout),
     )
     tls = TLSContext(settings.path(section.tls_certificate), settings.path(section.tls_key))
     memory = PasswordMemory(secrets.token_bytes(_KEY_BYTES), section.password_memory_s, time.monotonic)

@@ -16,7 +16,7 @@ from repository.access import AccessTable, Credential
 from repository.directory import Directory
 from repository.messages import SASL, BindRequest, Result, ResultCode, Simple
 from repository.names import NameKey
-from repository.throttle import FailedBinds
+from settings.failed_logins import FailedLogins
 
 _VERSION: Final = 3
 _NOT_LOADED: Final = Result(ResultCode.UNAVAILABLE, "access rights are not loaded yet; try again soon")
@@ -40,7 +40,7 @@ class _Pending:
 class Authentication:
     """Who is bound on one connection; nobody at first, and nobody again from the beginning of every bind."""
 
-    def __init__(self, directory: Directory, failed_binds: FailedBinds, host: str) -> None:
+    def __init__(self, directory: Directory, failed_binds: FailedLogins, host: str) -> None:
         self._directory = directory
         self._failed_binds = failed_binds
         self._host = host

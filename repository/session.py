@@ -40,7 +40,7 @@ from repository.messages import (
 from repository.paging import Paging
 from repository.search import Limits, Outcome, compare, search
 from repository.snapshot import CANCEL, PASSWORD_MODIFY, START_TLS, WHO_AM_I
-from repository.throttle import FailedBinds
+from settings.failed_logins import FailedLogins
 from settings.peer import host
 
 
@@ -50,7 +50,7 @@ class Service:
 
     directory: Directory
     limits: Limits
-    failed_binds: FailedBinds
+    failed_binds: FailedLogins
 
 
 class Send(NamedTuple):

@@ -183,6 +183,8 @@ class OCSPSection(Section):
     max_connections_per_address: int | None = Field(None, ge=1)  # of one worker
     address_requests_per_s: float | None = Field(None, gt=0)  # of one worker; more are told to try later
     party_requests_per_s: float | None = Field(None, gt=0)
+    password_lockout_failures: int = Field(10, ge=3, le=30)  # of one name from one address, in one worker
+    password_lockout_s: int = Field(300, ge=1)  # how long it then cannot log in; earlier failures cost seconds
     recognition: Annotated[tuple[RecognitionKind, ...], BeforeValidator(_words)] = (
         *("network", "client-certificate", "signing-certificate", "password", "token"),
     )  # how relying parties are recognised; what is left out opens no door, whatever is registered

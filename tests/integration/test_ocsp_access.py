@@ -10,8 +10,9 @@ import random
 import socket
 import ssl
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -321,6 +322,38 @@ async def test_a_password_is_in_no_log(
             text = "\n".join(repr(vars(record)) for record in caplog.records)
             assert secret not in text
             assert header.removeprefix("Basic ") not in text
+
+
+def as_told_by_a_proxy(origin: str, password: str) -> dict[str, str]:
+    return {
+        "Authorization": basic("verifier", password),
+        "X-Forwarded-For": origin,
+        "X-Forwarded-Proto": "https",
+    }
+
+
+async def test_guesses_lock_out_one_name_from_one_address(
+    store: MemoryStore, keys: KeyStore, instance: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also if they come all at once; the owner of the name is not disturbed elsewhere, and the lockout ends."""
+    caplog.set_level("INFO")
+    store.grant("verifier", Password(HASH), around(NOW))
+    settings = {"trusted_proxies": "127.0.0.1/32", "password_lockout_failures": 3, "password_lockout_s": 2}
+    async with AsyncExitStack() as stack:
+        responder = await stack.enter_async_context(responding(store, keys, instance, **settings))
+        guessing, knowing, elsewhere = [
+            await stack.enter_async_context(client(responder.url, headers=as_told_by_a_proxy(origin, password)))
+            for origin, password in ((ORIGIN, "a guess"), (ORIGIN, PASSWORD), ("203.0.113.8", PASSWORD))
+        ]
+        assert await asyncio.gather(*(guessing.ask() for _ in range(8))) == ["UNAUTHORIZED"] * 8
+        reasons = [vars(record)["reason"] for record in caplog.records if record.message == "refused"]
+        told = Counter(next(word for word in ("too many", "wrong password") if word in reason) for reason in reasons)
+        assert told == {"wrong password": 3, "too many": 5}
+        assert await knowing.ask() == "UNAUTHORIZED"
+        assert await elsewhere.ask() == "GOOD"
+        async with asyncio.timeout(10):
+            while await knowing.ask() != "GOOD":  # noqa: ASYNC110 - time has to pass
+                await asyncio.sleep(0.1)
 
 
 SECRET = "prefca_a_secret_token"

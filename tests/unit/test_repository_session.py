@@ -27,7 +27,7 @@ from repository.passwords import matching
 from repository.search import Limits
 from repository.session import Abandon, Action, Cancel, Close, Send, Service, Session, StartTLS
 from repository.snapshot import CANCEL, PASSWORD_MODIFY, START_TLS, WHO_AM_I, build
-from repository.throttle import FailedBinds
+from settings.failed_logins import FailedLogins
 from tests.support.mutation import mutations
 from tests.support.repository import (
     CA,
@@ -66,7 +66,7 @@ class Peer:
     ) -> None:
         access = None if credentials is None else AccessTable.of(credentials)
         self.directory = Directory(build(OBJECTS), access)
-        failed_binds = FailedBinds(lockout_failures=5, lockout=timedelta(minutes=5))
+        failed_binds = FailedLogins(lockout_failures=5, lockout=timedelta(minutes=5))
         self.service = Service(self.directory, Limits(1000, 10, lambda: 0), failed_binds)
         self.session = Session(self.service, peer="192.0.2.1", is_encrypted=is_encrypted)
         self.records: list[Record] = []

@@ -1,4 +1,4 @@
-"""Failed binds slow down and then lock out whoever guesses: one name from one host, and nobody else."""
+"""Wrong passwords slow down and then lock out whoever guesses: one name from one host, and nobody else."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class _Failures:
     pause_ends_at: datetime
 
 
-class FailedBinds:
+class FailedLogins:
     """The failures of each name from each host, forgotten once there was none for as long as a lockout lasts."""
 
     def __init__(self, *, lockout_failures: int, lockout: timedelta) -> None:
@@ -26,7 +26,7 @@ class FailedBinds:
         self._failures: OrderedDict[tuple[bytes, str], _Failures] = OrderedDict()
 
     def pause_s(self, name_hash: bytes, host: str, now: datetime) -> int:
-        """Seconds for which this name cannot bind from this host, whatever its password; 0: it can."""
+        """Seconds for which this name cannot log in from this host, whatever its password; 0: it can."""
         failures = self._failures.get((name_hash, host))
         return 0 if failures is None else max(0, ceil((failures.pause_ends_at - now).total_seconds()))
 
