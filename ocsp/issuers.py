@@ -22,6 +22,7 @@ class Generation:
 
     generation_id: int
     certificate: x509.Certificate  # self-signed
+    is_active: bool = False  # it signs certificates now: each CA has one such key
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Issuers:
             for generation in generations
             for hashes in issuer_hashes(generation.certificate)
         }
+        self._active = [generation for generation in generations if generation.is_active]
         self.names = {generation.generation_id: generation.certificate.subject for generation in generations}
         self._newest_first = sorted(delegates, key=lambda delegate: delegate.validity.not_before, reverse=True)
         self.delegates = tuple(self._newest_first)
@@ -75,3 +77,7 @@ class Issuers:
     def has_delegate(self, now: datetime) -> bool:
         """Can anything at all be signed now?"""
         return any(now in delegate.validity for delegate in self._newest_first)
+
+    def have_delegates(self, now: datetime) -> bool:
+        """Can be answered now for the present key of every CA, and for anything at all?"""
+        return self.has_delegate(now) and all(self.delegate(generation, now) for generation in self._active)

@@ -63,8 +63,8 @@ class Store:
 
     async def generations(self) -> list[Generation]:
         """Every key of the CA."""
-        rows = await self._fetch("SELECT generation_id, certificate FROM ca_generation_v1")
-        return [Generation(row["generation_id"], x509.load_der_x509_certificate(row["certificate"])) for row in rows]
+        rows = await self._fetch("SELECT generation_id, certificate, state = 'active' FROM ca_generation_v1")
+        return [Generation(number, x509.load_der_x509_certificate(der), is_active) for number, der, is_active in rows]
 
     async def delegate_certificates(self) -> list[DelegateCertificate]:
         """Every delegate that is not revoked."""

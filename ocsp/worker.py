@@ -133,7 +133,7 @@ def _report(means: Means, refresh: Refresh, server: HTTPServer, journal: Journal
         delegates = {
             f"{one.serial:016X}": (one.generation_id, one.validity.not_after.timestamp()) for one in issuers.delegates
         }
-        can_sign = issuers.has_delegate(now)
+        can_sign = issuers.have_delegates(now)
     return {"can_sign": can_sign, "gauges": gauges, "delegates": delegates, **means.metrics.counts()}
 
 

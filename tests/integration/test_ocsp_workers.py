@@ -17,7 +17,7 @@ from cryptography.x509.ocsp import OCSPResponseStatus
 
 from pkix.revocation import CRLReason, Revoked
 from tests.support.database import Database
-from tests.support.ocsp import SERIAL, Records, out_of_reach, verified
+from tests.support.ocsp import CA, SERIAL, Records, out_of_reach, verified
 from tests.support.ocsp_program import ASKED, CA_1, NOW, Program, running, start
 
 WORKERS = 2
@@ -76,6 +76,10 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 async def is_ready(program: Program) -> bool:
     return (await program.look("readyz"))[0] == 200
+
+
+async def is_not_ready(program: Program) -> bool:
+    return not await is_ready(program)
 
 
 async def is_revoked(session: ClientSession, program: Program) -> bool:
@@ -184,6 +188,18 @@ async def test_health_and_readiness(program: Program, database: Database) -> Non
     for worker in program.workers():
         os.kill(worker, signal.SIGCONT)
     assert (await program.look("readyz"))[0] == 200
+
+
+async def test_without_a_delegate_of_the_present_key_it_is_not_ready(program: Program, ocsp_records: Records) -> None:
+    """Although it answers for the key before; a delegate whose key was put elsewhere is worth nothing here."""
+    new = CA(CA_1.now, generation_id=2)
+    await ocsp_records.add_ca(new)
+    assert await is_ready(program), "a key that signs nothing yet needs none"
+    await ocsp_records.switch_to(new)
+    await until(lambda: is_not_ready(program))
+    assert json.loads((await program.look("healthz"))[1])["alarms"] == ["no_delegate"]
+    async with ClientSession() as session:
+        assert await post(session, program.url) is ocsp.OCSPCertStatus.GOOD
 
 
 @pytest.mark.usefixtures("ocsp_records")

@@ -373,6 +373,13 @@ class Records:
         for delegate in delegates:
             await self.add(delegate.serial, kind="ocsp", generation_id=ca.generation_id, certificate=delegate.der)
 
+    async def switch_to(self, ca: CA) -> None:
+        """From now on another key of the CA signs certificates."""
+        await self._connection.execute("UPDATE ca_generation SET state = 'retired' WHERE state = 'active'")
+        await self._connection.execute(
+            "UPDATE ca_generation SET state = 'active' WHERE generation_id = $1", ca.generation_id
+        )
+
     async def add(
         self, serial: int, *, kind: str = "resident", generation_id: int = 1, certificate: bytes = b""
     ) -> None:

@@ -1,5 +1,6 @@
 """Whose certificates are asked about, what is known of them, and who may speak of them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -73,6 +74,23 @@ def test_the_newest_valid_delegate_of_the_same_key_speaks(delegates: list[Delega
     issuers = Issuers([CA_1.generation, CA_2.generation], delegates)
     chosen = issuers.delegate(CA_1.generation, NOW)
     assert (chosen.serial if chosen else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("delegates", "expected"),
+    [
+        ([], False),
+        ([delegate(1, 1, -10, 10)], False),
+        ([delegate(1, 1, -10, 10), delegate(2, 2, 5, 20)], False),
+        ([delegate(1, 1, -10, 10), delegate(2, 2, -5, -1)], False),
+        ([delegate(2, 2, -10, 10)], True),
+    ],
+    ids=["none", "of the key before", "not yet valid", "ended", "of the present key"],
+)
+def test_the_present_key_needs_a_delegate(delegates: list[Delegate], *, expected: bool) -> None:
+    """Those of keys that were replaced may have ended with all their certificates."""
+    generations = [CA_1.generation, replace(CA_2.generation, is_active=True)]
+    assert Issuers(generations, delegates).have_delegates(NOW) is expected
 
 
 REVOKED = Revoked(NOW - DAY, CRLReason.SUPERSEDED)
