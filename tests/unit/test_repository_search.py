@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from itertools import count
 from typing import Any
 
@@ -43,6 +44,7 @@ from tests.support.repository import (
 DIRECTORY = build(OBJECTS)
 ALL = Present("objectClass")
 TIMES = "createTimestamp", "modifyTimestamp"
+SUBSCHEMA = "cn=Subschema"
 POINTS = "OU=CRL Distribution Points,OU=Tokyo-to,O=JPKI,C=JP"
 
 
@@ -121,7 +123,7 @@ SELECTIONS = {
     "binary-of-a-string": (("ou;binary",), set()),
     "operational": (
         ("+",),
-        {"structuralObjectClass", "subschemaSubentry", "createTimestamp", "modifyTimestamp"},
+        {"entryDN", "structuralObjectClass", "hasSubordinates", "subschemaSubentry", *TIMES},
     ),
     "operational-by-name": (("subschemasubentry", "ou"), {"subschemaSubentry", "ou"}),
     "none-and-one": (("1.1", "ou"), {"ou"}),
@@ -150,6 +152,21 @@ def test_an_entry_tells_when_it_was_published_first_and_last() -> None:
         POINTS: [[b"20140331000000Z"], [b"20140403093000Z"]],
         "C=JP": [[b"20140331000000Z"], [b"20140403093000Z"]],
     }
+
+
+def test_an_entry_tells_its_name_and_whether_others_are_below() -> None:
+    """RFC 5020 and X.501; browsers of directories ask before they show that something can be opened."""
+    bases = ["C=JP", POINTS, CA, CHIYODA]
+    told = [shown("entryDN", "hasSubordinates", base=base.lower()) for base in bases]
+    assert [each["entryDN"] for each in told] == [[base.encode()] for base in bases]
+    assert [each["hasSubordinates"] for each in told] == [[b"TRUE"], [b"TRUE"], [b"FALSE"], [b"FALSE"]]
+    assert [shown("entryDN", base=base) for base in ("", SUBSCHEMA)] == [
+        {"entryDN": [b""]},
+        {"entryDN": [SUBSCHEMA.encode()]},
+    ]
+    leaves = find(POINTS, Scope.WHOLE_SUBTREE, EqualityMatch("hasSubordinates", b"FALSE"))
+    assert names(leaves) == [CHIYODA, MINATO]
+    assert names(find("", Scope.WHOLE_SUBTREE, EqualityMatch("entryDN", POINTS.lower().encode()))) == [POINTS]
 
 
 def test_types_only_leaves_the_values_out() -> None:
@@ -343,6 +360,19 @@ def test_the_subschema_is_read_where_the_root_dse_says() -> None:
     assert any(b"'certificateRevocationList'" in each for each in entry.attributes["attributeTypes"])
 
 
+# Of all definitions, with the day in definitions.CHANGED_AT: whoever changes them sets both anew.
+SCHEMA_SHA256 = "ce08b4e44f513bf9ebaa59b1ece19ad40c2976f90b15d93fbc0d456bc6c4bcdc"
+
+
+def test_the_subschema_tells_when_it_changed() -> None:
+    """Clients that keep a schema read it anew when this rises (RFC 4512, section 4.2)."""
+    changed_at = definitions.CHANGED_AT.encode()
+    assert shown(*TIMES, base=SUBSCHEMA) == {name: [changed_at] for name in TIMES}
+    kinds = "attributeTypes", "objectClasses", "matchingRules", "ldapSyntaxes"
+    told = [changed_at] + [line for kind in kinds for line in shown(*kinds, base=SUBSCHEMA)[kind]]
+    assert sha256(b"\n".join(told)).hexdigest() == SCHEMA_SHA256
+
+
 def test_the_subschema_defines_all_that_it_uses() -> None:
     """No class names an unknown attribute, no attribute an unknown rule or syntax."""
     text = {name: getattr(definitions, name) for name in ("ATTRIBUTE_TYPES", "MATCHING_RULES", "LDAP_SYNTAXES")}
@@ -368,6 +398,9 @@ COMPARES: dict[str, tuple[tuple[str, str, bytes], bool, ResultCode]] = {
     "false": ((CHIYODA, "cn", b"x"), False, ResultCode.COMPARE_FALSE),
     "absent": ((CHIYODA, "o", b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
     "restricted": ((CHIYODA, LIST, b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
+    "operational": ((CHIYODA, "hasSubordinates", b"FALSE"), False, ResultCode.COMPARE_TRUE),
+    "name": ((CHIYODA, "entryDN", CHIYODA.lower().encode()), False, ResultCode.COMPARE_TRUE),
+    "no-boolean": ((CHIYODA, "hasSubordinates", b"false"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
     "no-rule": (("", "supportedLDAPVersion", b"3"), True, ResultCode.INAPPROPRIATE_MATCHING),
     "unknown-type": ((CHIYODA, "x", b"x"), False, ResultCode.UNDEFINED_ATTRIBUTE_TYPE),
     "bad-value": ((CHIYODA, "cn", b"\xff"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
