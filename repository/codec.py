@@ -52,6 +52,7 @@ MAX_FILTER_DEPTH: Final = 50
 MAX_FILTER_ITEMS: Final = 100  # each costs time for every entry in scope
 MAX_ATTRIBUTES: Final = 100  # that one search can ask for
 MAX_CONTROLS: Final = 16  # of one message
+MAX_UPDATE_STRINGS: Final = 1000  # of attributes in one update that are looked at: it is refused anyway
 
 Operation = tuple[bytes, ...]  # one encoded protocolOp, in pieces: a large value is the directory's own octets
 
@@ -73,6 +74,7 @@ _SIMPLE: Final = _primitive(0)
 _SASL: Final = _constructed(3)
 _REQUEST_NAME, _REQUEST_VALUE = _primitive(0), _primitive(1)
 _DEREF_ALIASES: Final = range(4)
+_NEW_SUPERIOR: Final = _primitive(0)
 _INITIAL, _ANY, _FINAL = _primitive(0), _primitive(1), _primitive(2)
 _MATCHING_RULE, _TYPE, _MATCH_VALUE, _DN_ATTRIBUTES = (_primitive(number) for number in (1, 2, 3, 4))
 
@@ -104,8 +106,10 @@ def open_envelope(octets: bytes) -> Envelope:
     message_id = reader.integer()
     start = reader.position
     tag = reader.peek()
-    if message_id == _UNSOLICITED or tag not in _OPERATIONS:
-        raise MalformedMessageError("message ID 0, or an operation that is not a request")
+    if message_id == _UNSOLICITED:
+        raise MalformedMessageError("message ID 0, which only a server uses")
+    if tag not in _OPERATIONS:
+        raise MalformedMessageError("an operation that is no request of LDAP")
     reader.skip()
     controls = tuple(_controls(reader.constructed(_CONTROLS))) if reader.peek() == _CONTROLS else ()
     return Envelope(message_id, tag, octets[start:], controls)
@@ -186,8 +190,53 @@ def read_filter(reader: Reader) -> Filter:
     return _FilterReader().read(reader)
 
 
-def _update_request(reader: Reader, _: int) -> UpdateRequest:
-    reader.skip()
+def _add_request(outer: Reader, tag: int) -> UpdateRequest:
+    reader = outer.constructed(tag)
+    reader.octets()  # entry
+    return _update_request(_sequences(reader.constructed()))
+
+
+def _modify_request(outer: Reader, tag: int) -> UpdateRequest:
+    reader = outer.constructed(tag)
+    reader.octets()  # object
+    return _update_request(_changes(reader.constructed()))
+
+
+def _changes(reader: Reader) -> Iterator[Reader]:
+    for change in _sequences(reader):
+        change.integer(ENUMERATED)
+        yield change.constructed()
+
+
+def _sequences(reader: Reader) -> Iterator[Reader]:
+    while reader.peek() != END:
+        yield reader.constructed()
+
+
+def _update_request(partial_attributes: Iterable[Reader]) -> UpdateRequest:
+    """Whether these can be read is all that matters of them."""
+    for _ in islice(chain.from_iterable(map(_strings, partial_attributes)), MAX_UPDATE_STRINGS):
+        pass
+    return UpdateRequest()
+
+
+def _strings(partial_attribute: Reader) -> Iterator[str]:
+    yield partial_attribute.text()
+    yield from _texts(partial_attribute.constructed(SET))
+
+
+def _delete_request(reader: Reader, tag: int) -> UpdateRequest:
+    reader.octets(tag)
+    return UpdateRequest()
+
+
+def _modify_dn_request(outer: Reader, tag: int) -> UpdateRequest:
+    reader = outer.constructed(tag)
+    reader.octets()  # entry
+    reader.octets()  # newrdn
+    reader.boolean()
+    if reader.peek() == _NEW_SUPERIOR:
+        reader.octets(_NEW_SUPERIOR)
     return UpdateRequest()
 
 
@@ -222,13 +271,19 @@ class _FilterReader:
             )
         tag = reader.peek()
         if tag == _NOT:
-            return Not(self.read(reader.constructed(tag), depth + 1))
+            return self._not(reader.constructed(tag), depth + 1)
         if tag in _SETS:
             return _SETS[tag](tuple(self._all(reader.constructed(tag), depth + 1)))
         if tag in _ITEMS:
             return _ITEMS[tag](reader, tag)
         reader.skip()
         return UnrecognizedFilter()
+
+    def _not(self, reader: Reader, depth: int) -> Not:
+        found = Not(self.read(reader, depth))
+        if reader.peek() != END:
+            raise MalformedMessageError("a NOT of more than one filter")
+        return found
 
     def _all(self, reader: Reader, depth: int) -> Iterator[Filter]:
         while reader.peek() != END:
@@ -402,10 +457,10 @@ _OPERATIONS: Final[Mapping[int, _OperationType]] = {
     0x60: _OperationType("bind", _bind_request, pureldap.LDAPBindResponse),
     0x42: _OperationType("unbind", _unbind_request, None),
     SEARCH: _OperationType("search", _search_request, pureldap.LDAPSearchResultDone),
-    0x66: _OperationType("modify", _update_request, pureldap.LDAPModifyResponse),
-    0x68: _OperationType("add", _update_request, pureldap.LDAPAddResponse),
-    0x4A: _OperationType("delete", _update_request, pureldap.LDAPDelResponse),
-    0x6C: _OperationType("modifyDN", _update_request, pureldap.LDAPModifyDNResponse),
+    0x66: _OperationType("modify", _modify_request, pureldap.LDAPModifyResponse),
+    0x68: _OperationType("add", _add_request, pureldap.LDAPAddResponse),
+    0x4A: _OperationType("delete", _delete_request, pureldap.LDAPDelResponse),
+    0x6C: _OperationType("modifyDN", _modify_dn_request, pureldap.LDAPModifyDNResponse),
     0x6E: _OperationType("compare", _compare_request, pureldap.LDAPCompareResponse),
     0x50: _OperationType("abandon", _abandon_request, None),
     0x77: _OperationType("extended", _extended_request, pureldap.LDAPExtendedResponse),
