@@ -13,10 +13,12 @@ from repository.schema import attribute_type
 MAX_NAME_BYTES: Final = 4096
 _MAX_REMEMBERED_CHARACTERS: Final = 256
 
-# Spaces around the separators and `;` for `,` are not in RFC 4514, but in what its predecessors made clients write.
+# Spaces around the separators, `;` for `,` and values in quotation marks are not in RFC 4514, but in what its
+# predecessors made clients write (RFC 2253, section 4).
 _TYPE: Final = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+) *= *")
 _HEX_VALUE: Final = re.compile(r"#((?:[0-9A-Fa-f]{2})+) *")
-_VALUE: Final = re.compile(r"""(?!#)(?:[^\\"+,;<>\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*""")
+_VALUE: Final = re.compile(r"""(?!#)((?:[^\\"+,;<>\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*)""")
+_QUOTED_VALUE: Final = re.compile(r"""\"((?:[^\\"\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*)\" *""")
 _PAIR: Final = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))")
 _STRING_ENCODINGS: Final = {
     0x0C: "utf-8",
@@ -91,7 +93,7 @@ def _parsed(text: str) -> DistinguishedName:
             rdns.append([])
             starts.append(position + 1)
         elif text[position] != "+":
-            raise ValueError("a character in a DN that must be escaped")
+            raise ValueError(f"{text[position]!a} has to be escaped in a DN: character {position + 1}")
         position += 1
     parents = tuple(text[start:].strip(" ") for start in starts[1:])
     return DistinguishedName(text, tuple(map(tuple, rdns)), parents, tuple(map(_key, rdns)))
@@ -142,15 +144,15 @@ def _key(rdn: list[AttributeTypeAndValue]) -> tuple[tuple[str, str], ...]:
 def _attribute_type_and_value(text: str, position: int) -> tuple[AttributeTypeAndValue, int]:
     attribute = _TYPE.match(text, position)
     if attribute is None:
-        raise ValueError("a DN without `type=`")
+        raise ValueError(f"a DN without `type=` at character {position + 1}")
     encoded = _HEX_VALUE.match(text, attribute.end())
     if encoded:
         return AttributeTypeAndValue(attribute[1], _from_ber(bytes.fromhex(encoded[1]))), encoded.end()
-    value = _VALUE.match(text, attribute.end())
+    value = _QUOTED_VALUE.match(text, attribute.end()) or _VALUE.match(text, attribute.end())
     if value is None:
-        raise ValueError("a DN without a value")
+        raise ValueError(f"a DN without a value at character {attribute.end() + 1}")
     # Spaces at the ends, even escaped ones, mean nothing to the matching rules of names (RFC 4518, section 2.6.1).
-    return AttributeTypeAndValue(attribute[1], _unescaped(value[0]).strip(" ")), value.end()
+    return AttributeTypeAndValue(attribute[1], _unescaped(value[1]).strip(" ")), value.end()
 
 
 def _unescaped(text: str) -> str:

@@ -85,7 +85,7 @@ BASES: Final = (
     *("C=JP", "O=JPKI,C=JP", "OU=Tokyo-to,O=JPKI,C=JP", "OU=Toyama-ken,O=JPKI,C=JP", CA, CHIYODA, MINATO, TOYAMA),
     *(
         "c=jp",
-        " o = jpki , c = jp ",
+        ' o = "jpki" ; c = jp ',
         "2.5.4.11=tokyo-to,2.5.4.10=JPKI,2.5.4.6=JP",
         r"CN=\E5\AF\8C山市 crldp," + TOYAMA[12:],
     ),
