@@ -4,6 +4,7 @@ The DER comes from the issuer and the assertions from peers. Of a list only its 
 is.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ _OBJECT_IDENTIFIER: Final = 0x06
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 _TIMES: Final = frozenset({_UTC_TIME, _GENERALIZED_TIME})
+_MOMENT: Final = re.compile(r"[0-9]{14}Z")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,100}")  # serial numbers have 20 octets at most: RFC 5280, section 4.1.2.2
 _EXPLICIT: Final = (0xA0, 0xA1)  # [0] and [1]
 _DIRECTORY_NAME: Final = 0xA4
 _ISSUING_DISTRIBUTION_POINT: Final = b"\x55\x1d\x1c"  # 2.5.29.28
@@ -132,6 +135,9 @@ def _utc_time(text: str) -> datetime:
 
 
 def _generalized_time(text: str) -> datetime:
+    """In the one form that DER has and RFC 5280, section 4.1.2.5.2 allows."""
+    if not _MOMENT.fullmatch(text):
+        raise ValueError("a time that is not YYYYMMDDHHMMSSZ")
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 
 
@@ -143,13 +149,13 @@ def certificate_assertion(text: str) -> CertificateKey:
     """CertificateExactAssertion; also `serial$issuer`, which was written before RFC 4523."""
     serial_number, dollar, issuer = text.partition("$")
     if dollar and "{" not in serial_number:
-        return CertificateKey(int(serial_number), names.parse(issuer).key)
+        return CertificateKey(_serial_number(serial_number), names.parse(issuer).key)
     return _certificate_assertion(gser.parse(text))
 
 
 def _certificate_assertion(value: gser.Value) -> CertificateKey:
     fields = _fields(value)
-    return CertificateKey(int(_string(fields.get("serialNumber"))), _name(fields.get("issuer")))
+    return CertificateKey(_serial_number(fields.get("serialNumber")), _name(fields.get("issuer")))
 
 
 def certificate_pair_assertion(text: str) -> PairKey:
@@ -199,10 +205,10 @@ def _name(value: gser.Value | None) -> NameKey:
             raise ValueError("an assertion without a name")
 
 
-def _string(value: gser.Value | None) -> str:
-    if not isinstance(value, str):
-        raise ValueError("an assertion without a number")  # noqa: TRY004 - peers write text, of which this is a part
-    return value
+def _serial_number(value: gser.Value | None) -> int:
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        raise ValueError("an assertion without a serialNumber")
+    return int(value)
 
 
 def _fields(value: gser.Value) -> Mapping[str, gser.Value]:

@@ -171,7 +171,9 @@ def _search_request(outer: Reader, tag: int) -> SearchRequest:
     search_filter = read_filter(reader)
     attributes = tuple(islice(_texts(reader.constructed()), MAX_ATTRIBUTES + 1))
     if len(attributes) > MAX_ATTRIBUTES:
-        raise OperationError(ResultCode.ADMIN_LIMIT_EXCEEDED, f"a search may ask for {MAX_ATTRIBUTES} attributes")
+        raise OperationError(
+            ResultCode.ADMIN_LIMIT_EXCEEDED, f"a search may ask for at most {MAX_ATTRIBUTES} attributes"
+        )
     return SearchRequest(base_object, scope, size_limit, time_limit, types_only, search_filter, attributes)
 
 
@@ -267,7 +269,7 @@ class _FilterReader:
         if depth > MAX_FILTER_DEPTH or self._items > MAX_FILTER_ITEMS:
             raise OperationError(
                 ResultCode.ADMIN_LIMIT_EXCEEDED,
-                f"a filter may have {MAX_FILTER_ITEMS} items and be nested {MAX_FILTER_DEPTH} deep",
+                f"a filter may have at most {MAX_FILTER_ITEMS} items and be nested at most {MAX_FILTER_DEPTH} deep",
             )
         tag = reader.peek()
         if tag == _NOT:

@@ -169,6 +169,8 @@ def _prepared(value: bytes) -> str:
 
 def _pieces(search_filter: Substrings) -> tuple[str, list[str], str]:
     initial, final = search_filter.initial, search_filter.final
+    if b"" in (initial, *search_filter.any, final):
+        raise ValueError("a substring has at least one character (RFC 4517, section 3.3.30)")
     return (
         "" if initial is None else prepare_substring(initial.decode(), first=True),
         [prepare_substring(piece.decode()) for piece in search_filter.any],

@@ -177,7 +177,7 @@ def compare(dit: DIT, request: CompareRequest, controls: Controls = NONE, *, may
     try:
         is_equal = rule(request.ava.assertion_value)
     except ValueError as e:
-        raise OperationError(ResultCode.INVALID_ATTRIBUTE_SYNTAX, str(e)) from e
+        raise OperationError(ResultCode.INVALID_ATTRIBUTE_SYNTAX, _reason(e)) from e
     return Result(ResultCode.COMPARE_TRUE if any(map(is_equal, held)) else ResultCode.COMPARE_FALSE)
 
 
@@ -185,7 +185,14 @@ def _name(text: str) -> names.NameKey:
     try:
         return names.parse(text).key
     except ValueError as e:
-        raise OperationError(ResultCode.INVALID_DN_SYNTAX, str(e)) from e
+        raise OperationError(ResultCode.INVALID_DN_SYNTAX, _reason(e)) from e
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong with what a peer wrote; of encodings Python tells only what its programmers understand."""
+    if isinstance(error, UnicodeEncodeError | UnicodeDecodeError):
+        return f"octets that are not {error.encoding.upper()}"
+    return str(error)
 
 
 class _Selection(NamedTuple):

@@ -72,6 +72,7 @@ CERTIFICATE_ASSERTIONS = {
     "no-issuer": (f"{{ serialNumber {SERIAL} }}", None),
     "no-serial": (f'{{ issuer rdnSequence:"{ISSUER_DN}" }}', None),
     "no-number": (f'{{ serialNumber x, issuer rdnSequence:"{ISSUER_DN}" }}', None),
+    "number-of-python": (f"{SERIAL:_}${ISSUER_DN}", None),
     "no-dn": (f'{{ serialNumber {SERIAL}, issuer rdnSequence:"x" }}', None),
     "nothing": ("", None),
     "der": ("0\x03\x02\x01\x01", None),
@@ -103,6 +104,7 @@ LIST_ASSERTIONS = {
     "other-issuer": (f'{{ issuer rdnSequence:"c=JP", {AT} }}', False),
     "point-by-uri": (f'{{ {NAMED}, {AT}, distributionPoint fullName:{{uniformResourceIdentifier:"x"}} }}', None),
     "no-time": (f"{{ {NAMED} }}", None),
+    "time-without-seconds": (f'{{ {NAMED}, thisUpdate utcTime:"1404011501Z" }}', None),
     "bad-time": (f'{{ {NAMED}, thisUpdate utcTime:"1404011500Z+" }}', None),
 }
 

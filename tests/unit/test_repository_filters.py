@@ -95,6 +95,7 @@ ITEMS = {
     "substrings-out-of-order": (Substrings("cn", None, (b"crl", b"yo"), None), False),
     "substrings-overlap": (Substrings("cn", b"chiyoda-ku crldp", (), b"crldp"), False),
     "substrings-any-overlap": (Substrings("cn", None, (b"crldp",), b"dp"), False),
+    "substrings-empty": (Substrings("cn", None, (b"chi", b""), None), None),
     "substrings-not-utf8": (Substrings("cn", b"\xff", (), None), None),
     "substrings-too-long": (Substrings("cn", b"a", (LONG,), None), None),
     "substrings-no-rule": (Substrings("objectClass", b"t", (), None), None),

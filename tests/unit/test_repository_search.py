@@ -10,7 +10,7 @@ import pytest
 
 from repository import codec, definitions
 from repository.controls import Controls
-from repository.dit import DIT
+from repository.dit import DIT, Entry
 from repository.errors import CorruptPublicationError, OperationError
 from repository.messages import (
     And,
@@ -22,10 +22,12 @@ from repository.messages import (
     Not,
     Or,
     Present,
+    Result,
     ResultCode,
     Scope,
     SearchRequest,
 )
+from repository.names import NameKey
 from repository.search import Limits, Outcome, compare, search
 from repository.snapshot import PublishedObject, build, not_loaded
 from tests.support.repository import (
@@ -314,6 +316,33 @@ def test_a_search_that_cannot_begin_tells_why(arguments: dict[str, Any], code: R
     assert (caught.value.result.code, caught.value.result.matched_dn) == (code, matched_dn)
 
 
+def test_what_is_not_found_is_not_looked_for_at_every_level() -> None:
+    """A peer may make up a name of a thousand levels; each would be compared whole."""
+    looked_up: list[object] = []
+
+    class Entries(dict[NameKey, Entry]):
+        def get(self, key: NameKey, default: Any = None) -> Any:
+            looked_up.append(key)
+            return super().get(key, default)
+
+        def __contains__(self, key: object) -> bool:
+            looked_up.append(key)
+            return super().__contains__(key)
+
+    with pytest.raises(OperationError) as caught:
+        find("CN=x," * 800 + POINTS, dit=replace(DIRECTORY, entries=Entries(DIRECTORY.entries)))
+    assert caught.value.result.matched_dn == POINTS
+    assert len(looked_up) < 10
+
+
+@pytest.mark.parametrize("text", ["CN=\udcff", r"CN=\ff", "CN=#0c01ff"])
+def test_octets_that_are_no_text_are_told_as_that(text: str) -> None:
+    """In the words of the protocol, not of Python."""
+    with pytest.raises(OperationError) as caught:
+        find(text)
+    assert caught.value.result == Result(ResultCode.INVALID_DN_SYNTAX, "octets that are not UTF-8")
+
+
 @pytest.mark.req("R-4-4-4-5")
 def test_a_filter_on_a_restricted_list_finds_it_for_a_party_only() -> None:
     """With and without the option."""
@@ -419,6 +448,15 @@ def test_compare_tells_what_a_search_would(asked: tuple[str, str, bytes], may_re
     except OperationError as e:
         result = e.result
     assert result.code == code
+
+
+def test_a_reason_does_not_repeat_what_a_peer_wrote() -> None:
+    """Which may be as long as a message."""
+    long = f'{{ issuer rdnSequence:"C=JP", thisUpdate utcTime:"{"1" * 10_000}" }}'
+    request = CompareRequest(CA, AttributeValueAssertion(LIST, long.encode()))
+    with pytest.raises(OperationError) as caught:
+        compare(DIRECTORY, request, may_read_restricted=False)
+    assert caught.value.result.diagnostic_message == "a time that is not YYYYMMDDHHMMSSZ"
 
 
 DAMAGED = {

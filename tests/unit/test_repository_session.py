@@ -263,6 +263,14 @@ def test_an_unknown_extended_operation_is_a_protocol_error() -> None:
     assert Peer().code(pureldap.LDAPExtendedRequest("1.2.3")) == ResultCode.PROTOCOL_ERROR
 
 
+@pytest.mark.parametrize("name", [START_TLS, WHO_AM_I])
+def test_an_extended_operation_without_a_value_has_none(name: str) -> None:
+    """RFC 4511, section 4.14.1, and RFC 4532, section 2.1."""
+    peer = Peer(is_encrypted=False)
+    assert peer.code(pureldap.LDAPExtendedRequest(name, b"")) == ResultCode.PROTOCOL_ERROR
+    assert not peer.session.is_encrypted
+
+
 def test_an_unknown_critical_control_stops_the_operation() -> None:
     """RFC 4511, section 4.1.11; one that is not critical changes nothing; abandon and unbind have no response."""
     peer = Peer()
