@@ -12,6 +12,7 @@ from repository.schema import attribute_type
 
 MAX_NAME_BYTES: Final = 4096
 _MAX_REMEMBERED_CHARACTERS: Final = 256
+_MAX_REMEMBERED_VALUES: Final = 16  # of a name; what is kept of one grows with them
 
 # Spaces around the separators, `;` for `,` and values in quotation marks are not in RFC 4514, but in what its
 # predecessors made clients write (RFC 2253, section 4).
@@ -75,7 +76,8 @@ def parse(text: str) -> DistinguishedName:
     """
     if len(text.encode()) > MAX_NAME_BYTES:  # an UnicodeEncodeError is a ValueError
         raise ValueError(f"a DN of more than {MAX_NAME_BYTES} octets")
-    return _remembered(text) if len(text) <= _MAX_REMEMBERED_CHARACTERS else _parsed(text)
+    is_usual = len(text) <= _MAX_REMEMBERED_CHARACTERS and text.count("=") <= _MAX_REMEMBERED_VALUES
+    return _remembered(text) if is_usual else _parsed(text)
 
 
 def _parsed(text: str) -> DistinguishedName:

@@ -1,5 +1,7 @@
 """Distinguished names: which are equal, which are none."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +115,17 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
         return
     assert parse(name.text).key == name.key
     assert [parse(parent).key for parent in name.parents] == [name.key[i:] for i in range(1, len(name.key))]
+
+
+def test_names_of_many_levels_are_not_kept() -> None:
+    """A peer may make up any number of them; a thousand would be 40 MB."""
+    tracemalloc.start()
+    try:
+        for i in range(50):
+            parse(f"a={i}" + ",a=" * 80)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_parents_keep_their_spelling() -> None:
