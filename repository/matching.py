@@ -151,18 +151,12 @@ EQUALITY: Final[Mapping[str, Rule]] = {
     "objectIdentifierFirstComponentMatch": _rule(_object_identifier_first_component, _object_identifier, eq),
     "booleanMatch": _alike(_boolean),
     "octetStringMatch": _alike(_octet_string),
-    "certificateExactMatch": _rule(
-        certificates.certificate, lambda value: certificates.certificate_assertion(value.decode()), eq
-    ),
+    "certificateExactMatch": _rule(certificates.certificate, certificates.certificate_assertion, eq),
     "certificatePairExactMatch": _rule(
-        certificates.certificate_pair,
-        lambda value: certificates.certificate_pair_assertion(value.decode()),
-        certificates.is_same_pair,
+        certificates.certificate_pair, certificates.certificate_pair_assertion, certificates.is_same_pair
     ),
     "certificateListExactMatch": _rule(
-        certificates.certificate_list,
-        lambda value: certificates.certificate_list_assertion(value.decode()),
-        certificates.is_same_list,
+        certificates.certificate_list, certificates.certificate_list_assertion, certificates.is_same_list
     ),
 }
 

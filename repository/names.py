@@ -31,6 +31,7 @@ _STRING_ENCODINGS: Final = {
 }
 
 _OBJECT_IDENTIFIER: Final = 0x06
+_MAX_IDENTIFIER_BYTES: Final = 64
 
 NameKey = tuple[tuple[tuple[str, str], ...], ...]  # from the entry up; within an RDN in one fixed order
 
@@ -127,6 +128,8 @@ def key_of_der(reader: Reader) -> NameKey:
 
 def _dotted(octets: bytes) -> str:
     """An OBJECT IDENTIFIER (X.690, clause 8.19)."""
+    if len(octets) > _MAX_IDENTIFIER_BYTES:  # to shift a number of any length costs the square of that
+        raise ValueError("an OBJECT IDENTIFIER that is too long")
     numbers, number = [], 0
     for octet in octets:
         number = number << 7 | octet & 0x7F
