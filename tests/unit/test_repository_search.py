@@ -26,6 +26,7 @@ from repository.messages import (
     ResultCode,
     Scope,
     SearchRequest,
+    Substrings,
 )
 from repository.names import NameKey
 from repository.search import Limits, Outcome, compare, search
@@ -244,6 +245,11 @@ COSTS: dict[str, tuple[Filter, ResultCode]] = {
     "many-present": (Not(And((Present("cn"),) * 98)), ResultCode.ADMIN_LIMIT_EXCEEDED),
     "a-list": (EqualityMatch(LIST, LIST_ASSERTION), ResultCode.SUCCESS),
     "a-few-lists": (Or((EqualityMatch(LIST, LIST_ASSERTION),) * 4), ResultCode.ADMIN_LIMIT_EXCEEDED),
+    "a-few-pieces": (Or((Substrings("cn", None, (b"1", b"2", b"3"), None),) * 40), ResultCode.SUCCESS),
+    "many-pieces": (
+        Or((Substrings("cn", None, (b"1",) * 16, None),) * 40),
+        ResultCode.ADMIN_LIMIT_EXCEEDED,
+    ),
     "all-types": (
         Or((ExtensibleMatch("caseIgnoreMatch", None, b"x", dn_attributes=True),) * 4),
         ResultCode.ADMIN_LIMIT_EXCEEDED,
