@@ -15,41 +15,39 @@ from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from ldaptor.protocols import pureldap
-from ldaptor.protocols.pureber import CLASS_CONTEXT, STRUCTURED
+from ldaptor.protocols.pureber import STRUCTURED
 
-from repository.ber import BOOLEAN, END, ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, SET, Reader
+from repository.ber import (
+    BOOLEAN,
+    END,
+    ENUMERATED,
+    INTEGER,
+    OCTET_STRING,
+    SEQUENCE,
+    SET,
+    Reader,
+    constructed_tag,
+    primitive_tag,
+)
 from repository.errors import MalformedMessageError, OperationError
+from repository.filter_reader import read_filter
 from repository.messages import (
     SASL,
     AbandonRequest,
-    And,
-    ApproxMatch,
     AttributeValueAssertion,
     BindRequest,
     CompareRequest,
     Control,
-    EqualityMatch,
     ExtendedRequest,
-    ExtensibleMatch,
-    Filter,
-    GreaterOrEqual,
-    LessOrEqual,
-    Not,
-    Or,
-    Present,
     Request,
     Result,
     ResultCode,
     SearchRequest,
     Simple,
-    Substrings,
     UnbindRequest,
-    UnrecognizedFilter,
     UpdateRequest,
 )
 
-MAX_FILTER_DEPTH: Final = 50
-MAX_FILTER_ITEMS: Final = 100  # each costs time for every entry in scope
 MAX_ATTRIBUTES: Final = 100  # that one search can ask for
 MAX_CONTROLS: Final = 16  # of one message
 MAX_UPDATE_STRINGS: Final = 1000  # of attributes in one update that are looked at: it is refused anyway
@@ -60,23 +58,11 @@ LARGE_BYTES: Final = 16_384  # a value from here on is passed on as it lies, not
 _CONTROLS: Final = pureldap.LDAPControls.tag | STRUCTURED
 _UNSOLICITED: Final = 0  # message ID of RFC 4511, section 4.4
 _NOTICE_OF_DISCONNECTION: Final = "1.3.6.1.4.1.1466.20036"
-
-
-def _primitive(number: int) -> int:
-    return int(CLASS_CONTEXT | number)
-
-
-def _constructed(number: int) -> int:
-    return int(CLASS_CONTEXT | STRUCTURED | number)
-
-
-_SIMPLE: Final = _primitive(0)
-_SASL: Final = _constructed(3)
-_REQUEST_NAME, _REQUEST_VALUE = _primitive(0), _primitive(1)
+_SIMPLE: Final = primitive_tag(0)
+_SASL: Final = constructed_tag(3)
+_REQUEST_NAME, _REQUEST_VALUE = primitive_tag(0), primitive_tag(1)
 _DEREF_ALIASES: Final = range(4)
-_NEW_SUPERIOR: Final = _primitive(0)
-_INITIAL, _ANY, _FINAL = _primitive(0), _primitive(1), _primitive(2)
-_MATCHING_RULE, _TYPE, _MATCH_VALUE, _DN_ATTRIBUTES = (_primitive(number) for number in (1, 2, 3, 4))
+_NEW_SUPERIOR: Final = primitive_tag(0)
 
 
 # ---------------------------------------------------------------- requests
@@ -182,16 +168,6 @@ def _texts(reader: Reader) -> Iterator[str]:
         yield reader.text()
 
 
-def read_filter(reader: Reader) -> Filter:
-    """Read a Filter, or an item of a filter, of which the other kinds are a part (RFC 4511, section 4.5.1.7).
-
-    Raises:
-        MalformedMessageError: an element has the wrong type or length.
-        OperationError: adminLimitExceeded: it is too deep or too long.
-    """
-    return _FilterReader().read(reader)
-
-
 def _add_request(outer: Reader, tag: int) -> UpdateRequest:
     reader = outer.constructed(tag)
     reader.octets()  # entry
@@ -257,87 +233,6 @@ def _extended_request(outer: Reader, tag: int) -> ExtendedRequest:
     name = reader.text(_REQUEST_NAME)
     return ExtendedRequest(name, reader.octets(_REQUEST_VALUE) if reader.peek() == _REQUEST_VALUE else None)
 
-
-class _FilterReader:
-    """Reads one Filter, counting its items."""
-
-    def __init__(self) -> None:
-        self._items = 0
-
-    def read(self, reader: Reader, depth: int = 1) -> Filter:
-        self._items += 1
-        if depth > MAX_FILTER_DEPTH or self._items > MAX_FILTER_ITEMS:
-            raise OperationError(
-                ResultCode.ADMIN_LIMIT_EXCEEDED,
-                f"a filter may have at most {MAX_FILTER_ITEMS} items and be nested at most {MAX_FILTER_DEPTH} deep",
-            )
-        tag = reader.peek()
-        if tag == _NOT:
-            return self._not(reader.constructed(tag), depth + 1)
-        if tag in _SETS:
-            return _SETS[tag](tuple(self._all(reader.constructed(tag), depth + 1)))
-        if tag in _ITEMS:
-            return _ITEMS[tag](reader, tag)
-        reader.skip()
-        return UnrecognizedFilter()
-
-    def _not(self, reader: Reader, depth: int) -> Not:
-        found = Not(self.read(reader, depth))
-        if reader.peek() != END:
-            raise MalformedMessageError("a NOT of more than one filter")
-        return found
-
-    def _all(self, reader: Reader, depth: int) -> Iterator[Filter]:
-        while reader.peek() != END:
-            yield self.read(reader, depth)
-
-
-def _assertion(of: Callable[[str, bytes], Filter]) -> Callable[[Reader, int], Filter]:
-    def read(outer: Reader, tag: int) -> Filter:
-        reader = outer.constructed(tag)
-        return of(reader.text(), reader.octets())
-
-    return read
-
-
-def _substrings(outer: Reader, tag: int) -> Substrings:
-    reader = outer.constructed(tag)
-    attribute = reader.text()
-    pieces = reader.constructed()
-    initial = pieces.octets(_INITIAL) if pieces.peek() == _INITIAL else None
-    between = []
-    while pieces.peek() == _ANY:
-        between.append(pieces.octets(_ANY))
-    final = pieces.octets(_FINAL) if pieces.peek() == _FINAL else None
-    if pieces.peek() != END or (initial is None and final is None and not between):
-        raise MalformedMessageError("substrings that are out of order, or none")
-    return Substrings(attribute, initial, tuple(between), final)
-
-
-def _present(reader: Reader, tag: int) -> Present:
-    return Present(reader.text(tag))
-
-
-def _extensible_match(outer: Reader, tag: int) -> ExtensibleMatch:
-    reader = outer.constructed(tag)
-    rule = reader.text(_MATCHING_RULE) if reader.peek() == _MATCHING_RULE else None
-    attribute = reader.text(_TYPE) if reader.peek() == _TYPE else None
-    value = reader.octets(_MATCH_VALUE)
-    dn_attributes = reader.peek() == _DN_ATTRIBUTES and reader.boolean(_DN_ATTRIBUTES)
-    return ExtensibleMatch(rule, attribute, value, dn_attributes)
-
-
-_NOT: Final = _constructed(2)
-_SETS: Final[Mapping[int, Callable[[tuple[Filter, ...]], Filter]]] = {_constructed(0): And, _constructed(1): Or}
-_ITEMS: Final[Mapping[int, Callable[[Reader, int], Filter]]] = {
-    _constructed(3): _assertion(EqualityMatch),
-    _constructed(4): _substrings,
-    _constructed(5): _assertion(GreaterOrEqual),
-    _constructed(6): _assertion(LessOrEqual),
-    _primitive(7): _present,
-    _constructed(8): _assertion(ApproxMatch),
-    _constructed(9): _extensible_match,
-}
 
 # ---------------------------------------------------------------- responses
 

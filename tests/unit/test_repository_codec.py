@@ -10,6 +10,7 @@ from ldaptor.protocols import pureber, pureldap
 
 from repository import codec
 from repository.errors import MalformedMessageError, OperationError
+from repository.filter_reader import MAX_FILTER_DEPTH, MAX_FILTER_ITEMS
 from repository.messages import (
     SASL,
     AbandonRequest,
@@ -240,11 +241,11 @@ def nested(depth: int) -> bytes:
 @pytest.mark.parametrize(
     ("wire", "is_allowed"),
     [
-        (nested(codec.MAX_FILTER_DEPTH), True),
-        (nested(codec.MAX_FILTER_DEPTH + 1), False),
+        (nested(MAX_FILTER_DEPTH), True),
+        (nested(MAX_FILTER_DEPTH + 1), False),
         (nested(9000), False),
-        (element(0xA0, PRESENT * (codec.MAX_FILTER_ITEMS - 1)), True),
-        (element(0xA0, PRESENT * codec.MAX_FILTER_ITEMS), False),
+        (element(0xA0, PRESENT * (MAX_FILTER_ITEMS - 1)), True),
+        (element(0xA0, PRESENT * MAX_FILTER_ITEMS), False),
     ],
     ids=["deep", "too-deep", "far-too-deep", "long", "too-long"],
 )
