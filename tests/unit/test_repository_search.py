@@ -7,6 +7,8 @@ from itertools import count
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from repository import codec, definitions
 from repository.controls import Controls
@@ -19,6 +21,7 @@ from repository.messages import (
     EqualityMatch,
     ExtensibleMatch,
     Filter,
+    GreaterOrEqual,
     Not,
     Or,
     Present,
@@ -357,6 +360,45 @@ def test_a_filter_on_a_restricted_list_finds_it_for_a_party_only() -> None:
         assert names(find("", Scope.WHOLE_SUBTREE, wanted)) == []
         found = names(find("", Scope.WHOLE_SUBTREE, wanted, may_read_restricted=True))
         assert found == [CHIYODA, MINATO, TOYAMA]
+
+
+TIME = b"140401000000Z"
+NAME_DER = b"\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x06\x13\x02JP"  # C=JP
+LIST_DER = b"\x30\x22\x30\x20\x30\x00" + NAME_DER + b"\x17\x0d" + TIME  # all that is compared of a list
+FOUND_BY_A_PARTY = EqualityMatch(LIST, b'{ issuer "C=JP", thisUpdate utcTime:"' + TIME + b'" }')
+HIDDEN, ANOTHER = (build([published(CHIYODA, LIST, value, public=False)]) for value in (LIST_DER, b"another"))
+NAMES = st.sampled_from([LIST, f"{LIST};binary", "2.5.4.39", "authorityRevocationList", "cn", "objectClass", "entryDN"])
+RULES = st.sampled_from(["certificateListExactMatch", "2.5.13.38", "caseIgnoreMatch", "octetStringMatch"])
+WRITTEN = st.sampled_from([FOUND_BY_A_PARTY.assertion_value, LIST_DER, b"another", b"Chiyoda-ku CRLDP", b"top"])
+PROBES = st.recursive(
+    st.builds(Present, NAMES)
+    | st.builds(EqualityMatch, NAMES, WRITTEN)
+    | st.builds(GreaterOrEqual, NAMES, WRITTEN)
+    | st.builds(Substrings, NAMES, WRITTEN, st.just(()), st.none())
+    | st.builds(ExtensibleMatch, st.none() | RULES, st.none() | NAMES, WRITTEN, st.booleans()),
+    lambda inner: (
+        st.builds(Not, inner)
+        | st.builds(And, st.lists(inner, max_size=3).map(tuple))
+        | st.builds(Or, st.lists(inner, max_size=3).map(tuple))
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.mark.req("R-4-4-4-5")
+@given(PROBES, st.none() | PROBES)
+def test_what_is_in_a_restricted_list_changes_no_answer_to_others(probe: Filter, assertion: Filter | None) -> None:
+    """Whatever they ask for, and by a filter or by the assertion control."""
+    assert names(find("", Scope.WHOLE_SUBTREE, FOUND_BY_A_PARTY, dit=HIDDEN, may_read_restricted=True)) == [CHIYODA]
+    answers: list[Outcome | Result] = []
+    for dit in (HIDDEN, ANOTHER):
+        try:
+            answers.append(
+                find(CHIYODA, Scope.WHOLE_SUBTREE, probe, "*", "+", LIST, dit=dit, controls=Controls(None, assertion))
+            )
+        except OperationError as e:
+            answers.append(e.result)
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.req("R-4-11-2-1", "R-2-1-4-10")
