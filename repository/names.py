@@ -111,7 +111,7 @@ def key_of_der(reader: Reader) -> NameKey:
 
     Raises:
         MalformedMessageError: it is no Name.
-        ValueError: a string with characters that no name may contain.
+        ValueError: a string with characters that no name may contain, or a type whose identifier is too long.
     """
     rdns = []
     sequence = reader.constructed()
