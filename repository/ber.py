@@ -17,9 +17,21 @@ SET: Final = 0x31
 END: Final = -1  # what `Reader.peek` says when there is no further element
 
 _MAX_INTEGER_BYTES: Final = 4  # maxInt of RFC 4511 is 2**31 - 1
+_CONTEXT_SPECIFIC: Final = 0x80  # a class of tags
+_CONSTRUCTED: Final = 0x20
 _LONG_TAG: Final = 0x1F
 _LONG_LENGTH: Final = 0x80
 _MAX_LENGTH_OCTETS: Final = 4
+
+
+def primitive_tag(number: int) -> int:
+    """Of a primitive element that is [number] where it stands."""
+    return _CONTEXT_SPECIFIC | number
+
+
+def constructed_tag(number: int) -> int:
+    """The same for a constructed one."""
+    return _CONTEXT_SPECIFIC | _CONSTRUCTED | number
 
 
 def header(octets: bytes | bytearray, start: int) -> tuple[int, int] | None:

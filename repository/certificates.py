@@ -4,20 +4,27 @@ The DER comes from the issuer and the assertions from peers. Of a list only its 
 is.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from repository import gser, names
 from repository.ber import BOOLEAN, END, INTEGER, OCTET_STRING, SEQUENCE, Reader
+from repository.errors import MalformedMessageError
 from repository.names import NameKey
+
+T = TypeVar("T")
 
 _OBJECT_IDENTIFIER: Final = 0x06
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 _TIMES: Final = frozenset({_UTC_TIME, _GENERALIZED_TIME})
+_MOMENT: Final = re.compile(r"[0-9]{14}Z")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,100}")  # serial numbers have 20 octets at most: RFC 5280, section 4.1.2.2
 _EXPLICIT: Final = (0xA0, 0xA1)  # [0] and [1]
+_FULL_NAME: Final = 0xA0
 _DIRECTORY_NAME: Final = 0xA4
 _ISSUING_DISTRIBUTION_POINT: Final = b"\x55\x1d\x1c"  # 2.5.29.28
 
@@ -60,9 +67,13 @@ def _certificate(reader: Reader) -> CertificateKey:
     tbs = reader.constructed()
     if tbs.peek() == _EXPLICIT[0]:
         tbs.skip()  # version
-    serial_number = int.from_bytes(tbs.octets(INTEGER), "big", signed=True)
+    serial_number = _integer(tbs)
     tbs.skip()  # signature
     return CertificateKey(serial_number, names.key_of_der(tbs))
+
+
+def _integer(reader: Reader) -> int:
+    return int.from_bytes(reader.octets(INTEGER), "big", signed=True)
 
 
 def not_after(value: bytes) -> datetime:
@@ -109,11 +120,15 @@ def _distribution_point(extensions: Reader) -> NameKey | None:
 
 
 def _directory_name(point: Reader) -> NameKey | None:
-    if point.peek() != _EXPLICIT[0]:
+    return _full_name(point.constructed(_EXPLICIT[0])) if point.peek() == _EXPLICIT[0] else None
+
+
+def _full_name(name: Reader) -> NameKey | None:
+    """The directoryName in a DistributionPointName."""
+    if name.peek() != _FULL_NAME:
         return None
-    name = point.constructed(_EXPLICIT[0])
-    full_name = name.constructed(_EXPLICIT[0]) if name.peek() == _EXPLICIT[0] else None
-    while full_name is not None and full_name.peek() != END:
+    full_name = name.constructed(_FULL_NAME)
+    while full_name.peek() != END:
         if full_name.peek() == _DIRECTORY_NAME:
             return names.key_of_der(full_name.constructed(_DIRECTORY_NAME))
         full_name.skip()
@@ -132,44 +147,86 @@ def _utc_time(text: str) -> datetime:
 
 
 def _generalized_time(text: str) -> datetime:
+    """In the one form that DER has and RFC 5280, section 4.1.2.5.2 allows."""
+    if not _MOMENT.fullmatch(text):
+        raise ValueError("a time that is not YYYYMMDDHHMMSSZ")
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 
 
-# ---------------------------------------------------------------- assertions: GSER
-# Each raises ValueError if the text is not an assertion of its kind.
+# ---------------------------------------------------------------- assertions
+# With ;binary an assertion is BER (RFC 4522, section 3), without it GSER (RFC 4523, appendix A). Clients write GSER
+# with it, too, so both are read wherever they stand. Each raises ValueError if the value is no assertion of its kind.
 
 
-def certificate_assertion(text: str) -> CertificateKey:
+def certificate_assertion(value: bytes) -> CertificateKey:
     """CertificateExactAssertion; also `serial$issuer`, which was written before RFC 4523."""
+    return _assertion(value, _certificate_from_ber, _certificate_from_text)
+
+
+def certificate_pair_assertion(value: bytes) -> PairKey:
+    """CertificatePairExactAssertion."""
+    return _assertion(value, _pair_from_ber, lambda text: _pair_from_gser(gser.parse(text)))
+
+
+def certificate_list_assertion(value: bytes) -> ListKey:
+    """CertificateListExactAssertion; of the names of a distribution point only directoryName."""
+    return _assertion(value, _list_from_ber, lambda text: _list_from_gser(gser.parse(text)))
+
+
+def _assertion(value: bytes, from_ber: Callable[[Reader], T], from_text: Callable[[str], T]) -> T:
+    try:
+        return from_ber(Reader(value).constructed())
+    except MalformedMessageError:
+        return from_text(value.decode())
+
+
+def _certificate_from_ber(reader: Reader) -> CertificateKey:
+    return CertificateKey(_integer(reader), names.key_of_der(reader))
+
+
+def _pair_from_ber(reader: Reader) -> PairKey:
+    return _pair(_certificate_from_ber(reader.constructed(tag)) if reader.peek() == tag else None for tag in _EXPLICIT)
+
+
+def _list_from_ber(reader: Reader) -> ListKey:
+    issuer, this_update = names.key_of_der(reader), _time(reader)
+    return ListKey(issuer, this_update, None if reader.peek() == END else _required(_full_name(reader)))
+
+
+def _certificate_from_text(text: str) -> CertificateKey:
     serial_number, dollar, issuer = text.partition("$")
     if dollar and "{" not in serial_number:
-        return CertificateKey(int(serial_number), names.parse(issuer).key)
-    return _certificate_assertion(gser.parse(text))
+        return CertificateKey(_serial_number(serial_number), names.parse(issuer).key)
+    return _certificate_from_gser(gser.parse(text))
 
 
-def _certificate_assertion(value: gser.Value) -> CertificateKey:
+def _certificate_from_gser(value: gser.Value) -> CertificateKey:
     fields = _fields(value)
-    return CertificateKey(int(_string(fields.get("serialNumber"))), _name(fields.get("issuer")))
+    return CertificateKey(_serial_number(fields.get("serialNumber")), _name(fields.get("issuer")))
 
 
-def certificate_pair_assertion(text: str) -> PairKey:
-    """CertificatePairExactAssertion."""
-    fields = _fields(gser.parse(text))
-    found = [
-        _certificate_assertion(fields[name]) if name in fields else None
+def _pair_from_gser(value: gser.Value) -> PairKey:
+    fields = _fields(value)
+    return _pair(
+        _certificate_from_gser(fields[name]) if name in fields else None
         for name in ("issuedToThisCAAssertion", "issuedByThisCAAssertion")
-    ]
-    if found == [None, None]:
+    )
+
+
+def _pair(certificates: Iterable[CertificateKey | None]) -> PairKey:
+    pair = PairKey(*certificates)
+    if pair == PairKey(None, None):
         raise ValueError("an assertion about a pair without any certificate")
-    return PairKey(*found)
+    return pair
 
 
-def certificate_list_assertion(text: str) -> ListKey:
-    """CertificateListExactAssertion; of the names of a distribution point only directoryName."""
-    fields = _fields(gser.parse(text))
+def _list_from_gser(value: gser.Value) -> ListKey:
+    fields = _fields(value)
     point = fields.get("distributionPoint")
     return ListKey(
-        _name(fields.get("issuer")), _asserted_time(fields.get("thisUpdate")), None if point is None else _point(point)
+        _name(fields.get("issuer")),
+        _asserted_time(fields.get("thisUpdate")),
+        None if point is None else _required(_point(point)),
     )
 
 
@@ -183,12 +240,18 @@ def _asserted_time(value: gser.Value | None) -> datetime:
             raise ValueError("an assertion about a list without thisUpdate")
 
 
-def _point(value: gser.Value) -> NameKey:
+def _point(value: gser.Value) -> NameKey | None:
     match value:
         case gser.Choice("fullName", (gser.Choice("directoryName", name),)):
             return _name(name)
         case _:
-            raise ValueError("a distributionPoint that is not one directoryName")
+            return None
+
+
+def _required(directory_name: NameKey | None) -> NameKey:
+    if directory_name is None:
+        raise ValueError("a distributionPoint that is not one directoryName")
+    return directory_name
 
 
 def _name(value: gser.Value | None) -> NameKey:
@@ -199,10 +262,10 @@ def _name(value: gser.Value | None) -> NameKey:
             raise ValueError("an assertion without a name")
 
 
-def _string(value: gser.Value | None) -> str:
-    if not isinstance(value, str):
-        raise ValueError("an assertion without a number")  # noqa: TRY004 - peers write text, of which this is a part
-    return value
+def _serial_number(value: gser.Value | None) -> int:
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        raise ValueError("an assertion without a serialNumber")
+    return int(value)
 
 
 def _fields(value: gser.Value) -> Mapping[str, gser.Value]:

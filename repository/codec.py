@@ -15,43 +15,42 @@ from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from ldaptor.protocols import pureldap
-from ldaptor.protocols.pureber import CLASS_CONTEXT, STRUCTURED
+from ldaptor.protocols.pureber import STRUCTURED
 
-from repository.ber import BOOLEAN, END, ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, SET, Reader
+from repository.ber import (
+    BOOLEAN,
+    END,
+    ENUMERATED,
+    INTEGER,
+    OCTET_STRING,
+    SEQUENCE,
+    SET,
+    Reader,
+    constructed_tag,
+    primitive_tag,
+)
 from repository.errors import MalformedMessageError, OperationError
+from repository.filter_reader import read_filter
 from repository.messages import (
     SASL,
     AbandonRequest,
-    And,
-    ApproxMatch,
     AttributeValueAssertion,
     BindRequest,
     CompareRequest,
     Control,
-    EqualityMatch,
     ExtendedRequest,
-    ExtensibleMatch,
-    Filter,
-    GreaterOrEqual,
-    LessOrEqual,
-    Not,
-    Or,
-    Present,
     Request,
     Result,
     ResultCode,
     SearchRequest,
     Simple,
-    Substrings,
     UnbindRequest,
-    UnrecognizedFilter,
     UpdateRequest,
 )
 
-MAX_FILTER_DEPTH: Final = 50
-MAX_FILTER_ITEMS: Final = 100  # each costs time for every entry in scope
 MAX_ATTRIBUTES: Final = 100  # that one search can ask for
 MAX_CONTROLS: Final = 16  # of one message
+MAX_UPDATE_STRINGS: Final = 1000  # of attributes in one update that are looked at: it is refused anyway
 
 Operation = tuple[bytes, ...]  # one encoded protocolOp, in pieces: a large value is the directory's own octets
 
@@ -59,22 +58,11 @@ LARGE_BYTES: Final = 16_384  # a value from here on is passed on as it lies, not
 _CONTROLS: Final = pureldap.LDAPControls.tag | STRUCTURED
 _UNSOLICITED: Final = 0  # message ID of RFC 4511, section 4.4
 _NOTICE_OF_DISCONNECTION: Final = "1.3.6.1.4.1.1466.20036"
-
-
-def _primitive(number: int) -> int:
-    return int(CLASS_CONTEXT | number)
-
-
-def _constructed(number: int) -> int:
-    return int(CLASS_CONTEXT | STRUCTURED | number)
-
-
-_SIMPLE: Final = _primitive(0)
-_SASL: Final = _constructed(3)
-_REQUEST_NAME, _REQUEST_VALUE = _primitive(0), _primitive(1)
+_SIMPLE: Final = primitive_tag(0)
+_SASL: Final = constructed_tag(3)
+_REQUEST_NAME, _REQUEST_VALUE = primitive_tag(0), primitive_tag(1)
 _DEREF_ALIASES: Final = range(4)
-_INITIAL, _ANY, _FINAL = _primitive(0), _primitive(1), _primitive(2)
-_MATCHING_RULE, _TYPE, _MATCH_VALUE, _DN_ATTRIBUTES = (_primitive(number) for number in (1, 2, 3, 4))
+_NEW_SUPERIOR: Final = primitive_tag(0)
 
 
 # ---------------------------------------------------------------- requests
@@ -104,8 +92,10 @@ def open_envelope(octets: bytes) -> Envelope:
     message_id = reader.integer()
     start = reader.position
     tag = reader.peek()
-    if message_id == _UNSOLICITED or tag not in _OPERATIONS:
-        raise MalformedMessageError("message ID 0, or an operation that is not a request")
+    if message_id == _UNSOLICITED:
+        raise MalformedMessageError("message ID 0, which only a server uses")
+    if tag not in _OPERATIONS:
+        raise MalformedMessageError("an operation that is no request of LDAP")
     reader.skip()
     controls = tuple(_controls(reader.constructed(_CONTROLS))) if reader.peek() == _CONTROLS else ()
     return Envelope(message_id, tag, octets[start:], controls)
@@ -167,7 +157,9 @@ def _search_request(outer: Reader, tag: int) -> SearchRequest:
     search_filter = read_filter(reader)
     attributes = tuple(islice(_texts(reader.constructed()), MAX_ATTRIBUTES + 1))
     if len(attributes) > MAX_ATTRIBUTES:
-        raise OperationError(ResultCode.ADMIN_LIMIT_EXCEEDED, f"a search may ask for {MAX_ATTRIBUTES} attributes")
+        raise OperationError(
+            ResultCode.ADMIN_LIMIT_EXCEEDED, f"a search may ask for at most {MAX_ATTRIBUTES} attributes"
+        )
     return SearchRequest(base_object, scope, size_limit, time_limit, types_only, search_filter, attributes)
 
 
@@ -176,18 +168,53 @@ def _texts(reader: Reader) -> Iterator[str]:
         yield reader.text()
 
 
-def read_filter(reader: Reader) -> Filter:
-    """Read a Filter, or an item of a filter, of which the other kinds are a part (RFC 4511, section 4.5.1.7).
-
-    Raises:
-        MalformedMessageError: an element has the wrong type or length.
-        OperationError: adminLimitExceeded: it is too deep or too long.
-    """
-    return _FilterReader().read(reader)
+def _add_request(outer: Reader, tag: int) -> UpdateRequest:
+    reader = outer.constructed(tag)
+    reader.octets()  # entry
+    return _update_request(_sequences(reader.constructed()))
 
 
-def _update_request(reader: Reader, _: int) -> UpdateRequest:
-    reader.skip()
+def _modify_request(outer: Reader, tag: int) -> UpdateRequest:
+    reader = outer.constructed(tag)
+    reader.octets()  # object
+    return _update_request(_changes(reader.constructed()))
+
+
+def _changes(reader: Reader) -> Iterator[Reader]:
+    for change in _sequences(reader):
+        change.integer(ENUMERATED)
+        yield change.constructed()
+
+
+def _sequences(reader: Reader) -> Iterator[Reader]:
+    while reader.peek() != END:
+        yield reader.constructed()
+
+
+def _update_request(partial_attributes: Iterable[Reader]) -> UpdateRequest:
+    """Whether these can be read is all that matters of them."""
+    for _ in islice(chain.from_iterable(map(_strings, partial_attributes)), MAX_UPDATE_STRINGS):
+        pass
+    return UpdateRequest()
+
+
+def _strings(partial_attribute: Reader) -> Iterator[str]:
+    yield partial_attribute.text()
+    yield from _texts(partial_attribute.constructed(SET))
+
+
+def _delete_request(reader: Reader, tag: int) -> UpdateRequest:
+    reader.octets(tag)
+    return UpdateRequest()
+
+
+def _modify_dn_request(outer: Reader, tag: int) -> UpdateRequest:
+    reader = outer.constructed(tag)
+    reader.octets()  # entry
+    reader.octets()  # newrdn
+    reader.boolean()
+    if reader.peek() == _NEW_SUPERIOR:
+        reader.octets(_NEW_SUPERIOR)
     return UpdateRequest()
 
 
@@ -206,81 +233,6 @@ def _extended_request(outer: Reader, tag: int) -> ExtendedRequest:
     name = reader.text(_REQUEST_NAME)
     return ExtendedRequest(name, reader.octets(_REQUEST_VALUE) if reader.peek() == _REQUEST_VALUE else None)
 
-
-class _FilterReader:
-    """Reads one Filter, counting its items."""
-
-    def __init__(self) -> None:
-        self._items = 0
-
-    def read(self, reader: Reader, depth: int = 1) -> Filter:
-        self._items += 1
-        if depth > MAX_FILTER_DEPTH or self._items > MAX_FILTER_ITEMS:
-            raise OperationError(
-                ResultCode.ADMIN_LIMIT_EXCEEDED,
-                f"a filter may have {MAX_FILTER_ITEMS} items and be nested {MAX_FILTER_DEPTH} deep",
-            )
-        tag = reader.peek()
-        if tag == _NOT:
-            return Not(self.read(reader.constructed(tag), depth + 1))
-        if tag in _SETS:
-            return _SETS[tag](tuple(self._all(reader.constructed(tag), depth + 1)))
-        if tag in _ITEMS:
-            return _ITEMS[tag](reader, tag)
-        reader.skip()
-        return UnrecognizedFilter()
-
-    def _all(self, reader: Reader, depth: int) -> Iterator[Filter]:
-        while reader.peek() != END:
-            yield self.read(reader, depth)
-
-
-def _assertion(of: Callable[[str, bytes], Filter]) -> Callable[[Reader, int], Filter]:
-    def read(outer: Reader, tag: int) -> Filter:
-        reader = outer.constructed(tag)
-        return of(reader.text(), reader.octets())
-
-    return read
-
-
-def _substrings(outer: Reader, tag: int) -> Substrings:
-    reader = outer.constructed(tag)
-    attribute = reader.text()
-    pieces = reader.constructed()
-    initial = pieces.octets(_INITIAL) if pieces.peek() == _INITIAL else None
-    between = []
-    while pieces.peek() == _ANY:
-        between.append(pieces.octets(_ANY))
-    final = pieces.octets(_FINAL) if pieces.peek() == _FINAL else None
-    if pieces.peek() != END or (initial is None and final is None and not between):
-        raise MalformedMessageError("substrings that are out of order, or none")
-    return Substrings(attribute, initial, tuple(between), final)
-
-
-def _present(reader: Reader, tag: int) -> Present:
-    return Present(reader.text(tag))
-
-
-def _extensible_match(outer: Reader, tag: int) -> ExtensibleMatch:
-    reader = outer.constructed(tag)
-    rule = reader.text(_MATCHING_RULE) if reader.peek() == _MATCHING_RULE else None
-    attribute = reader.text(_TYPE) if reader.peek() == _TYPE else None
-    value = reader.octets(_MATCH_VALUE)
-    dn_attributes = reader.peek() == _DN_ATTRIBUTES and reader.boolean(_DN_ATTRIBUTES)
-    return ExtensibleMatch(rule, attribute, value, dn_attributes)
-
-
-_NOT: Final = _constructed(2)
-_SETS: Final[Mapping[int, Callable[[tuple[Filter, ...]], Filter]]] = {_constructed(0): And, _constructed(1): Or}
-_ITEMS: Final[Mapping[int, Callable[[Reader, int], Filter]]] = {
-    _constructed(3): _assertion(EqualityMatch),
-    _constructed(4): _substrings,
-    _constructed(5): _assertion(GreaterOrEqual),
-    _constructed(6): _assertion(LessOrEqual),
-    _primitive(7): _present,
-    _constructed(8): _assertion(ApproxMatch),
-    _constructed(9): _extensible_match,
-}
 
 # ---------------------------------------------------------------- responses
 
@@ -402,10 +354,10 @@ _OPERATIONS: Final[Mapping[int, _OperationType]] = {
     0x60: _OperationType("bind", _bind_request, pureldap.LDAPBindResponse),
     0x42: _OperationType("unbind", _unbind_request, None),
     SEARCH: _OperationType("search", _search_request, pureldap.LDAPSearchResultDone),
-    0x66: _OperationType("modify", _update_request, pureldap.LDAPModifyResponse),
-    0x68: _OperationType("add", _update_request, pureldap.LDAPAddResponse),
-    0x4A: _OperationType("delete", _update_request, pureldap.LDAPDelResponse),
-    0x6C: _OperationType("modifyDN", _update_request, pureldap.LDAPModifyDNResponse),
+    0x66: _OperationType("modify", _modify_request, pureldap.LDAPModifyResponse),
+    0x68: _OperationType("add", _add_request, pureldap.LDAPAddResponse),
+    0x4A: _OperationType("delete", _delete_request, pureldap.LDAPDelResponse),
+    0x6C: _OperationType("modifyDN", _modify_dn_request, pureldap.LDAPModifyDNResponse),
     0x6E: _OperationType("compare", _compare_request, pureldap.LDAPCompareResponse),
     0x50: _OperationType("abandon", _abandon_request, None),
     0x77: _OperationType("extended", _extended_request, pureldap.LDAPExtendedResponse),

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from repository import codec
 from repository.ber import END, INTEGER, OCTET_STRING, SEQUENCE, Reader
 from repository.errors import MalformedMessageError, OperationError
+from repository.filter_reader import MAX_FILTER_ITEMS, read_filter
 from repository.messages import And, Control, Filter, Not, Or, ResultCode
 
 PAGED_RESULTS: Final = "1.2.840.113556.1.4.319"  # RFC 2696
@@ -85,7 +85,7 @@ def _paged_results(found: Controls, value: bytes | None) -> Controls:
 def _assertion(found: Controls, value: bytes | None) -> Controls:
     if value is None:
         raise MalformedMessageError("it is missing")
-    return replace(found, assertion=codec.read_filter(Reader(value)))
+    return replace(found, assertion=read_filter(Reader(value)))
 
 
 def _matched_values(found: Controls, value: bytes | None) -> Controls:
@@ -97,15 +97,15 @@ def _matched_values(found: Controls, value: bytes | None) -> Controls:
 
 
 def _items(reader: Reader) -> Iterator[Filter]:
-    for _ in range(codec.MAX_FILTER_ITEMS):
+    for _ in range(MAX_FILTER_ITEMS):
         if reader.peek() == END:
             return
-        item = codec.read_filter(reader)
+        item = read_filter(reader)
         if isinstance(item, And | Or | Not):
             raise MalformedMessageError("a filter item is none of and, or, not")
         yield item
     if reader.peek() != END:
-        raise MalformedMessageError(f"more than {codec.MAX_FILTER_ITEMS} filter items")
+        raise MalformedMessageError(f"more than {MAX_FILTER_ITEMS} filter items")
 
 
 def _nothing(found: Controls, _: bytes | None) -> Controls:

@@ -1,10 +1,13 @@
 """The schema as the RFCs print it (RFC 4512, section 4.1): what is published here, and what its classes name.
 
 Sources: RFC 4512 (system schema), RFC 4519 (naming attributes and classes), RFC 4523 (X.509), RFC 4517 (syntaxes and
-rules), RFC 3045 (vendorName), RFC 3672 (subentry).
+rules), RFC 3045 (vendorName), RFC 3672 (subentry), RFC 5020 (entryDN), X.501 (hasSubordinates).
 """
 
 from typing import Final
+
+# To be set to the day of every change below: clients that keep a schema read it anew when modifyTimestamp rises.
+CHANGED_AT: Final = "20261201000000Z"
 
 ATTRIBUTE_TYPES: Final = """
 ( 2.5.4.0 NAME 'objectClass' EQUALITY objectIdentifierMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 )
@@ -48,6 +51,8 @@ ATTRIBUTE_TYPES: Final = """
 ( 2.5.18.3 NAME 'creatorsName' EQUALITY distinguishedNameMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 SINGLE-VALUE NO-USER-MODIFICATION USAGE directoryOperation )
 ( 2.5.18.4 NAME 'modifiersName' EQUALITY distinguishedNameMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 SINGLE-VALUE NO-USER-MODIFICATION USAGE directoryOperation )
 ( 2.5.18.6 NAME 'subtreeSpecification' SYNTAX 1.3.6.1.4.1.1466.115.121.1.45 SINGLE-VALUE USAGE directoryOperation )
+( 2.5.18.9 NAME 'hasSubordinates' EQUALITY booleanMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.7 SINGLE-VALUE NO-USER-MODIFICATION USAGE directoryOperation )
+( 1.3.6.1.1.20 NAME 'entryDN' DESC 'DN of the entry' EQUALITY distinguishedNameMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 SINGLE-VALUE NO-USER-MODIFICATION USAGE directoryOperation )
 ( 2.5.18.10 NAME 'subschemaSubentry' EQUALITY distinguishedNameMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 SINGLE-VALUE NO-USER-MODIFICATION USAGE directoryOperation )
 ( 2.5.21.9 NAME 'structuralObjectClass' EQUALITY objectIdentifierMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.38 SINGLE-VALUE NO-USER-MODIFICATION USAGE directoryOperation )
 ( 2.5.21.4 NAME 'matchingRules' EQUALITY objectIdentifierFirstComponentMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.30 USAGE directoryOperation )
@@ -87,6 +92,7 @@ MATCHING_RULES: Final = """
 ( 2.5.13.10 NAME 'numericStringSubstringsMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.58 )
 ( 2.5.13.11 NAME 'caseIgnoreListMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.41 )
 ( 2.5.13.12 NAME 'caseIgnoreListSubstringsMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.58 )
+( 2.5.13.13 NAME 'booleanMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.7 )
 ( 2.5.13.17 NAME 'octetStringMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 )
 ( 2.5.13.20 NAME 'telephoneNumberMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.50 )
 ( 2.5.13.21 NAME 'telephoneNumberSubstringsMatch' SYNTAX 1.3.6.1.4.1.1466.115.121.1.58 )
@@ -105,6 +111,7 @@ LDAP_SYNTAXES: Final = """
 ( 1.3.6.1.1.15.3 DESC 'X.509 Certificate Pair Exact Assertion' )
 ( 1.3.6.1.1.15.5 DESC 'X.509 Certificate List Exact Assertion' )
 ( 1.3.6.1.4.1.1466.115.121.1.3 DESC 'Attribute Type Description' )
+( 1.3.6.1.4.1.1466.115.121.1.7 DESC 'Boolean' )
 ( 1.3.6.1.4.1.1466.115.121.1.8 DESC 'X.509 Certificate' )
 ( 1.3.6.1.4.1.1466.115.121.1.9 DESC 'X.509 Certificate List' )
 ( 1.3.6.1.4.1.1466.115.121.1.10 DESC 'X.509 Certificate Pair' )

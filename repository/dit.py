@@ -73,8 +73,17 @@ class DIT:
         if found is not None:
             return found
         self._require_loaded()
-        above = next((self.entries[key[i:]] for i in range(1, len(key)) if key[i:] in self.entries), None)
-        raise OperationError(ResultCode.NO_SUCH_OBJECT, "", above.name.text if above else "")
+        raise OperationError(ResultCode.NO_SUCH_OBJECT, "", self._above(key))
+
+    def _above(self, key: NameKey) -> str:
+        """The name of the nearest entry above; looked for from the top, for a peer may make up a name of any depth."""
+        nearest = ""
+        for i in range(len(key) - 1, 0, -1):
+            entry = self.entries.get(key[i:])
+            if entry is None:
+                break
+            nearest = entry.name.text
+        return nearest
 
     def scope(self, base: Entry, scope: Scope) -> Iterator[Entry]:
         """The entries that a search looks at (RFC 4511, section 4.5.1.2).

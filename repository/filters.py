@@ -38,6 +38,8 @@ from repository.schema import AttributeType, attribute_type, described, matching
 
 Truth = bool | None
 _COSTLY: Final = 20  # certificates and lists are read to be compared; a rule may have to look at all attributes
+_PIECES_AT_ONCE: Final = 4  # of a substrings filter are found in the time of a comparison
+_MOST_FOUND: Final = 64  # pieces: so long are the values of names
 
 Predicate = Callable[[Entry, Attributes], Truth]  # the attributes are those of the entry that the reader may see
 
@@ -77,6 +79,8 @@ def cost(search_filter: Filter) -> int:
             return _COSTLY if wanted is not None and wanted.binary else 1
         case ExtensibleMatch():
             return _COSTLY
+        case Substrings(any=between):
+            return 1 + min(len(between), _MOST_FOUND) // _PIECES_AT_ONCE
         case _:
             return 1
 
@@ -169,6 +173,8 @@ def _prepared(value: bytes) -> str:
 
 def _pieces(search_filter: Substrings) -> tuple[str, list[str], str]:
     initial, final = search_filter.initial, search_filter.final
+    if b"" in (initial, *search_filter.any, final):
+        raise ValueError("a substring has at least one character (RFC 4517, section 3.3.30)")
     return (
         "" if initial is None else prepare_substring(initial.decode(), first=True),
         [prepare_substring(piece.decode()) for piece in search_filter.any],

@@ -128,6 +128,12 @@ def _object_identifier_first_component(value: bytes) -> str:
     return first[1]
 
 
+def _boolean(value: bytes) -> bytes:
+    if value not in {b"TRUE", b"FALSE"}:
+        raise ValueError("neither TRUE nor FALSE (RFC 4517, section 3.3.3)")
+    return value
+
+
 def _octet_string(value: bytes) -> bytes:
     return value
 
@@ -143,19 +149,14 @@ EQUALITY: Final[Mapping[str, Rule]] = {
     "distinguishedNameMatch": _alike(_distinguished_name),
     "objectIdentifierMatch": _alike(_object_identifier),
     "objectIdentifierFirstComponentMatch": _rule(_object_identifier_first_component, _object_identifier, eq),
+    "booleanMatch": _alike(_boolean),
     "octetStringMatch": _alike(_octet_string),
-    "certificateExactMatch": _rule(
-        certificates.certificate, lambda value: certificates.certificate_assertion(value.decode()), eq
-    ),
+    "certificateExactMatch": _rule(certificates.certificate, certificates.certificate_assertion, eq),
     "certificatePairExactMatch": _rule(
-        certificates.certificate_pair,
-        lambda value: certificates.certificate_pair_assertion(value.decode()),
-        certificates.is_same_pair,
+        certificates.certificate_pair, certificates.certificate_pair_assertion, certificates.is_same_pair
     ),
     "certificateListExactMatch": _rule(
-        certificates.certificate_list,
-        lambda value: certificates.certificate_list_assertion(value.decode()),
-        certificates.is_same_list,
+        certificates.certificate_list, certificates.certificate_list_assertion, certificates.is_same_list
     ),
 }
 

@@ -12,11 +12,14 @@ from repository.schema import attribute_type
 
 MAX_NAME_BYTES: Final = 4096
 _MAX_REMEMBERED_CHARACTERS: Final = 256
+_MAX_REMEMBERED_VALUES: Final = 16  # of a name; what is kept of one grows with them
 
-# Spaces around the separators and `;` for `,` are not in RFC 4514, but in what its predecessors made clients write.
+# Spaces around the separators, `;` for `,` and values in quotation marks are not in RFC 4514, but in what its
+# predecessors made clients write (RFC 2253, section 4).
 _TYPE: Final = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+) *= *")
 _HEX_VALUE: Final = re.compile(r"#((?:[0-9A-Fa-f]{2})+) *")
-_VALUE: Final = re.compile(r"""(?!#)(?:[^\\"+,;<>\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*""")
+_VALUE: Final = re.compile(r"""(?!#)((?:[^\\"+,;<>\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*)""")
+_QUOTED_VALUE: Final = re.compile(r"""\"((?:[^\\"\x00]|\\[0-9A-Fa-f]{2}|\\[ "#+,;<=>\\])*)\" *""")
 _PAIR: Final = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))")
 _STRING_ENCODINGS: Final = {
     0x0C: "utf-8",
@@ -28,6 +31,7 @@ _STRING_ENCODINGS: Final = {
 }
 
 _OBJECT_IDENTIFIER: Final = 0x06
+_MAX_IDENTIFIER_BYTES: Final = 64
 
 NameKey = tuple[tuple[tuple[str, str], ...], ...]  # from the entry up; within an RDN in one fixed order
 
@@ -73,7 +77,8 @@ def parse(text: str) -> DistinguishedName:
     """
     if len(text.encode()) > MAX_NAME_BYTES:  # an UnicodeEncodeError is a ValueError
         raise ValueError(f"a DN of more than {MAX_NAME_BYTES} octets")
-    return _remembered(text) if len(text) <= _MAX_REMEMBERED_CHARACTERS else _parsed(text)
+    is_usual = len(text) <= _MAX_REMEMBERED_CHARACTERS and text.count("=") <= _MAX_REMEMBERED_VALUES
+    return _remembered(text) if is_usual else _parsed(text)
 
 
 def _parsed(text: str) -> DistinguishedName:
@@ -91,7 +96,7 @@ def _parsed(text: str) -> DistinguishedName:
             rdns.append([])
             starts.append(position + 1)
         elif text[position] != "+":
-            raise ValueError("a character in a DN that must be escaped")
+            raise ValueError(f"{text[position]!a} has to be escaped in a DN: character {position + 1}")
         position += 1
     parents = tuple(text[start:].strip(" ") for start in starts[1:])
     return DistinguishedName(text, tuple(map(tuple, rdns)), parents, tuple(map(_key, rdns)))
@@ -106,7 +111,7 @@ def key_of_der(reader: Reader) -> NameKey:
 
     Raises:
         MalformedMessageError: it is no Name.
-        ValueError: a string with characters that no name may contain.
+        ValueError: a string with characters that no name may contain, or a type whose identifier is too long.
     """
     rdns = []
     sequence = reader.constructed()
@@ -123,6 +128,8 @@ def key_of_der(reader: Reader) -> NameKey:
 
 def _dotted(octets: bytes) -> str:
     """An OBJECT IDENTIFIER (X.690, clause 8.19)."""
+    if len(octets) > _MAX_IDENTIFIER_BYTES:  # to shift a number of any length costs the square of that
+        raise ValueError("an OBJECT IDENTIFIER that is too long")
     numbers, number = [], 0
     for octet in octets:
         number = number << 7 | octet & 0x7F
@@ -142,15 +149,15 @@ def _key(rdn: list[AttributeTypeAndValue]) -> tuple[tuple[str, str], ...]:
 def _attribute_type_and_value(text: str, position: int) -> tuple[AttributeTypeAndValue, int]:
     attribute = _TYPE.match(text, position)
     if attribute is None:
-        raise ValueError("a DN without `type=`")
+        raise ValueError(f"a DN without `type=` at character {position + 1}")
     encoded = _HEX_VALUE.match(text, attribute.end())
     if encoded:
         return AttributeTypeAndValue(attribute[1], _from_ber(bytes.fromhex(encoded[1]))), encoded.end()
-    value = _VALUE.match(text, attribute.end())
+    value = _QUOTED_VALUE.match(text, attribute.end()) or _VALUE.match(text, attribute.end())
     if value is None:
-        raise ValueError("a DN without a value")
+        raise ValueError(f"a DN without a value at character {attribute.end() + 1}")
     # Spaces at the ends, even escaped ones, mean nothing to the matching rules of names (RFC 4518, section 2.6.1).
-    return AttributeTypeAndValue(attribute[1], _unescaped(value[0]).strip(" ")), value.end()
+    return AttributeTypeAndValue(attribute[1], _unescaped(value[1]).strip(" ")), value.end()
 
 
 def _unescaped(text: str) -> str:

@@ -61,7 +61,7 @@ class Limits:
 class Found(NamedTuple):
     """The entries of a search, in the order of the tree, and whether these are all."""
 
-    entries: Sequence[tuple[Entry, Attributes]]  # with what the reader may see of each
+    entries: Sequence[Entry]
     result: Result
 
 
@@ -74,7 +74,7 @@ def search(
         OperationError: what `find` raises.
     """
     found = find(dit, request, controls, may_read_restricted=may_read_restricted, limits=limits)
-    return answer(found, request, controls)
+    return answer(found, request, controls, may_read_restricted=may_read_restricted)
 
 
 def find(dit: DIT, request: SearchRequest, controls: Controls, *, may_read_restricted: bool, limits: Limits) -> Found:
@@ -92,19 +92,18 @@ def find(dit: DIT, request: SearchRequest, controls: Controls, *, may_read_restr
     is_match, cost_of_one, work = predicate(request.filter), cost(request.filter), 0
     end = limits.clock() + min(request.time_limit or limits.time_s, limits.time_s)
     most = min(request.size_limit or limits.entries, limits.entries)
-    found: list[tuple[Entry, Attributes]] = []
+    found: list[Entry] = []
     for entry in dit.scope(base, scope):
         if limits.clock() > end:
             return Found(found, Result(ResultCode.TIME_LIMIT_EXCEEDED, "this search takes too long; narrow it"))
         work += cost_of_one
         if work > MAX_WORK:
             return Found(found, Result(ResultCode.ADMIN_LIMIT_EXCEEDED, _TOO_MUCH_WORK))
-        visible = entry.attributes(may_read_restricted=may_read_restricted)
-        if not is_match(entry, visible):
+        if not is_match(entry, entry.attributes(may_read_restricted=may_read_restricted)):
             continue
         if len(found) == most:
             return Found(found, _size_exceeded(most, request.size_limit))
-        found.append((entry, visible))
+        found.append(entry)
     return Found(found, Result(ResultCode.SUCCESS))
 
 
@@ -122,17 +121,20 @@ def _assert(assertion: Filter | None, entry: Entry, *, may_read_restricted: bool
         raise OperationError(ResultCode.ASSERTION_FAILED, "the assertion is not true of this entry")
 
 
-def answer(found: Found, request: SearchRequest, controls: Controls) -> Outcome:
+def answer(found: Found, request: SearchRequest, controls: Controls, *, may_read_restricted: bool) -> Outcome:
     """Encode what is to be shown of these entries.
 
     Raises:
         OperationError: adminLimitExceeded: too many values for the matched values control.
     """
     selection = _Selection.of(request.attributes)
-    shown = [(entry, selection.attributes(visible)) for entry, visible in found.entries]
-    is_withheld = any(
-        visible is not entry.complete and selection.attributes(entry.complete) != selected
-        for (entry, visible), (_, selected) in zip(found.entries, shown, strict=True)
+    shown = [
+        (entry, selection.attributes(entry.attributes(may_read_restricted=may_read_restricted)))
+        for entry in found.entries
+    ]
+    is_withheld = not may_read_restricted and any(
+        entry.public is not entry.complete and selection.attributes(entry.complete) != selected
+        for entry, selected in shown
     )
     if controls.matched_values is not None:
         number_of_values = sum(len(its_values) for _, selected in shown for _, its_values in selected)
@@ -177,7 +179,7 @@ def compare(dit: DIT, request: CompareRequest, controls: Controls = NONE, *, may
     try:
         is_equal = rule(request.ava.assertion_value)
     except ValueError as e:
-        raise OperationError(ResultCode.INVALID_ATTRIBUTE_SYNTAX, str(e)) from e
+        raise OperationError(ResultCode.INVALID_ATTRIBUTE_SYNTAX, _reason(e)) from e
     return Result(ResultCode.COMPARE_TRUE if any(map(is_equal, held)) else ResultCode.COMPARE_FALSE)
 
 
@@ -185,7 +187,14 @@ def _name(text: str) -> names.NameKey:
     try:
         return names.parse(text).key
     except ValueError as e:
-        raise OperationError(ResultCode.INVALID_DN_SYNTAX, str(e)) from e
+        raise OperationError(ResultCode.INVALID_DN_SYNTAX, _reason(e)) from e
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong with what a peer wrote; of encodings Python tells only what its programmers understand."""
+    if isinstance(error, UnicodeEncodeError | UnicodeDecodeError):
+        return f"octets that are not {error.encoding.upper()}"
+    return str(error)
 
 
 class _Selection(NamedTuple):

@@ -102,6 +102,8 @@ _REFUSALS: Final = frozenset({
 # Results that the same request would lead to again; how long a search takes is another matter every time.
 _REPEATABLE: Final = frozenset({ResultCode.SUCCESS, ResultCode.SIZE_LIMIT_EXCEEDED, ResultCode.ADMIN_LIMIT_EXCEEDED})
 
+_WITHOUT_VALUE: Final = frozenset({START_TLS, WHO_AM_I})  # RFC 4511, section 4.14.1; RFC 4532, section 2.1
+
 _MAX_OBJECT_CHARACTERS: Final = 512  # of a record: a peer may write names as long as a message
 
 
@@ -262,6 +264,8 @@ class Session:
 
     def _extended(self, envelope: Envelope, request: ExtendedRequest, now: datetime) -> Iterator[Action]:
         name = request.request_name
+        if name in _WITHOUT_VALUE and request.request_value is not None:
+            raise OperationError(ResultCode.PROTOCOL_ERROR, "this extended operation has no value")
         if name == WHO_AM_I:
             party = self.party(now)
             operation = codec.extended_response(Result(ResultCode.SUCCESS), value=f"dn:{party.dn}" if party else "")

@@ -5,7 +5,7 @@ a named entry follow from the names (RFC 4519, RFC 4523, section 5).
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -72,7 +72,8 @@ def build(objects: Iterable[PublishedObject]) -> DIT:
     for entry in list(published.values()):
         for parent in map(_name, entry.name.parents):
             published.setdefault(parent.key, _Published(parent)).moments.update(entry.moments)
-    entries = [_entry(each) for each in published.values()]
+    with_subordinates = {key[1:] for key in published}
+    entries = [_entry(each, has_subordinates=key in with_subordinates) for key, each in published.items()]
     contexts = [entry.name.text for entry in entries if not entry.name.parents]
     return DIT.of(entries, [_root_dse(contexts), _subschema()])
 
@@ -107,7 +108,7 @@ def _type(name: str) -> AttributeType:
     return found
 
 
-def _entry(published: _Published) -> Entry:
+def _entry(published: _Published, *, has_subordinates: bool) -> Entry:
     rdn = published.name.rdns[0]
     naming = _type(rdn[0].type)
     structural = _STRUCTURAL_CLASSES.get(naming.names[0])
@@ -120,7 +121,7 @@ def _entry(published: _Published) -> Entry:
     classes = ["top", structural, *(["pkiCA"] if is_ca else [])]
     own = _gathered([(_type("objectClass"), name.encode()) for name in classes])
     own |= _gathered([(_type(ava.type), ava.value.encode()) for ava in rdn])
-    operational = _operational(structural, published.moments)
+    operational = _operational(published, structural, has_subordinates=has_subordinates)
     complete = {**own, **_gathered([(attribute, value) for attribute, value, _ in published.values]), **operational}
     if all(is_public for _, _, is_public in published.values):
         return Entry(published.name, public=complete, complete=complete)
@@ -135,15 +136,15 @@ def _gathered(values: Iterable[tuple[AttributeType, bytes]]) -> dict[AttributeTy
     return gathered
 
 
-def _operational(structural: str, moments: Collection[datetime]) -> Attributes:
-    return _attributes(
-        {
-            "structuralObjectClass": [structural],
-            "subschemaSubentry": [_SUBSCHEMA],
-            "createTimestamp": [_generalized_time(min(moments))],
-            "modifyTimestamp": [_generalized_time(max(moments))],
-        }
-    )
+def _operational(published: _Published, structural: str, *, has_subordinates: bool) -> Attributes:
+    return _attributes({
+        "entryDN": [published.name.text],
+        "structuralObjectClass": [structural],
+        "hasSubordinates": ["TRUE" if has_subordinates else "FALSE"],
+        "subschemaSubentry": [_SUBSCHEMA],
+        "createTimestamp": [_generalized_time(min(published.moments))],
+        "modifyTimestamp": [_generalized_time(max(published.moments))],
+    })  # fmt: skip
 
 
 def _generalized_time(moment: datetime) -> str:
@@ -159,6 +160,7 @@ def _root_dse(contexts: list[str]) -> Entry:
     """RFC 4512, section 5.1."""
     attributes = _attributes({
         "objectClass": ["top"],
+        "entryDN": [names.ROOT.text],
         "namingContexts": contexts,
         "subschemaSubentry": [_SUBSCHEMA],
         "supportedControl": controls.SUPPORTED,
@@ -180,6 +182,9 @@ def _subschema() -> Entry:
         "objectClasses": definitions.lines(definitions.OBJECT_CLASSES),
         "matchingRules": definitions.lines(definitions.MATCHING_RULES),
         "ldapSyntaxes": definitions.lines(definitions.LDAP_SYNTAXES),
+        "createTimestamp": [definitions.CHANGED_AT],
+        "modifyTimestamp": [definitions.CHANGED_AT],
+        "entryDN": [_SUBSCHEMA],
         "structuralObjectClass": ["subentry"],
         "subschemaSubentry": [_SUBSCHEMA],
         "subtreeSpecification": ["{}"],

@@ -89,8 +89,8 @@ class Searcher:
 
 def _values(dit: DIT, *, may_read_restricted: bool) -> Iterator[tuple[Place, bytes]]:
     found = find(dit, _EVERYTHING, NONE, may_read_restricted=may_read_restricted, limits=_LIMITS)
-    for entry, attributes in found.entries:
-        for attribute, values in attributes.items():
+    for entry in found.entries:
+        for attribute, values in entry.attributes(may_read_restricted=may_read_restricted).items():
             name = attribute.names[0]
             if name in {*LISTS, CERTIFICATES, PAIRS}:
                 for value in values:

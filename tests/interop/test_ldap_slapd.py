@@ -85,7 +85,7 @@ BASES: Final = (
     *("C=JP", "O=JPKI,C=JP", "OU=Tokyo-to,O=JPKI,C=JP", "OU=Toyama-ken,O=JPKI,C=JP", CA, CHIYODA, MINATO, TOYAMA),
     *(
         "c=jp",
-        " o = jpki , c = jp ",
+        ' o = "jpki" ; c = jp ',
         "2.5.4.11=tokyo-to,2.5.4.10=JPKI,2.5.4.6=JP",
         r"CN=\E5\AF\8C山市 crldp," + TOYAMA[12:],
     ),
@@ -95,12 +95,14 @@ TYPES: Final = (
     *("cn", "ou", "o", "c", "objectClass", "name", "2.5.4.3", "commonName", "cACertificate", LIST, f"{LIST};binary"),
     *("authorityRevocationList", "description", "telephoneNumber", "userPassword", "seeAlso", "OU", "oBjEcTcLaSs"),
     *("noSuchType", "9.9.9", "cn;lang-ja", "subschemaSubentry", "structuralObjectClass", "crossCertificatePair"),
+    *("hasSubordinates", "entryDN"),
 )
 VALUES: Final = (
     *(b"JP", b"JPKI", b"jpki ", b"Tokyo-to", b"TOKYO-TO", b"Toyama-ken", b"Chiyoda-ku CRLDP", b"chiyoda-ku  crldp"),
     *("富山市 CRLDP".encode(), "富山市　ＣＲＬＤＰ".encode(), b"pkiCA", b"PKICA", b"2.5.6.19", b"cRLDistributionPoint"),
     *(b"top", b"country", b"organizationalUnit", b"noSuchClass", b"x", b"", b" ", b"cn=Subschema", b"\xff", b"1 2"),
-    *(b"The Governor of Tokyo-to", b"the governor", b"CRL Distribution Points", b"c=JP", b"not a dn"),
+    *(b"The Governor of Tokyo-to", b"the governor", b"CRL Distribution Points"),
+    *(b"c=JP", b"not a dn", b"TRUE", b"FALSE"),
     f'{{ serialNumber {SERIAL}, issuer rdnSequence:"{CA}" }}'.encode(),
     f'{{ serialNumber 1, issuer rdnSequence:"{CA}" }}'.encode(),
     f'{{ issuer rdnSequence:"{CA}", thisUpdate utcTime:"140401000000Z" }}'.encode(),
@@ -119,6 +121,7 @@ SELECTIONS: Final = (
     *((), ("*",), ("1.1",), ("cn",), ("CN", "Ou"), (LIST,), (f"{LIST};binary",), ("cACertificate", "objectClass")),
     *(("2.5.4.38",), ("noSuchType",), ("1.1", "cn"), ("name",), ("*", "structuralObjectClass"), ("cn;lang-ja",)),
     *(("ou;binary",), ("subschemaSubentry",), ("objectClass", "objectclass")),
+    ("hasSubordinates",),
 )
 
 
@@ -306,7 +309,7 @@ def test_searches_are_answered_as_slapd_answers_them(pairs: Mapping[str, Pair]) 
             ours, theirs = outcome(pair.ours.ask(request)), outcome(pair.theirs.ask(request))
             if ours != theirs:
                 reason = _difference(reader, request)
-                assert reason, f"{reader}: {request}\n{ours}\n{theirs}"
+                assert reason, f"{reader}: {request!r}\n{ours}\n{theirs}"
                 seen.add(reason)
     assert seen == set(DIFFERENCES)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from ldaptor.protocols import pureldap
+from ldaptor.protocols import pureber, pureldap
 
 from repository.controls import ASSERTION, MATCHED_VALUES, PAGED_RESULTS
 from repository.snapshot import CANCEL, START_TLS, WHO_AM_I
@@ -35,6 +35,9 @@ _EXTENSIBLE = pureldap.LDAPFilter_extensibleMatch(
 _ASSERTION = pureldap.LDAPAttributeValueAssertion(
     pureldap.LDAPAttributeDescription("ou"), pureldap.LDAPAssertionValue("Tokyo-to")
 )
+_ATTRIBUTE = pureber.BERSequence(
+    [pureber.BEROctetString("ou"), pureber.BERSet([pureber.BEROctetString("x"), pureber.BEROctetString("y")])]
+)
 
 # Every operation, filter and control, and what comes near to a limit.
 VALID: Sequence[bytes] = (
@@ -55,6 +58,8 @@ VALID: Sequence[bytes] = (
     message(pureldap.LDAPExtendedRequest(CANCEL, b"\x30\x03\x02\x01\x07")),
     message(pureldap.LDAPExtendedRequest(START_TLS)),
     message(pureldap.LDAPAbandonRequest(id=3)),
+    message(pureldap.LDAPAddRequest(CA, [_ATTRIBUTE])),
+    message(pureldap.LDAPModifyRequest(CA, [pureber.BERSequence([pureber.BEREnumerated(0), _ATTRIBUTE])])),
     message(pureldap.LDAPModifyDNRequest(CA, "OU=x", deleteoldrdn=True)),
     message(pureldap.LDAPDelRequest(CA)),
     message(pureldap.LDAPUnbindRequest()),

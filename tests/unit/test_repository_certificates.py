@@ -52,10 +52,21 @@ def crl(*, revoked: int = 0, point: x509.Name | None = POINT, this_update: datet
     return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def is_match(rule: str, assertion: str, value: bytes) -> bool | None:
+def element(tag: int, *contents: bytes) -> bytes:
+    body = b"".join(contents)
+    return bytes((tag, 0x82)) + len(body).to_bytes(2, "big") + body
+
+
+def pair() -> bytes:
+    """With the certificate that was issued to the CA only."""
+    return element(0x30, element(0xA0, certificate()))
+
+
+def is_match(rule: str, assertion: str | bytes, value: bytes) -> bool | None:
     """As a filter sees it; None is Undefined."""
+    octets = assertion.encode() if isinstance(assertion, str) else assertion
     try:
-        return EQUALITY[rule](assertion.encode())(value)
+        return EQUALITY[rule](octets)(value)
     except ValueError:
         return None
 
@@ -72,6 +83,7 @@ CERTIFICATE_ASSERTIONS = {
     "no-issuer": (f"{{ serialNumber {SERIAL} }}", None),
     "no-serial": (f'{{ issuer rdnSequence:"{ISSUER_DN}" }}', None),
     "no-number": (f'{{ serialNumber x, issuer rdnSequence:"{ISSUER_DN}" }}', None),
+    "number-of-python": (f"{SERIAL:_}${ISSUER_DN}", None),
     "no-dn": (f'{{ serialNumber {SERIAL}, issuer rdnSequence:"x" }}', None),
     "nothing": ("", None),
     "der": ("0\x03\x02\x01\x01", None),
@@ -103,6 +115,7 @@ LIST_ASSERTIONS = {
     "other-issuer": (f'{{ issuer rdnSequence:"c=JP", {AT} }}', False),
     "point-by-uri": (f'{{ {NAMED}, {AT}, distributionPoint fullName:{{uniformResourceIdentifier:"x"}} }}', None),
     "no-time": (f"{{ {NAMED} }}", None),
+    "time-without-seconds": (f'{{ {NAMED}, thisUpdate utcTime:"1404011501Z" }}', None),
     "bad-time": (f'{{ {NAMED}, thisUpdate utcTime:"1404011500Z+" }}', None),
 }
 
@@ -137,10 +150,48 @@ PAIR_ASSERTIONS = {
 
 @pytest.mark.parametrize(("assertion", "expected"), PAIR_ASSERTIONS.values(), ids=PAIR_ASSERTIONS)
 def test_a_pair_is_found_by_either_certificate(assertion: str, expected: bool | None) -> None:
-    """RFC 4523, appendix A.3; this one has only the certificate that was issued to the CA."""
-    issued_to_this_ca = b"\xa0\x82" + len(certificate()).to_bytes(2, "big") + certificate()
-    pair = b"\x30\x82" + len(issued_to_this_ca).to_bytes(2, "big") + issued_to_this_ca
-    assert is_match("certificatePairExactMatch", assertion, pair) is expected
+    """RFC 4523, appendix A.3."""
+    assert is_match("certificatePairExactMatch", assertion, pair()) is expected
+
+
+def name(identifier: bytes) -> bytes:
+    """Of one attribute of a type that nobody knows."""
+    return element(0x30, element(0x31, element(0x30, element(6, identifier), b"\x0c\x01x")))
+
+
+ISSUER_DER = ISSUER.public_bytes()
+EXACT = element(2, SERIAL.to_bytes(9, "big")) + ISSUER_DER
+LIST_EXACT = ISSUER_DER + b"\x17\x0d140401150001Z"
+BER_ASSERTIONS = {
+    "certificate": ("certificateExactMatch", EXACT, certificate(), True),
+    "other-certificate": ("certificateExactMatch", b"\x02\x01\x05" + ISSUER_DER, certificate(), False),
+    "no-issuer": ("certificateExactMatch", b"\x02\x01\x05", certificate(), None),
+    "long-identifier": ("certificateExactMatch", b"\x02\x01\x05" + name(b"\x2a" * 65), certificate(), None),
+    "identifier": ("certificateExactMatch", b"\x02\x01\x05" + name(b"\x2a" * 64), certificate(), False),
+    "list": ("certificateListExactMatch", LIST_EXACT, crl(), True),
+    "list-of-point": (
+        "certificateListExactMatch",
+        LIST_EXACT + element(0xA0, element(0x86, b"ldap:"), element(0xA4, POINT.public_bytes())),
+        crl(),
+        True,
+    ),
+    "list-of-other-point": (
+        "certificateListExactMatch",
+        LIST_EXACT + element(0xA0, element(0xA4, ISSUER_DER)),
+        crl(),
+        False,
+    ),
+    "list-of-uri": ("certificateListExactMatch", LIST_EXACT + element(0xA0, element(0x86, b"ldap:")), crl(), None),
+    "pair": ("certificatePairExactMatch", element(0xA0, EXACT), pair(), True),
+    "pair-by": ("certificatePairExactMatch", element(0xA1, EXACT), pair(), False),
+    "pair-neither": ("certificatePairExactMatch", b"", pair(), None),
+}
+
+
+@pytest.mark.parametrize(("rule", "contents", "value", "expected"), BER_ASSERTIONS.values(), ids=BER_ASSERTIONS)
+def test_an_assertion_may_be_ber(rule: str, contents: bytes, value: bytes, expected: bool | None) -> None:
+    """RFC 4522, section 3: with ;binary an assertion value is the BER encoding of its syntax."""
+    assert is_match(rule, element(0x30, contents), value) is expected
 
 
 @pytest.mark.parametrize("rule", ["certificateExactMatch", "certificateListExactMatch", "certificatePairExactMatch"])
@@ -185,6 +236,13 @@ def test_what_is_not_gser_is_refused(text: str) -> None:
     """Also what is nested deeper than any assertion."""
     with pytest.raises(ValueError, match="GSER"):
         gser.parse(text)
+
+
+@given(st.binary(max_size=80), st.sampled_from(sorted(EQUALITY)))
+def test_no_octets_raise_anything_else(contents: bytes, rule: str) -> None:
+    """Inside an element, too, with which BER begins."""
+    is_match(rule, contents, certificate())
+    is_match(rule, element(0x30, contents), certificate())
 
 
 @given(st.text(alphabet='{}:," a1-$'), st.sampled_from(sorted(EQUALITY)))

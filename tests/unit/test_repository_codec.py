@@ -10,6 +10,7 @@ from ldaptor.protocols import pureber, pureldap
 
 from repository import codec
 from repository.errors import MalformedMessageError, OperationError
+from repository.filter_reader import MAX_FILTER_DEPTH, MAX_FILTER_ITEMS
 from repository.messages import (
     SASL,
     AbandonRequest,
@@ -88,6 +89,10 @@ def test_a_filter_is_read_as_it_was_written(wire: Any, expected: Any) -> None:
     assert request == SearchRequest("c=JP", 2, 7, 0, True, expected, ("cn",))
 
 
+ATTRIBUTE = pureber.BERSequence(
+    [pureber.BEROctetString("c"), pureber.BERSet([pureber.BEROctetString("JP"), pureber.BEROctetString("FR")])]
+)
+CHANGE = pureber.BERSequence([pureber.BEREnumerated(0), ATTRIBUTE])
 REQUESTS = {
     "bind": (bind_request("c=JP", b"pw"), BindRequest(3, "c=JP", Simple(b"pw"))),
     "sasl": (
@@ -101,8 +106,11 @@ REQUESTS = {
     ),
     "abandon": (pureldap.LDAPAbandonRequest(id=300), AbandonRequest(300)),
     "extended": (pureldap.LDAPExtendedRequest("1.2.3", "value"), ExtendedRequest("1.2.3", b"value")),
+    "add": (pureldap.LDAPAddRequest("c=JP", [ATTRIBUTE]), UpdateRequest()),
+    "modify": (pureldap.LDAPModifyRequest("c=JP", [CHANGE]), UpdateRequest()),
     "delete": (pureldap.LDAPDelRequest("c=JP"), UpdateRequest()),
     "modifyDN": (pureldap.LDAPModifyDNRequest("c=JP", "c=FR", False), UpdateRequest()),
+    "modifyDN-elsewhere": (pureldap.LDAPModifyDNRequest("c=JP", "c=FR", False, "o=x"), UpdateRequest()),
 }
 
 
@@ -125,6 +133,12 @@ def element(tag: int, *contents: bytes) -> bytes:
 ID = b"\x02\x01\x01"
 SEARCH_HEAD = b"\x04\x00" + b"\x0a\x01\x00" + b"\x0a\x01\x00" + b"\x02\x01\x00" + b"\x02\x01\x00" + b"\x01\x01\x00"
 PRESENT = b"\x87\x02cn"
+CN = b"\x04\x02cn"
+
+
+def change(*values: bytes) -> bytes:
+    """Of a ModifyRequest, which adds values to cn."""
+    return element(0x30, b"\x0a\x01\x00", element(0x30, CN, *values))
 
 
 def test_unknown_trailing_elements_are_ignored() -> None:
@@ -157,6 +171,18 @@ MALFORMED = {
     "bind-without-choice": element(0x30, ID, element(0x60, b"\x02\x01\x03", b"\x04\x00")),
     "boolean-of-two": element(0x30, ID, element(0x63, SEARCH_HEAD[:-3], b"\x01\x02\x00\x00", PRESENT, b"\x30\x00")),
     "control-is-no-sequence": element(0x30, ID, b"\x42\x00", b"\xa0\x02\x04\x00"),
+    "not-of-two": element(0x30, ID, element(0x63, SEARCH_HEAD, element(0xA2, PRESENT, PRESENT), b"\x30\x00")),
+    "add-without-attributes": element(0x30, ID, element(0x68, b"\x04\x00")),
+    "add-attribute-is-no-sequence": element(0x30, ID, element(0x68, b"\x04\x00", element(0x30, b"\x04\x02cn"))),
+    "add-values-are-no-set": element(0x30, ID, element(0x68, b"\x04\x00", element(0x30, element(0x30, CN, CN)))),
+    "modify-without-changes": element(0x30, ID, element(0x66, b"\x04\x00")),
+    "modify-without-operation": element(0x30, ID, element(0x66, b"\x04\x00", element(0x30, element(0x30, CN)))),
+    "modify-value-leaves-its-set": element(
+        0x30, ID, element(0x66, b"\x04\x00", element(0x30, change(b"\x31\x02\x04\x05"))), bytes(9)
+    ),
+    "modify-dn-without-delete-old-rdn": element(0x30, ID, element(0x6C, CN, CN)),
+    "modify-dn-constructed-superior": element(0x30, ID, element(0x6C, CN, CN, b"\x01\x01\x00", b"\x80\x05x")),
+    "delete-leaves-the-message": element(0x30, ID, b"\x4a\x05C=JP"),
     "long-tag": element(0x30, ID, b"\x7f\x81\x00\x00"),
 }  # fmt: skip
 
@@ -168,10 +194,38 @@ def test_malformed_messages_are_told_apart_from_everything_else(octets: bytes) -
         read(octets)
 
 
+TOLD = {
+    "message-id-0": (MALFORMED["message-id-0"], "message ID 0"),
+    "response": (MALFORMED["response"], "no request"),
+    "unknown": (element(0x30, ID, element(0x75)), "no request"),
+    "controls": (message(search_request(), controls=[("1.2.3", False, None)] * 17), "more than 16 controls"),
+    "not": (MALFORMED["not-of-two"], "more than one filter"),
+}
+
+
+@pytest.mark.parametrize(("octets", "text"), TOLD.values(), ids=TOLD)
+def test_a_malformed_message_is_told_what_is_wrong(octets: bytes, text: str) -> None:
+    """For the developer of a client, who has nothing but the Notice of Disconnection."""
+    with pytest.raises(MalformedMessageError, match=text):
+        read(octets)
+
+
+def test_an_update_is_looked_at_up_to_a_bound() -> None:
+    """It is refused anyway, whatever comes after a thousand strings."""
+
+    def update(number: int) -> bytes:
+        values = element(0x31, b"\x04\x00" * number, b"\x05\x00")
+        return element(0x30, ID, element(0x66, b"\x04\x00", element(0x30, change(values))))
+
+    assert read(update(codec.MAX_UPDATE_STRINGS)) == UpdateRequest()
+    with pytest.raises(MalformedMessageError):
+        read(update(codec.MAX_UPDATE_STRINGS - 2))
+
+
 @given(st.binary(max_size=60))
 def test_no_octets_raise_anything_else(contents: bytes) -> None:
     """Whatever is inside a message, reading it ends in a request or a refusal."""
-    for tag in (0x60, 0x63, 0x6E, 0x77, 0x50, 0x42, 0x66):
+    for tag in (0x60, 0x63, 0x6E, 0x77, 0x50, 0x42, 0x66, 0x68, 0x6C):
         for octets in (element(0x30, ID, element(tag, contents)), element(0x30, contents)):
             with contextlib.suppress(MalformedMessageError, OperationError):
                 read(octets)
@@ -187,11 +241,11 @@ def nested(depth: int) -> bytes:
 @pytest.mark.parametrize(
     ("wire", "is_allowed"),
     [
-        (nested(codec.MAX_FILTER_DEPTH), True),
-        (nested(codec.MAX_FILTER_DEPTH + 1), False),
+        (nested(MAX_FILTER_DEPTH), True),
+        (nested(MAX_FILTER_DEPTH + 1), False),
         (nested(9000), False),
-        (element(0xA0, PRESENT * (codec.MAX_FILTER_ITEMS - 1)), True),
-        (element(0xA0, PRESENT * codec.MAX_FILTER_ITEMS), False),
+        (element(0xA0, PRESENT * (MAX_FILTER_ITEMS - 1)), True),
+        (element(0xA0, PRESENT * MAX_FILTER_ITEMS), False),
     ],
     ids=["deep", "too-deep", "far-too-deep", "long", "too-long"],
 )

@@ -1,5 +1,7 @@
 """Distinguished names: which are equal, which are none."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,10 @@ EQUAL = {
     "spaces-around": ("CN=a,C=JP", " CN = a , C = JP "),
     "spaces-inside": ("CN=The Governor,C=JP", "CN=The   Governor,C=JP"),
     "semicolon": ("CN=a,C=JP", "CN=a;C=JP"),
+    "quoted": ("CN=a b,C=JP", 'CN="a b" , C = " JP "'),
+    "quoted-separators": (r"CN=\<a\,b\;c\+d\>=\#,C=JP", 'CN="<a,b;c+d>=#",C=JP'),
+    "quoted-escapes": (r"CN=\"a\"\\\2C", r'CN="\"a\"\\\,"'),
+    "quoted-nothing": ("CN=,C=JP", 'CN="",C=JP'),
     "escaped": (r"CN=a\,b,C=JP", r"CN=a\2cb,C=JP"),
     "hex-utf8": ("CN=富山市", r"CN=\E5\AF\8C\E5\B1\B1\e5\b8\82"),
     "hash-utf8": ("CN=富山市", "CN=#0c09e5af8ce5b1b1e5b882"),
@@ -60,7 +66,10 @@ INVALID = {
     "trailing-comma": "CN=a,",
     "sharp-without-hex": "CN=#zz",
     "type-with-space": "C N=a",
-    "unescaped-quote": 'CN="a"',
+    "unescaped-quote": 'CN=a"b',
+    "open-quote": 'CN="a,C=JP',
+    "behind-a-quote": 'CN="a"b,C=JP',
+    "quoted-nul": 'CN="a\x00"',
     "unescaped-angle": "CN=<a>",
     "nul": "CN=a\x00",
     "half-escape": "CN=a\\",
@@ -82,6 +91,21 @@ def test_what_is_no_name_is_refused(text: str) -> None:
         parse(text)
 
 
+TOLD = {
+    "not a dn": "without `type=` at character 1",
+    "CN=a,": "without `type=` at character 6",
+    "CN=a,OU=#zz": "without a value at character 9",
+    "CN=a<b": "'<' has to be escaped in a DN: character 5",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), TOLD.items(), ids=TOLD)
+def test_what_is_no_name_is_told_where(text: str, reason: str) -> None:
+    """For whoever wrote it."""
+    with pytest.raises(ValueError, match=reason):
+        parse(text)
+
+
 @given(st.text(alphabet='aB= ,+\\#"富\x00;4f', max_size=40))
 def test_any_text_is_a_name_or_refused(text: str) -> None:
     """Nothing else can be raised; and a name is found again under its own text."""
@@ -93,9 +117,21 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
     assert [parse(parent).key for parent in name.parents] == [name.key[i:] for i in range(1, len(name.key))]
 
 
+def test_names_of_many_levels_are_not_kept() -> None:
+    """A peer may make up any number of them; a thousand would be 40 MB."""
+    tracemalloc.start()
+    try:
+        for i in range(50):
+            parse(f"a={i}" + ",a=" * 80)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_parents_keep_their_spelling() -> None:
     """Entries between the top and a published one are named as the publisher spelt them."""
     assert parse(r"CN=a\,b, OU=X+L=Y ,c=JP").parents == ("OU=X+L=Y ,c=JP", "c=JP")
+    assert parse('CN="a,b", OU="X",c=JP').parents == ('OU="X",c=JP', "c=JP")
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from itertools import count
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from repository import codec, definitions
 from repository.controls import Controls
-from repository.dit import DIT
+from repository.dit import DIT, Entry
 from repository.errors import CorruptPublicationError, OperationError
 from repository.messages import (
     And,
@@ -18,13 +21,17 @@ from repository.messages import (
     EqualityMatch,
     ExtensibleMatch,
     Filter,
+    GreaterOrEqual,
     Not,
     Or,
     Present,
+    Result,
     ResultCode,
     Scope,
     SearchRequest,
+    Substrings,
 )
+from repository.names import NameKey
 from repository.search import Limits, Outcome, compare, search
 from repository.snapshot import PublishedObject, build, not_loaded
 from tests.support.repository import (
@@ -43,6 +50,7 @@ from tests.support.repository import (
 DIRECTORY = build(OBJECTS)
 ALL = Present("objectClass")
 TIMES = "createTimestamp", "modifyTimestamp"
+SUBSCHEMA = "cn=Subschema"
 POINTS = "OU=CRL Distribution Points,OU=Tokyo-to,O=JPKI,C=JP"
 
 
@@ -121,7 +129,7 @@ SELECTIONS = {
     "binary-of-a-string": (("ou;binary",), set()),
     "operational": (
         ("+",),
-        {"structuralObjectClass", "subschemaSubentry", "createTimestamp", "modifyTimestamp"},
+        {"entryDN", "structuralObjectClass", "hasSubordinates", "subschemaSubentry", *TIMES},
     ),
     "operational-by-name": (("subschemasubentry", "ou"), {"subschemaSubentry", "ou"}),
     "none-and-one": (("1.1", "ou"), {"ou"}),
@@ -150,6 +158,21 @@ def test_an_entry_tells_when_it_was_published_first_and_last() -> None:
         POINTS: [[b"20140331000000Z"], [b"20140403093000Z"]],
         "C=JP": [[b"20140331000000Z"], [b"20140403093000Z"]],
     }
+
+
+def test_an_entry_tells_its_name_and_whether_others_are_below() -> None:
+    """RFC 5020 and X.501; browsers of directories ask before they show that something can be opened."""
+    bases = ["C=JP", POINTS, CA, CHIYODA]
+    told = [shown("entryDN", "hasSubordinates", base=base.lower()) for base in bases]
+    assert [each["entryDN"] for each in told] == [[base.encode()] for base in bases]
+    assert [each["hasSubordinates"] for each in told] == [[b"TRUE"], [b"TRUE"], [b"FALSE"], [b"FALSE"]]
+    assert [shown("entryDN", base=base) for base in ("", SUBSCHEMA)] == [
+        {"entryDN": [b""]},
+        {"entryDN": [SUBSCHEMA.encode()]},
+    ]
+    leaves = find(POINTS, Scope.WHOLE_SUBTREE, EqualityMatch("hasSubordinates", b"FALSE"))
+    assert names(leaves) == [CHIYODA, MINATO]
+    assert names(find("", Scope.WHOLE_SUBTREE, EqualityMatch("entryDN", POINTS.lower().encode()))) == [POINTS]
 
 
 def test_types_only_leaves_the_values_out() -> None:
@@ -225,6 +248,11 @@ COSTS: dict[str, tuple[Filter, ResultCode]] = {
     "many-present": (Not(And((Present("cn"),) * 98)), ResultCode.ADMIN_LIMIT_EXCEEDED),
     "a-list": (EqualityMatch(LIST, LIST_ASSERTION), ResultCode.SUCCESS),
     "a-few-lists": (Or((EqualityMatch(LIST, LIST_ASSERTION),) * 4), ResultCode.ADMIN_LIMIT_EXCEEDED),
+    "a-few-pieces": (Or((Substrings("cn", None, (b"1", b"2", b"3"), None),) * 40), ResultCode.SUCCESS),
+    "many-pieces": (
+        Or((Substrings("cn", None, (b"1",) * 16, None),) * 40),
+        ResultCode.ADMIN_LIMIT_EXCEEDED,
+    ),
     "all-types": (
         Or((ExtensibleMatch("caseIgnoreMatch", None, b"x", dn_attributes=True),) * 4),
         ResultCode.ADMIN_LIMIT_EXCEEDED,
@@ -297,6 +325,33 @@ def test_a_search_that_cannot_begin_tells_why(arguments: dict[str, Any], code: R
     assert (caught.value.result.code, caught.value.result.matched_dn) == (code, matched_dn)
 
 
+def test_what_is_not_found_is_not_looked_for_at_every_level() -> None:
+    """A peer may make up a name of a thousand levels; each would be compared whole."""
+    looked_up: list[object] = []
+
+    class Entries(dict[NameKey, Entry]):
+        def get(self, key: NameKey, default: Any = None) -> Any:
+            looked_up.append(key)
+            return super().get(key, default)
+
+        def __contains__(self, key: object) -> bool:
+            looked_up.append(key)
+            return super().__contains__(key)
+
+    with pytest.raises(OperationError) as caught:
+        find("CN=x," * 800 + POINTS, dit=replace(DIRECTORY, entries=Entries(DIRECTORY.entries)))
+    assert caught.value.result.matched_dn == POINTS
+    assert len(looked_up) < 10
+
+
+@pytest.mark.parametrize("text", ["CN=\udcff", r"CN=\ff", "CN=#0c01ff"])
+def test_octets_that_are_no_text_are_told_as_that(text: str) -> None:
+    """In the words of the protocol, not of Python."""
+    with pytest.raises(OperationError) as caught:
+        find(text)
+    assert caught.value.result == Result(ResultCode.INVALID_DN_SYNTAX, "octets that are not UTF-8")
+
+
 @pytest.mark.req("R-4-4-4-5")
 def test_a_filter_on_a_restricted_list_finds_it_for_a_party_only() -> None:
     """With and without the option."""
@@ -305,6 +360,45 @@ def test_a_filter_on_a_restricted_list_finds_it_for_a_party_only() -> None:
         assert names(find("", Scope.WHOLE_SUBTREE, wanted)) == []
         found = names(find("", Scope.WHOLE_SUBTREE, wanted, may_read_restricted=True))
         assert found == [CHIYODA, MINATO, TOYAMA]
+
+
+TIME = b"140401000000Z"
+NAME_DER = b"\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x06\x13\x02JP"  # C=JP
+LIST_DER = b"\x30\x22\x30\x20\x30\x00" + NAME_DER + b"\x17\x0d" + TIME  # all that is compared of a list
+FOUND_BY_A_PARTY = EqualityMatch(LIST, b'{ issuer "C=JP", thisUpdate utcTime:"' + TIME + b'" }')
+HIDDEN, ANOTHER = (build([published(CHIYODA, LIST, value, public=False)]) for value in (LIST_DER, b"another"))
+NAMES = st.sampled_from([LIST, f"{LIST};binary", "2.5.4.39", "authorityRevocationList", "cn", "objectClass", "entryDN"])
+RULES = st.sampled_from(["certificateListExactMatch", "2.5.13.38", "caseIgnoreMatch", "octetStringMatch"])
+WRITTEN = st.sampled_from([FOUND_BY_A_PARTY.assertion_value, LIST_DER, b"another", b"Chiyoda-ku CRLDP", b"top"])
+PROBES = st.recursive(
+    st.builds(Present, NAMES)
+    | st.builds(EqualityMatch, NAMES, WRITTEN)
+    | st.builds(GreaterOrEqual, NAMES, WRITTEN)
+    | st.builds(Substrings, NAMES, WRITTEN, st.just(()), st.none())
+    | st.builds(ExtensibleMatch, st.none() | RULES, st.none() | NAMES, WRITTEN, st.booleans()),
+    lambda inner: (
+        st.builds(Not, inner)
+        | st.builds(And, st.lists(inner, max_size=3).map(tuple))
+        | st.builds(Or, st.lists(inner, max_size=3).map(tuple))
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.mark.req("R-4-4-4-5")
+@given(PROBES, st.none() | PROBES)
+def test_what_is_in_a_restricted_list_changes_no_answer_to_others(probe: Filter, assertion: Filter | None) -> None:
+    """Whatever they ask for, and by a filter or by the assertion control."""
+    assert names(find("", Scope.WHOLE_SUBTREE, FOUND_BY_A_PARTY, dit=HIDDEN, may_read_restricted=True)) == [CHIYODA]
+    answers: list[Outcome | Result] = []
+    for dit in (HIDDEN, ANOTHER):
+        try:
+            answers.append(
+                find(CHIYODA, Scope.WHOLE_SUBTREE, probe, "*", "+", LIST, dit=dit, controls=Controls(None, assertion))
+            )
+        except OperationError as e:
+            answers.append(e.result)
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.req("R-4-11-2-1", "R-2-1-4-10")
@@ -343,6 +437,19 @@ def test_the_subschema_is_read_where_the_root_dse_says() -> None:
     assert any(b"'certificateRevocationList'" in each for each in entry.attributes["attributeTypes"])
 
 
+# Of all definitions, with the day in definitions.CHANGED_AT: whoever changes them sets both anew.
+SCHEMA_SHA256 = "ce08b4e44f513bf9ebaa59b1ece19ad40c2976f90b15d93fbc0d456bc6c4bcdc"
+
+
+def test_the_subschema_tells_when_it_changed() -> None:
+    """Clients that keep a schema read it anew when this rises (RFC 4512, section 4.2)."""
+    changed_at = definitions.CHANGED_AT.encode()
+    assert shown(*TIMES, base=SUBSCHEMA) == {name: [changed_at] for name in TIMES}
+    kinds = "attributeTypes", "objectClasses", "matchingRules", "ldapSyntaxes"
+    told = [changed_at] + [line for kind in kinds for line in shown(*kinds, base=SUBSCHEMA)[kind]]
+    assert sha256(b"\n".join(told)).hexdigest() == SCHEMA_SHA256
+
+
 def test_the_subschema_defines_all_that_it_uses() -> None:
     """No class names an unknown attribute, no attribute an unknown rule or syntax."""
     text = {name: getattr(definitions, name) for name in ("ATTRIBUTE_TYPES", "MATCHING_RULES", "LDAP_SYNTAXES")}
@@ -368,6 +475,9 @@ COMPARES: dict[str, tuple[tuple[str, str, bytes], bool, ResultCode]] = {
     "false": ((CHIYODA, "cn", b"x"), False, ResultCode.COMPARE_FALSE),
     "absent": ((CHIYODA, "o", b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
     "restricted": ((CHIYODA, LIST, b"x"), False, ResultCode.NO_SUCH_ATTRIBUTE),
+    "operational": ((CHIYODA, "hasSubordinates", b"FALSE"), False, ResultCode.COMPARE_TRUE),
+    "name": ((CHIYODA, "entryDN", CHIYODA.lower().encode()), False, ResultCode.COMPARE_TRUE),
+    "no-boolean": ((CHIYODA, "hasSubordinates", b"false"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
     "no-rule": (("", "supportedLDAPVersion", b"3"), True, ResultCode.INAPPROPRIATE_MATCHING),
     "unknown-type": ((CHIYODA, "x", b"x"), False, ResultCode.UNDEFINED_ATTRIBUTE_TYPE),
     "bad-value": ((CHIYODA, "cn", b"\xff"), False, ResultCode.INVALID_ATTRIBUTE_SYNTAX),
@@ -386,6 +496,15 @@ def test_compare_tells_what_a_search_would(asked: tuple[str, str, bytes], may_re
     except OperationError as e:
         result = e.result
     assert result.code == code
+
+
+def test_a_reason_does_not_repeat_what_a_peer_wrote() -> None:
+    """Which may be as long as a message."""
+    long = f'{{ issuer rdnSequence:"C=JP", thisUpdate utcTime:"{"1" * 10_000}" }}'
+    request = CompareRequest(CA, AttributeValueAssertion(LIST, long.encode()))
+    with pytest.raises(OperationError) as caught:
+        compare(DIRECTORY, request, may_read_restricted=False)
+    assert caught.value.result.diagnostic_message == "a time that is not YYYYMMDDHHMMSSZ"
 
 
 DAMAGED = {

@@ -40,6 +40,7 @@ from tests.support.repository import (
     bind_request,
     message,
     password_hash,
+    published,
     read_answers,
     search_request,
 )
@@ -261,6 +262,14 @@ def test_start_tls_is_answered_before_encryption_begins() -> None:
 def test_an_unknown_extended_operation_is_a_protocol_error() -> None:
     """RFC 4511, section 4.12."""
     assert Peer().code(pureldap.LDAPExtendedRequest("1.2.3")) == ResultCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("name", [START_TLS, WHO_AM_I])
+def test_an_extended_operation_without_a_value_has_none(name: str) -> None:
+    """RFC 4511, section 4.14.1, and RFC 4532, section 2.1."""
+    peer = Peer(is_encrypted=False)
+    assert peer.code(pureldap.LDAPExtendedRequest(name, b"")) == ResultCode.PROTOCOL_ERROR
+    assert not peer.session.is_encrypted
 
 
 def test_an_unknown_critical_control_stops_the_operation() -> None:
@@ -572,6 +581,27 @@ def test_a_page_that_does_not_follow_is_refused() -> None:
     following = begin()
     peer.directory.access = AccessTable.of([])
     assert peer.code(search_request("C=JP", 2), page(3, following)) == refused
+
+
+def test_of_a_paged_search_little_is_kept() -> None:
+    """Neither the request, which may be as long as a message, nor anything for an entry but where it is."""
+    peer, number = Peer(), 20
+    peer.directory.dit = build([published(f"CN={i},C=JP", LIST, b"x") for i in range(500)])
+    pieces = [pureldap.LDAPFilter_substrings_any(f"{i}") for i in range(500)]
+    long = pureldap.LDAPFilter_or(
+        [pureldap.LDAPFilter_present("cn"), pureldap.LDAPFilter_substrings(type="cn", substrings=pieces)]
+    )
+    paged: Any = page(3)
+    octets = message(search_request("C=JP", 1, long), controls=paged)
+    sessions = [Session(peer.service, peer="192.0.2.1", is_encrypted=True) for _ in range(number + 1)]
+    sessions[-1].receive(octets, NOW)
+    tracemalloc.start()
+    try:
+        for session in sessions[:number]:
+            assert answers(session.receive(octets, NOW))[-1].code == ResultCode.SUCCESS
+        assert tracemalloc.get_traced_memory()[0] < number * 10_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_page_of_no_entries_ends_the_search() -> None:
