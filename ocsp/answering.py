@@ -104,9 +104,11 @@ class _Found(NamedTuple):
 class Answering:
     """Makes replies."""
 
-    def __init__(self, means: Means, max_certificates: int) -> None:
+    def __init__(self, means: Means, max_certificates: int, path: str) -> None:
+        """Make it; `path` is the one below which GETs have their requests, without a slash at its end."""
         self._means = means
         self._reader = RequestReader(max_certificates)
+        self._path = path
         self._waiting: list[tuple[Question, Subject]] = []  # for the next look-up
         self._woken = asyncio.Event()
 
@@ -147,7 +149,7 @@ class Answering:
 
     def _read(self, question: Question) -> OCSPRequest:
         """The request; raises MalformedRequestError."""
-        octets = question.key if question.path is None else path_octets(question.path)
+        octets = question.key if question.path is None else path_octets(question.path, self._path)
         question.request = self._reader.read(octets)
         return question.request
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from ocsp.response import Answer
 
+ETAG: Final = "ETag"  # as RFC 9110 spells it, and aiohttp does not
 NO_STORE: Final = {"Cache-Control": "no-store"}
 PRIVATE: Final = {"Cache-Control": "private, no-store"}
 
@@ -34,7 +35,7 @@ def headers(answer: Answer, body: bytes, method: str, now: datetime) -> Mapping[
     max_age = min((interval.next_update - interval.this_update) // 2, interval.next_update - now)
     return {
         "Cache-Control": f"max-age={int(max_age.total_seconds())}, public, no-transform, must-revalidate",
-        "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
+        ETAG: f'"{hashlib.sha256(body).hexdigest()}"',
         "Last-Modified": format_datetime(interval.this_update, usegmt=True),
         "Expires": format_datetime(interval.next_update, usegmt=True),
     }

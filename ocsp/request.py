@@ -111,7 +111,7 @@ class _OCSPRequest:
     optional_signature: Annotated[_Signature | None, asn1.Explicit(0)]
 
 
-def path_octets(path: str) -> bytes:
+def path_octets(path: str, prefix: str = "") -> bytes:
     """The octets that the path of a GET carries (RFC 6960, appendix A.1).
 
     Clients write base64 with and without URL-encoding, in both alphabets, with and without padding, and put slashes in
@@ -120,12 +120,13 @@ def path_octets(path: str) -> bytes:
 
     Args:
         path: raw, as in the request line: `//` inside it may be data.
+        prefix: below which path the responder is, without a slash at its end; a request without it is read, too.
 
     Raises:
         MalformedRequestError: it is not base64 of one DER element.
     """
     try:
-        text = unquote_to_bytes(path).translate(_TO_STANDARD_BASE64).lstrip(b"/")
+        text = unquote_to_bytes(path.removeprefix(prefix)).translate(_TO_STANDARD_BASE64).lstrip(b"/")
         if len(text) < _HEAD_DIGITS:
             raise MalformedRequestError("the path holds no request")
         digits = -(-_element_octets(b64decode(text[:_HEAD_DIGITS], validate=True)) * 4 // 3)

@@ -7,14 +7,15 @@ leaves (R-4-11-2-1), one record for each certificate asked about.
 Questions come on two ways: plain ones as octets from `connection`, any other as an aiohttp request. From there on the
 way is the same: parse → who asks → kept answer, or a new one → journal.
 
-POST is served at every path, so that a proxy may put the responder anywhere; all of the path of a GET is the request.
+POST is served at every path, so that a proxy may put the responder anywhere; in that of a GET the request follows
+`ocsp.path`.
 """
 
 import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -24,6 +25,7 @@ from aiohttp.http import HttpVersion11
 
 from ocsp.access import Caller
 from ocsp.answering import Answering, Means, Question
+from ocsp.caching import ETAG
 from ocsp.connection import HTTPServer, Shortcut
 from ocsp.errors import StoreUnavailableError
 from ocsp.limits import ConnectionLimit
@@ -94,18 +96,22 @@ class OCSPService:
         reply, caller = await replied
         if transport.is_closing():  # not given, so not recorded
             raise ConnectionResetError("the peer has gone")
-        return self._response(reply, caller, is_head=http.method == hdrs.METH_HEAD)
+        return self._response(reply, caller, http)
 
-    def _response(self, reply: Reply, caller: Caller, *, is_head: bool) -> web.Response:
+    def _response(self, reply: Reply, caller: Caller, http: web.BaseRequest) -> web.Response:
         """The response, recorded; raises HTTPException: there is none to HEAD."""
         now = self._means.clock()
+        is_head = http.method == hdrs.METH_HEAD
         if is_head:
             reply = headers_alone(reply)
         if not self._turn.record([(None, reply, who(caller))], now):
             reply = NOT_RECORDED
         if is_head and not reply.public:  # the length of the answer would tell the status
             raise web.HTTPMethodNotAllowed(hdrs.METH_HEAD, (hdrs.METH_GET, hdrs.METH_POST))
-        return web.Response(body=reply.body, headers=reply.headers(datetime.fromtimestamp(now, UTC)))
+        headers = reply.headers(datetime.fromtimestamp(now, UTC))
+        if _has_it_already(http, headers):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=reply.body, headers=headers)
 
     def _peer(self, transport: asyncio.BaseTransport, origin: str) -> Peer:
         """Who is at the other end."""
@@ -144,7 +150,7 @@ async def listening(
     section: OCSPSection, means: Means, turn: Turn, listeners: Sequence[Listener]
 ) -> AsyncIterator[HTTPServer]:
     """Serve while the context lasts; at its end requests in progress are still answered."""
-    answering = Answering(means, section.max_request_certificates)
+    answering = Answering(means, section.max_request_certificates, section.path.rstrip("/"))
     service = OCSPService(section, means, turn, answering)
     limit = ConnectionLimit(section.max_connections, section.max_connections_per_address)
     server = HTTPServer(
@@ -176,6 +182,16 @@ async def _listen(server: HTTPServer, listener: Listener) -> asyncio.Server:
         backlog=BACKLOG_CONNECTIONS,
         ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if listener.tls else None,
     )
+
+
+def _has_it_already(http: web.BaseRequest, headers: Mapping[str, str]) -> bool:
+    """Is the answer that the client, or a cache on the way, asks about still the one (RFC 9110, section 13.2.2)?"""
+    etag = headers.get(ETAG)
+    if etag is None:
+        return False
+    if hdrs.IF_NONE_MATCH in http.headers:
+        return any(known.value in {etag.strip('"'), "*"} for known in http.if_none_match or ())
+    return headers[hdrs.LAST_MODIFIED] == http.headers.get(hdrs.IF_MODIFIED_SINCE)
 
 
 async def _say_continue(http: web.BaseRequest) -> None:

@@ -191,6 +191,7 @@ class OCSPSection(Section):
     client_ca: Path | None = None  # PEM: who must have issued parties' certificates; None: registering one is enough
     trusted_proxies: Networks = ()  # who ends TLS for us: what their headers say of the client is believed
     proxy_certificate_header: str = "Client-Cert"  # RFC 9440; as PEM or bare base64 too
+    path: str = Field("/", pattern="^/[!-~]*$")  # below which GETs have their requests; any is served to POST
     responder_id: Literal["key", "name"] = "key"  # RFC 9919 wants "key"
     mixed_generations: bool = False  # answer about several keys of one CA at once: clients of RFC 6960 reject that
     archive_cutoff_days: int | None = Field(None, ge=1)  # how long statuses are kept after expiry, as answers say

@@ -102,7 +102,7 @@ async def responder(settings: Settings, clock: Clock) -> AsyncIterator[Responder
             metrics=metrics,
             clock=clock.seconds,
         )
-        answering = Answering(means, section.max_request_certificates)
+        answering = Answering(means, section.max_request_certificates, "")
         working = asyncio.create_task(answering.run())
         try:
             yield Responder(refresh, answering, clock)

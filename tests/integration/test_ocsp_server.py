@@ -248,6 +248,61 @@ async def test_a_public_answer_to_get_may_be_cached(client: Client) -> None:
     assert {"Date", "Last-Modified", "Expires", "Content-Length"} <= set(response.headers)
 
 
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Modified-Since"])
+async def test_who_has_the_answer_still_is_told_so(client: Client, store: MemoryStore, header: str) -> None:
+    """RFC 9919, section 7.2: a cache asks again with what it was told; after a revocation it gets another answer."""
+    octets = request(CA_1.cert_id(PUBLIC))
+    path = quote(base64.b64encode(octets).decode(), safe="")
+    first, _ = await client.get(octets)
+    known = {header: first.headers["ETag" if header == "If-None-Match" else "Last-Modified"]}
+    response, body = await client.send("GET", path, headers=known)
+    assert (response.status, body) == (304, b"")
+    assert response.headers["ETag"] == first.headers["ETag"]
+    assert response.headers["Expires"] == first.headers["Expires"]
+    response, _ = await client.send("GET", path, headers={header: '"another"'})
+    assert response.status == 200
+    if header == "If-None-Match":
+        store.add(PUBLIC, Revoked(NOW, CRLReason.SUPERSEDED), public=True)
+        await eventually_revoked(client, octets)
+        response, body = await client.send("GET", path, headers=known)
+        assert response.status == 200
+        assert verified(body, CA_1).certificate_status is ocsp.OCSPCertStatus.REVOKED
+
+
+async def eventually_revoked(client: Client, octets: bytes) -> None:
+    """Wait until the change feed has told it."""
+    async with asyncio.timeout(10):
+        while verified((await client.get(octets))[1], CA_1).certificate_status is ocsp.OCSPCertStatus.GOOD:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.req("R-4-4-4-3")
+@pytest.mark.usefixtures("party")
+async def test_who_asks_about_a_resident_again_gets_the_whole_answer(client: Client) -> None:
+    """There is nothing that a cache could ask with."""
+    octets = request(CA_1.cert_id(RESIDENT))
+    path = quote(base64.b64encode(octets).decode(), safe="")
+    for header in ({"If-None-Match": "*"}, {"If-Modified-Since": "Wed, 01 Apr 2026 00:00:00 GMT"}):
+        response, body = await client.send("GET", path, headers=header)
+        assert response.status == 200
+        assert verified(body, CA_1).serial_number == RESIDENT
+
+
+@pytest.mark.parametrize("header", [{}, {"X-Any": "thing"}], ids=["shortcut", "aiohttp"])
+@pytest.mark.parametrize("prefix", ["ocsp/", "ocsp//", ""])
+async def test_a_get_below_a_path(store: MemoryStore, keys: KeyStore, prefix: str, header: dict[str, str]) -> None:
+    """As in the address in certificates; without the path it is read as well."""
+    octets = request(CA_1.cert_id(PUBLIC))
+    path = prefix + base64.b64encode(octets).decode()
+    async with served(store, keys, OCSPSection(path="/ocsp/")) as responder, ClientSession() as session:
+        for _ in range(2):
+            response, body = await Client(session, responder).send("GET", path, headers=header)
+            assert response.status == 200
+            assert verified(body, CA_1).serial_number == PUBLIC
+        _, body = await Client(session, responder).send("GET", "other/" + path, headers=header)
+        assert refused(body) == "MALFORMED_REQUEST"
+
+
 @pytest.mark.req("R-4-4-4-3")
 @pytest.mark.usefixtures("party")
 @pytest.mark.parametrize(
