@@ -44,6 +44,7 @@ class Sight:
     at: datetime  # when the database answered last; before it ever did, when we began to ask
     has_answered: bool = True
     in_force: Publication | None = None
+    in_time: Publication | None = None  # the newest that no clock that was ahead has dated: mostly the one in force
     failure: str | None = None  # why the last batch failed
     obstacle: str = "see that it runs"  # why the database cannot be used now
 
@@ -73,8 +74,9 @@ def alarms(schedule: Schedule, sight: Sight, now: datetime) -> list[Alarm]:
         return [*found, Alarm("late", f"nothing was ever published; {sight.advice}")]
     if is_of_the_future(sight.in_force, now):
         dated = zulu(sight.in_force.window.this_update)
-        found.append(Alarm("clock_behind", f"the lists in force are dated {dated}; set the clock of this machine"))
-    return [*found, *_late(schedule, sight.in_force, sight.advice, now)]
+        advice = "set the clock of this machine; if another one was ahead, `prefca batch --now --clock-was-ahead`"
+        found.append(Alarm("clock_behind", f"the lists in force are dated {dated}; {advice}"))
+    return [*found, *_late(schedule, sight.in_time or sight.in_force, sight.advice, now)]
 
 
 def _late(schedule: Schedule, in_force: Publication, advice: str, now: datetime) -> list[Alarm]:

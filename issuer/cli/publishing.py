@@ -16,6 +16,7 @@ from issuer.cli.output import json_option, print_json, print_table, text
 from issuer.cli.root import ALARM_STATUS, each, for_scripts, is_one_of_several, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import Installation, database, opened, records, require_database
+from issuer.lists.batch import newest_not_of_the_future
 from issuer.profiles.municipality import municipality
 from issuer.records.rows import Publication, PublishedList
 from issuer.residents.revocation import parse_serial
@@ -118,7 +119,8 @@ async def _alarms(settings: Settings) -> list[Alarm]:
 
 async def _standing(installation: Installation, in_force: Publication | None) -> list[Alarm]:
     settings, moment = installation.settings, now()
-    of_lists = alarms(Schedule.of(settings), Sight(moment, in_force=in_force), moment)
+    in_time = await newest_not_of_the_future(installation, moment)
+    of_lists = alarms(Schedule.of(settings), Sight(moment, in_force=in_force, in_time=in_time), moment)
     return [*of_lists, *ca_sight.alarms(await ca_sight.ca_sight(installation), settings, moment)]
 
 

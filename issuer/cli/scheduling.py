@@ -45,6 +45,12 @@ class _Due:
 
 @click.command("batch")
 @click.option("--now", "is_at_once", is_flag=True, help="Outside the schedule, with everything received until now.")
+@click.option(
+    "--clock-was-ahead",
+    "clock_was_ahead",
+    is_flag=True,
+    help="With --now: replace lists in force that are dated later than now.",
+)
 @click.option("--dry-run", "is_rehearsal", is_flag=True, help="Show what would be published, and publish nothing.")
 @click.option(
     "--only", metavar="LIST", help="A municipality's code or name, ca or operations: one list, with --dry-run."
@@ -52,20 +58,32 @@ class _Due:
 @json_option
 @click.pass_context
 def batch_command(
-    context: click.Context, is_at_once: bool, is_rehearsal: bool, only: str | None, as_json: bool
+    context: click.Context,
+    is_at_once: bool,
+    clock_was_ahead: bool,
+    is_rehearsal: bool,
+    only: str | None,
+    as_json: bool,
 ) -> None:
     """Publish the regular lists if they are due: all CRLs and the ARL together, as the schedule says.
 
     With --now lists are published in any case, as after the compromise of a key; the schedule stays as it is. Killed at
     any point, the publication before stays in force; run it again.
+
+    While the lists in force are dated later than now, none can follow them. Set the clock of this machine; if the one
+    that dated them was ahead, --clock-was-ahead replaces them by lists of now.
     """
     settings = settings_of(context)
+    if clock_was_ahead and (is_rehearsal or not is_at_once):
+        raise click.UsageError("--clock-was-ahead goes with --now, and without --dry-run")
     if is_rehearsal:
         _rehearse(context, settings, _Asked(is_at_once, only, as_json))
         return
     if only is not None:
         raise RefusedError(ALL_OR_NONE)
-    results, status = run(each(settings, lambda one: _publish(one, is_at_once=is_at_once)))
+    results, status = run(
+        each(settings, lambda one: _publish(one, is_at_once=is_at_once, clock_was_ahead=clock_was_ahead))
+    )
     if as_json:
         print_json(for_scripts(settings, {prefecture: _for_script(result) for prefecture, result in results.items()}))
     else:
@@ -74,7 +92,7 @@ def batch_command(
     context.exit(status)
 
 
-async def _publish(settings: Settings, *, is_at_once: bool) -> batch.Published | NothingDue:
+async def _publish(settings: Settings, *, is_at_once: bool, clock_was_ahead: bool) -> batch.Published | NothingDue:
     async with opened(settings) as installation:
         await batch.require_right_clock(installation, now())
         decision = await _decide(installation, is_at_once=is_at_once)
@@ -85,7 +103,14 @@ async def _publish(settings: Settings, *, is_at_once: bool) -> batch.Published |
             if isinstance(decision, NothingDue):
                 return decision
             moment, next_publish = decision.at, decision.next_at
-            return await batch.run(installation, key, moment, cut_off=decision.cut_off, next_publish=next_publish)
+            return await batch.run(
+                installation,
+                key,
+                moment,
+                cut_off=decision.cut_off,
+                next_publish=next_publish,
+                clock_was_ahead=clock_was_ahead,
+            )
 
 
 async def _decide(installation: Installation, *, is_at_once: bool) -> _Due | NothingDue:

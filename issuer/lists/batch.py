@@ -20,8 +20,10 @@ from issuer.installation import ActiveKey, Installation, connected, origin
 from issuer.lists.shown import certificates_shown
 from issuer.profiles.crl import ListOrder, certificate_list
 from issuer.profiles.lint import Covered, LintError, ListRecord, check_list, check_order, check_signature
+from issuer.records.list_store import REPLACED
 from issuer.records.rows import Entries, NewObject, PartitionRow, Publication, PublishedList
 from issuer.records.store import Store
+from issuer.schedule import MAX_SKEW, is_of_the_future
 from pkix.signing import PublicKey
 from pkix.validity import UpdateWindow, whole_second, zulu
 
@@ -56,6 +58,7 @@ async def run(  # noqa: PLR0913 - what differs from batch to batch
     *,
     cut_off: datetime | None = None,
     next_publish: datetime | None = None,
+    clock_was_ahead: bool = False,
     reader: Store | None = None,
 ) -> Published:
     """Publish lists of all revocations whose reception ended by the cut-off (R-4-4-3-1).
@@ -66,18 +69,19 @@ async def run(  # noqa: PLR0913 - what differs from batch to batch
         now: thisUpdate.
         cut_off: None: now.
         next_publish: when the next lists are due, at most `crl.period_h` from now; None: just then.
+        clock_was_ahead: these lists replace some of the future, and do as if those had not been made.
         reader: another connection than the installation's, which reads; None: one that is opened and closed.
 
     Raises:
         NotNowError: another batch of this CA runs.
-        RefusedError: the publication in force is of a later moment or cut-off, the cut-off lies in the future, or the
-            key was replaced meanwhile.
+        RefusedError: the publication in force is of a later moment or cut-off, or is not although a clock is said to
+            have been ahead, the cut-off lies in the future, or the key was replaced meanwhile.
         LintError: a list would break its profile; nothing was published.
         SigningError: the key cannot be used now; nothing was published.
     """
     store = installation.store
     async with alone(installation):
-        plan = await _plan(installation, now, cut_off or now, next_publish)
+        plan = await _plan(installation, now, cut_off or now, next_publish, clock_was_ahead=clock_was_ahead)
         numbers = await store.reserve_crl_numbers(installation.authority_id)
         async with (
             nullcontext(reader) if reader else _opened_reader(installation) as used,
@@ -155,6 +159,7 @@ class _Plan:
     window: UpdateWindow
     previous: Publication | None
     numbers_before: Mapping[int, int]  # partition_id to CRLNumber of the list in force
+    replaced: Publication | None = None  # lists of the future that these replace; `previous` is what was before them
 
     @property
     def covered(self) -> Covered | None:
@@ -162,18 +167,36 @@ class _Plan:
         return None if self.previous is None else Covered(self.previous.window.this_update, self.previous.cut_off)
 
 
-async def _plan(installation: Installation, now: datetime, cut_off: datetime, next_publish: datetime | None) -> _Plan:
+async def _plan(
+    installation: Installation,
+    now: datetime,
+    cut_off: datetime,
+    next_publish: datetime | None,
+    *,
+    clock_was_ahead: bool = False,
+) -> _Plan:
     store, dates = installation.store, installation.settings.crl
     window = UpdateWindow.starting(
         now, period=timedelta(hours=dates.period_h), validity=timedelta(hours=dates.validity_h)
     )
     if next_publish is not None:
         window = replace(window, next_publish=min(whole_second(next_publish), window.next_publish))
-    previous = await store.publication_in_force(installation.authority_id)
-    _refuse_dates(now, cut_off, window, previous)
-    lists = await store.published_lists(previous.publication_id) if previous else []
+    in_force = await store.publication_in_force(installation.authority_id)
+    lists = await store.published_lists(in_force.publication_id) if in_force else []
     numbers_before = {made.partition_id: made.crl_number for made in lists}
-    return _Plan(installation, now, cut_off, window, previous, numbers_before)
+    if not clock_was_ahead:
+        _refuse_dates(now, cut_off, window, in_force)
+        return _Plan(installation, now, cut_off, window, in_force, numbers_before)
+    if in_force is None or not is_of_the_future(in_force, now):
+        raise RefusedError("the lists in force are not of the future; leave --clock-was-ahead out")
+    previous = await newest_not_of_the_future(installation, now)
+    _refuse_dates(now, cut_off, window, previous)
+    return _Plan(installation, now, cut_off, window, previous, numbers_before, replaced=in_force)
+
+
+async def newest_not_of_the_future(installation: Installation, now: datetime) -> Publication | None:
+    """What was published last before a clock was ahead; the publication in force, if none was."""
+    return await installation.lists.publication_at(installation.authority_id, now + MAX_SKEW)
 
 
 def _refuse_dates(now: datetime, cut_off: datetime, window: UpdateWindow, previous: Publication | None) -> None:
@@ -184,7 +207,7 @@ def _refuse_dates(now: datetime, cut_off: datetime, window: UpdateWindow, previo
     if window.this_update < previous.window.this_update:
         raise RefusedError(
             f"the publication in force is of {zulu(previous.window.this_update)}, later than now;"
-            " set the clock of this machine"
+            " set the clock of this machine; if the one that made it was ahead, `prefca batch --now --clock-was-ahead`"
         )
     if cut_off < previous.cut_off:
         raise RefusedError(
@@ -209,7 +232,10 @@ async def _publish(plan: _Plan, key: ActiveKey, made_lists: AsyncIterator["_Made
         authority_id = plan.installation.authority_id
         await plan.installation.recovery.require_list_signer(authority_id, key.generation.generation_id)
         entries, size = sum(each.entries for each in lists), sum(each.size for each in lists)
-        await store.record("published", plan.now, str(publication_id), {"lists": len(lists), "entries": entries})
+        detail = {"lists": len(lists), "entries": entries}
+        if plan.replaced is not None:
+            detail[REPLACED] = plan.replaced.publication_id
+        await store.record("published", plan.now, str(publication_id), detail)
     return Published(publication_id, plan.cut_off, plan.window, len(lists), entries, size)
 
 
@@ -277,7 +303,7 @@ async def _lists(
     """One after the other, each by all makers; the next one is read meanwhile."""
 
     async def read(partition: PartitionRow) -> tuple[ListOrder, ListRecord]:
-        entries = await reader.entries(partition.partition_id, plan.cut_off, plan.previous)
+        entries = await reader.entries(partition.partition_id, plan.cut_off, plan.previous, plan.now + MAX_SKEW)
         order = ListOrder(partition.idp, numbers[partition.partition_id], plan.window, entries.blocks)
         return order, await _record(plan, reader, partition, entries)
 

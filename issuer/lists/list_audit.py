@@ -5,7 +5,7 @@ database, and, if wanted, against what an OCSP responder says of its entries.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -19,7 +19,7 @@ from issuer.profiles.scan import revocations, take_apart
 from issuer.records.list_store import KeptList, Selection
 from issuer.records.rows import Publication
 from issuer.records.store import LATE_REVOCATION
-from issuer.schedule import is_of_the_future
+from issuer.schedule import MAX_SKEW, is_of_the_future
 from issuer.servers.inquiry import Responder
 from pkix.revocation import Revoked
 from pkix.validity import zulu
@@ -70,7 +70,7 @@ class ListAudit:
             last = kept
 
     async def _findings(self, kept: KeptList, before: KeptList | None) -> AsyncIterator[str]:
-        for finding in self._findings_of_record(kept, before):
+        async for finding in self._findings_of_record(kept, before):
             yield finding
         octets = await self.installation.lists.octets(kept)
         issuers = {number: Issuer(self.installation.authority, one) for number, one in self.certificates.items()}
@@ -79,19 +79,33 @@ class ListAudit:
             yield finding
         if unsound:
             return  # what its entries say means nothing
-        due = await self.installation.store.entries(
-            kept.partition_id, kept.publication.cut_off, None if before is None else before.publication
-        )
-        decided_by = kept.publication.window.this_update - LATE_REVOCATION
-        for finding in await asyncio.to_thread(list, check_entries(octets, due.blocks, decided_by)):
+        for finding in await self._findings_of_entries(kept, before, octets):
             yield finding
         if self.inquiry is not None:
             for finding in await self._disagreements(kept, octets, self.inquiry):
                 yield finding
 
-    def _findings_of_record(self, kept: KeptList, before: KeptList | None) -> Iterator[str]:
+    async def _findings_of_entries(self, kept: KeptList, before: KeptList | None, octets: bytes) -> list[str]:
+        made_at = kept.published_at + MAX_SKEW
+        if before is not None and before.published_at > made_at:  # by a clock that was ahead: it decided nothing
+            before = await self.installation.lists.before(kept, made_at)
+        previous = None if before is None else before.publication
+        findings: list[str] = []
+        for now in (None, made_at):  # what was received later is no matter, but to lists after a clock that was ahead
+            due = await self.installation.store.entries(kept.partition_id, kept.publication.cut_off, previous, now)
+            decided_by = kept.publication.window.this_update - LATE_REVOCATION
+            findings = await asyncio.to_thread(list, check_entries(octets, due.blocks, decided_by))
+            if not findings:
+                break
+        return findings
+
+    async def _findings_of_record(self, kept: KeptList, before: KeptList | None) -> AsyncIterator[str]:
         if before is not None:
-            yield from check_succession(before, kept)
+            is_back = kept.publication.window.this_update < before.publication.window.this_update
+            number = kept.publication.publication_id
+            is_said = is_back and await self.installation.lists.replaced_lists_of_the_future(number)
+            for finding in check_succession(before, kept, may_go_back=is_said):
+                yield finding
         if self.in_force is None or kept.publication.publication_id != self.in_force.publication_id:
             return
         window = kept.publication.window

@@ -62,12 +62,18 @@ def check_issuer(certificate: x509.Certificate) -> None:
     check_signature(certificate.public_bytes(Encoding.DER), cast("PublicKey", certificate.public_key()))
 
 
-def check_succession(before: KeptList, kept: KeptList) -> Iterator[str]:
-    """Hold a list against the one that it followed: CRLNumber rises, time goes on, no gap (R-4-4-9-1, R-7-2-1)."""
+def check_succession(before: KeptList, kept: KeptList, *, may_go_back: bool = False) -> Iterator[str]:
+    """Hold a list against the one that it followed: CRLNumber rises, time goes on, no gap (R-4-4-9-1, R-7-2-1).
+
+    Args:
+        before: that one.
+        kept: the list.
+        may_go_back: a person has said that the clock of the list before was ahead.
+    """
     window, earlier = kept.publication.window, before.publication.window
     if kept.crl_number <= before.crl_number:
         yield f"its CRLNumber is not above {before.crl_number}, of the list before it"
-    if window.this_update < earlier.this_update:
+    if window.this_update < earlier.this_update and not may_go_back:
         yield f"its thisUpdate is before {zulu(earlier.this_update)}, of the list before it"
     if kept.published_at > earlier.next_update:
         yield f"the list before it ended at {zulu(earlier.next_update)}, and it came at {zulu(kept.published_at)}"

@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import asyncpg
 
 from issuer.records.rows import Publication
 from pkix.validity import UpdateWindow
+
+REPLACED: Final = "replaced_lists_of_the_future"  # in the record of a publication: which one
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +74,23 @@ class ListStore:
         )
         return None if row is None else _publication(row)
 
-    async def before(self, kept: KeptList) -> KeptList | None:
-        """The list that one followed, whichever key signed it."""
+    async def before(self, kept: KeptList, published_by: datetime | None = None) -> KeptList | None:
+        """The list that one followed, whichever key signed it; with `published_by`, the last published by then."""
         row = await self._connection.fetchrow(
             f"{_LIST} WHERE o.partition_id = $1 AND o.publication_id < $2"
+            " AND ($3::timestamptz IS NULL OR n.published_at <= $3)"
             " ORDER BY o.publication_id DESC, o.generation DESC LIMIT 1",
-            kept.partition_id,
-            kept.publication.publication_id,
+            *(kept.partition_id, kept.publication.publication_id, published_by),
         )
         return None if row is None else _kept(row)
+
+    async def replaced_lists_of_the_future(self, publication_id: int) -> bool:
+        """Whether a person said, when lists were published, that the clock of those before was ahead."""
+        said: bool = await self._connection.fetchval(
+            "SELECT EXISTS (SELECT FROM operation_record WHERE kind = 'published' AND object = $1 AND detail ? $2)",
+            *(str(publication_id), REPLACED),
+        )
+        return said
 
     async def octets(self, kept: KeptList) -> bytes:
         """The DER of a list."""

@@ -446,13 +446,21 @@ class Store:
         window = UpdateWindow(row["this_update"], row["next_publish"], row["next_update"])
         return Publication(row["publication_id"], row["cut_off"], window)
 
-    async def entries(self, partition_id: int, cut_off: datetime, previous: Publication | None) -> Entries:
+    async def entries(
+        self, partition_id: int, cut_off: datetime, previous: Publication | None, now: datetime | None = None
+    ) -> Entries:
         """What belongs on the list of a partition.
 
         All whose reception ended by the cut-off (R-4-4-3-1), without those that were on a list issued after their
         certificate's expiry (RFC 5280, section 3.3). Read in blocks, so that neither side holds a large list twice.
+
+        Args:
+            partition_id: whose list.
+            cut_off: when reception had to end.
+            previous: what was published before.
+            now: what was received later than this was dated by a clock that was ahead, and belongs there, too.
         """
-        rows = [row async for row in self._blocks_of_entries(partition_id, cut_off, previous)]
+        rows = [row async for row in self._blocks_of_entries(partition_id, cut_off, previous, now)]
         return Entries(
             tuple(row["entries"] for row in rows if row["count"]),
             sum(row["count"] for row in rows),
@@ -463,14 +471,14 @@ class Store:
         )
 
     async def _blocks_of_entries(
-        self, partition_id: int, cut_off: datetime, previous: Publication | None
+        self, partition_id: int, cut_off: datetime, previous: Publication | None, now: datetime | None
     ) -> AsyncIterator[asyncpg.Record]:
         stays_from = previous.window.this_update - LATE_REVOCATION if previous else None
         received_after = previous.cut_off if previous else None
         position = 0
         while True:
             row = await self._connection.fetchrow(
-                _BLOCK_OF_ENTRIES, partition_id, position, cut_off, stays_from, received_after
+                _BLOCK_OF_ENTRIES, partition_id, position, cut_off, stays_from, received_after, now
             )
             if row is None or row["position"] is None:
                 return
@@ -541,9 +549,12 @@ _BLOCK_OF_ENTRIES: Final = f"""
            max(serial) FILTER (WHERE stays) AS last,
            max(not_after) FILTER (WHERE received AND NOT stays) AS left_out_expiry,
            max(received_at) FILTER (WHERE received AND NOT stays) AS left_out_received
-    FROM (SELECT serial, entry, not_after, received_at, received_at <= $3 AS received,
-                 received_at <= $3 AND ($4::timestamptz IS NULL OR not_after >= $4 OR received_at > $5) AS stays
-          FROM revocation WHERE partition_id = $1 AND serial > $2 ORDER BY serial LIMIT {BLOCK_ENTRIES}) block"""  # noqa: S608 - a constant
+    FROM (SELECT serial, entry, not_after, received_at, received,
+                 received AND ($4::timestamptz IS NULL OR not_after >= $4 OR received_at > $5) AS stays
+          FROM (SELECT serial, entry, not_after, received_at,
+                       received_at <= $3 OR received_at > $6::timestamptz IS TRUE AS received
+                FROM revocation WHERE partition_id = $1 AND serial > $2 ORDER BY serial LIMIT {BLOCK_ENTRIES}) dated
+         ) block"""  # noqa: S608 - a constant
 
 _CERTIFICATE = "SELECT c.serial, c.partition_id, c.kind, c.not_after, c.der, r.revoked_at, r.reason, r.invalidity_date"
 

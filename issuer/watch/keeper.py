@@ -23,6 +23,7 @@ from typing import Any, Final, NoReturn
 from issuer.alarm import Alarm, Channel, NotToldError, Sight, alarms
 from issuer.errors import IssuerError
 from issuer.installation import Installation, opened
+from issuer.lists.batch import newest_not_of_the_future
 from issuer.operations import activation
 from issuer.records.recovery_store import Compromise
 from issuer.records.rows import Publication
@@ -222,9 +223,10 @@ class Keeper:
                     self.is_runner = True
                     log.info("runner", extra={"ca": self.name, "next": self.schedule.next(self._clock()).isoformat()})
                 in_force = await store.publication_in_force(authority_id)
+                in_time = await newest_not_of_the_future(installation, self._clock())
                 self._compromises = await installation.recovery.compromises(authority_id)
             failure = self.sight.failure if in_force == self.sight.in_force else None
-            self.sight = Sight(self._clock(), in_force=in_force, failure=failure)
+            self.sight = Sight(self._clock(), in_force=in_force, in_time=in_time, failure=failure)
             has_published = self.is_runner and await self._publish_if_due(in_force)
             await self._look_around(installation)
             if not has_published:

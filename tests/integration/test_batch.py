@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from issuer.errors import NotNowError, RefusedError
 from issuer.lists import batch
+from issuer.lists.list_audit import open_audit
 from issuer.profiles.authority import Kind
 from issuer.profiles.crl import NEXT_CRL_PUBLISH
 from issuer.profiles.lint import LintError
 from issuer.profiles.municipality import municipalities_of, municipality
+from issuer.records.list_store import Selection
 from issuer.records.rows import NewObject, PublishedList
 from issuer.records.store import LATE_REVOCATION
 from issuer.residents.revocation import revoke_generation
@@ -280,6 +282,42 @@ async def test_a_clock_that_was_set_back_stops_the_batch(ca: FoundedCA) -> None:
     with pytest.raises(RefusedError, match=r"2026-04-02T03:00:00Z.*set the clock"):
         await ca.publish(NOW + DAY - SECOND)
     assert await numbers(ca) == {1}
+
+
+@pytest.mark.req("R-7-2-1", "R-4-4-3-1")
+async def test_lists_of_the_future_are_replaced_when_a_person_says_so(ca: FoundedCA) -> None:
+    """As if they had not been made: nothing is dropped that they dropped too early, and numbers rise all the same."""
+    before, during = (issued.serial for issued in await ca.issue(1, 2))
+    await ca.revoke(before)
+    await ca.publish(NOW)
+    ahead = NOW + 11 * 365 * DAY / 2  # the certificates have ended
+    await ca.revoke(during, now=NOW + 2 * 365 * DAY)
+    await ca.publish(ahead)
+    await ca.publish(ahead + DAY)
+    assert await listed(ca) == set()
+    with pytest.raises(RefusedError, match="--clock-was-ahead"):
+        await ca.publish(NOW + DAY)
+    published = await batch.run(ca.installation, ca.key, NOW + DAY, clock_was_ahead=True)
+    assert (published.window.this_update, published.cut_off) == (NOW + DAY, NOW + DAY)
+    assert await numbers(ca) == {4}
+    assert await listed(ca) == {before, during}
+    detail = "SELECT detail ->> 'replaced_lists_of_the_future' FROM operation_record WHERE object = '4'"
+    assert await ca.query(detail) == "3"
+    await ca.publish(NOW + 2 * DAY)
+    assert await listed(ca) == {before, during}
+    selection = Selection(since=NOW + DAY, until=NOW + 2 * DAY)
+    audit = await open_audit(ca.installation, NOW + 2 * DAY)
+    async with ca.installation.store.transaction():
+        verified = [one async for one in audit.verify(selection)]
+    assert [one.findings for one in verified] == [()] * 2 * TOKYO_LISTS
+
+
+@pytest.mark.req("R-7-2-1")
+async def test_lists_of_now_are_not_replaced_as_if_a_clock_had_been_ahead(ca: FoundedCA) -> None:
+    """Nothing that was dropped rightly comes back."""
+    await ca.publish(NOW)
+    with pytest.raises(RefusedError, match="not of the future; leave --clock-was-ahead out"):
+        await batch.run(ca.installation, ca.key, NOW, clock_was_ahead=True)
 
 
 @pytest.mark.req("R-4-4-3-1")

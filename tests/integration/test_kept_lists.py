@@ -311,6 +311,13 @@ def test_what_is_served_is_what_is_verified(prefca: Prefca, monkeypatch: pytest.
     found = json.loads(ended.stdout)
     assert (found["verified"], found["wrong"]) == (TOKYO_LISTS, TOKYO_LISTS)
     assert {(one["crl_number"], "lies in the future" in one["finding"]) for one in found["findings"]} == {(2, True)}
+    at(monkeypatch, scheduling, datetime.now(UTC))
+    refused = prefca("batch", "--now")
+    assert refused.status == 3
+    assert "`prefca batch --now --clock-was-ahead`" in refused.complaint
+    assert prefca("batch", "--clock-was-ahead").status == 2
+    assert prefca("batch", "--now", "--clock-was-ahead").status == 0
+    assert prefca("crl", "verify", "--all").status == 0
 
 
 @pytest.mark.usefixtures("shared_instance")

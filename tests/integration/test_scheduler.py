@@ -199,6 +199,22 @@ async def test_a_clock_that_was_ahead_costs_no_list(ca: FoundedCA) -> None:
     assert (await in_force(ca))[:2] == (MIDNIGHT + HOUR, MIDNIGHT + HOUR)
 
 
+@pytest.mark.req("R-4-4-10")
+async def test_lists_of_the_future_do_not_hide_that_lists_are_late(ca: FoundedCA) -> None:
+    """Alarms go by the newest lists of before, until somebody has replaced those of the future."""
+    await ca.publish(NOW)
+    await ca.publish(NOW + 30 * DAY)
+    machine = Machine(ca)
+    async with at_work(machine.keeper.keep()):
+        machine.now = NOW + 4 * DAY
+        await machine.looks()
+        assert [alarm.name for alarm in machine.keeper.alarms()] == ["clock_behind", "late", "expiring", "expired"]
+        await batch.run(ca.installation, ca.key, machine.now, clock_was_ahead=True)
+        await machine.looks()
+        assert machine.keeper.alarms() == []
+    assert machine.batches == []
+
+
 @pytest.mark.req("R-2-6-4")
 async def test_of_two_machines_one_publishes_and_the_other_takes_its_place(ca: FoundedCA) -> None:
     """Each list once, whoever made it."""
