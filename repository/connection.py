@@ -72,6 +72,9 @@ class Shared:
     emptied: asyncio.Event = field(default_factory=asyncio.Event)  # the last connection has ended
     ready_answers: int = 0  # that were given
     read_messages: int = 0
+    refused_connections: int = 0  # for which there was no room, or no journal
+    failed_handshakes: int = 0  # of TLS
+    is_tls_refused: bool = False  # the files for TLS could not be read again: those before are in use
 
     def tls_context(self) -> ssl.SSLContext:
         """What a connection that begins TLS now uses."""
@@ -158,14 +161,21 @@ class Connection(Protocol):
         self._is_upgrading = False
         self._settle()
 
+    def handshakeFailed(self, error: OSError) -> None:  # noqa: N802 - as Twisted's
+        """The client does not know our CA, or we do not know his certificate, or he has left."""
+        self._shared.failed_handshakes += 1
+        extra = {"origin": self.peer, "reason": getattr(error, "verify_message", None) or str(error)}
+        logger.info("handshake_failed", extra=extra)
+
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Take octets from the peer."""
-        self.is_active = True
         if self._is_clear:
             data = self._repeat(data)
             if not data:
+                self.is_active = True
                 return
         if not (self._is_closing or self._is_upgrading):
+            self.is_active |= self._framer.is_empty  # a message begins, and has as long to end as silence may last
             self._framer.receive(data)
             self._advance()
 
@@ -225,8 +235,15 @@ class Connection(Protocol):
         self._drop()
         self.transport.abortConnection()
 
+    def leave(self) -> None:
+        """Close in order, if nothing is on its way and this was not tried before."""
+        if self._outbox or self._is_paused or self._is_upgrading or self.transport.disconnecting:
+            self.abort()
+        else:
+            self.transport.loseConnection()
+
     def is_idle(self, now: float, allowed_s: float) -> bool:
-        """Whether it has said nothing, and read nothing of its answers, for so long. To be asked every second."""
+        """Whether it has said nothing whole, and read nothing of its answers, for so long. To be asked every second."""
         if self.is_active or (now - self.active_at > allowed_s and self.transport.is_being_read()):
             self.is_active = False
             self.active_at = now
@@ -335,6 +352,7 @@ class Connection(Protocol):
     def _advance(self) -> None:
         """Work on what has arrived, as far as answers may wait."""
         while self._may_receive and (message := self._next_message()) is not None:
+            self.is_active = True
             if not self._repeat_one(message):
                 self._shared.read_messages += 1
                 self._react(self._its_session().receive, message)

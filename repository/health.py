@@ -13,6 +13,9 @@ _METRICS: Final = {
     "ready_answers_total": ("counter", "Searches answered with an answer that was ready."),
     "read_messages_total": ("counter", "Messages that were read and worked on."),
     "records_total": ("counter", "Records written to the journal."),
+    "refused_connections_total": ("counter", "Connections for which there was no room, or no journal."),
+    "failed_handshakes_total": ("counter", "TLS handshakes that failed."),
+    "tls_expiry_timestamp_seconds": ("gauge", "When the certificate for TLS ends."),
     "connections": ("gauge", "Open connections."),
     "cache_answers": ("gauge", "Ready answers."),
     "cache_bytes": ("gauge", "Memory of the ready answers, without values of the publication."),
@@ -38,12 +41,16 @@ def report(shared: Shared, now: datetime, *, is_database_away: bool, confirmed_a
         "publication_refused": directory.is_refused,
         "publication_out_of_date": next_update is not None and next_update <= now,
         "journal_failed": not is_recording,
+        "tls_reload_refused": shared.is_tls_refused,
     }
     caches = [directory.answers(may_read_restricted=each) for each in (False, True)]
     samples: dict[str, float] = {
         "ready_answers_total": shared.ready_answers,
         "read_messages_total": shared.read_messages,
         "records_total": shared.turns.records,
+        "refused_connections_total": shared.refused_connections,
+        "failed_handshakes_total": shared.failed_handshakes,
+        "tls_expiry_timestamp_seconds": shared.tls.ends_at.timestamp(),
         "connections": len(shared.connections),
         "cache_answers": sum(map(len, caches)),
         "cache_bytes": sum(cache.size_bytes for cache in caches),

@@ -70,6 +70,7 @@ class Server:
     def _accept(self, address: str, *, is_encrypted: bool) -> Connection | None:
         turns, origin = self._shared.turns, str(peer.address_of(address))
         if not (self._shared.may_connect(origin) and (turns.is_recording or turns.has_recorded())):
+            self._shared.refused_connections += 1
             return None
         return Connection(self._shared, origin, is_encrypted=is_encrypted)
 
@@ -112,7 +113,7 @@ class Server:
             await asyncio.sleep(SWEEP_S)
             now, allowed_s = self._shared.clock(), self._shared.section.idle_timeout_s
             for connection in [each for each in self._shared.connections if each.is_idle(now, allowed_s)]:
-                connection.abort()
+                connection.leave()
             self._alarm()
 
     def _alarm(self) -> None:
@@ -149,6 +150,8 @@ class Server:
         try:
             self._shared.tls.reload()
         except StartError as e:
+            self._shared.is_tls_refused = True
             logger.error("tls_reload_refused", extra={"error": str(e)})  # noqa: TRY400 - the operator's files
         else:
+            self._shared.is_tls_refused = False
             logger.info("tls_reloaded")

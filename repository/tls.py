@@ -3,8 +3,11 @@
 import logging
 import os
 import ssl
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+
+from cryptography import x509
 
 from repository.errors import StartError
 
@@ -22,6 +25,7 @@ class TLSContext:
         self._certificate = certificate
         self._key = key
         self._context = self._loaded()
+        self.ends_at = self._end()
         self._trusted: frozenset[bytes] = frozenset()
 
     def reload(self) -> None:
@@ -31,6 +35,7 @@ class TLSContext:
             StartError: a file is missing or not usable; what was loaded stays in use.
         """
         self._context = self._loaded()
+        self.ends_at = self._end()
         self._trusted = frozenset()
 
     def trusting(self, certificates: frozenset[bytes]) -> ssl.SSLContext:
@@ -54,6 +59,10 @@ class TLSContext:
             return
         self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self._context.verify_mode = ssl.CERT_OPTIONAL
+
+    def _end(self) -> datetime:
+        """NotAfter of the certificate, which was just loaded."""
+        return x509.load_pem_x509_certificate(self._certificate.read_bytes()).not_valid_after_utc
 
     def _loaded(self) -> ssl.SSLContext:
         for path, key in ((self._certificate, "tls_certificate"), (self._key, "tls_key")):

@@ -200,7 +200,7 @@ class Wire(_Transport):
         return None
 
     def startTLS(self, context: ssl.SSLContext) -> None:  # noqa: N802
-        """Encrypt from here on; `handshakeCompleted` of the protocol tells when, `connectionLost` if it fails."""
+        """Encrypt from here on; `handshakeCompleted` or `handshakeFailed` of the protocol tells what came of it."""
         if self._protocol is not None:
             self._poller.unregister(self._descriptor)
             encrypted = EncryptedWire(self._poller.loop, self._socket, self._protocol, self._producer)
@@ -300,7 +300,9 @@ class EncryptedWire(_Transport, asyncio.Protocol):
             await self._loop.connect_accepted_socket(
                 lambda: self, self._socket, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
             )
-        except OSError:  # also of TLS
+        except OSError as e:  # also of TLS
+            if self._protocol is not None:
+                self._protocol.handshakeFailed(e)
             self._tell_lost(_LOST)
 
     # ---------------------------------------------------------------- called by the loop

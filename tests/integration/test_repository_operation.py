@@ -1,6 +1,5 @@
 """`prefca-repository` in operation: ready answers, several workers, the admin listener, the local copy."""
 
-import json
 import os
 import resource
 import signal
@@ -11,11 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import asyncpg
 import pytest
+from cryptography import x509
 
 from repository.messages import ResultCode
 from tests.support.database import Database
@@ -28,7 +26,10 @@ from tests.support.repository import (
     Client,
     RepositoryProcess,
     add_party,
+    alarms,
+    asked,
     bind_request,
+    metric,
     publish,
     published,
     running,
@@ -55,27 +56,6 @@ def codes(client: Client, operation: object) -> list[int]:
 def lists(client: Client, operation: Any = ASK_CHIYODA, message_id: int = 1) -> list[bytes]:
     entry, _ = client.ask(operation, message_id)
     return entry.attributes.get(f"{LIST};binary", [])
-
-
-def asked(server: RepositoryProcess, path: str) -> tuple[int, str]:
-    """Status and body of the admin listener."""
-    address = server.event("administering")["admin"]
-    try:
-        with urlopen(f"http://{address}{path}", timeout=10) as response:
-            return response.status, response.read().decode()
-    except HTTPError as e:
-        return e.code, e.read().decode()
-
-
-def alarms(server: RepositoryProcess) -> list[str]:
-    found: list[str] = json.loads(asked(server, "/healthz")[1])["alarms"]
-    return found
-
-
-def metric(server: RepositoryProcess, name: str, worker: int = 0) -> float:
-    prefix = f'prefca_repository_{name}{{worker="{worker}"}} '
-    (line,) = [each for each in asked(server, "/metrics")[1].splitlines() if each.startswith(prefix)]
-    return float(line.removeprefix(prefix))
 
 
 # ---------------------------------------------------------------- ready answers
@@ -229,6 +209,8 @@ def test_health_and_metrics_are_told_on_a_port_of_their_own(server: RepositoryPr
         assert metric(server, "connections") == 1
     assert metric(server, "records_total") == 2
     assert metric(server, "next_update_timestamp_seconds") > time.time()
+    certificate = x509.load_pem_x509_certificate((server.instance / "tls" / "ldap.pem").read_bytes())
+    assert metric(server, "tls_expiry_timestamp_seconds") == certificate.not_valid_after_utc.timestamp()
 
 
 @pytest.mark.req("R-4-11-2-1")

@@ -30,6 +30,7 @@ from tests.support.repository import (
     RepositoryProcess,
     add_authority,
     add_party,
+    alarms,
     bind_request,
     message,
     publish,
@@ -246,14 +247,33 @@ async def test_without_a_database_the_server_says_so_and_goes_on_when_it_is_ther
 
 
 def test_an_idle_connection_is_closed(authority: int, database: Database, tmp_path: Path) -> None:
-    """Also one that never begins TLS."""
+    """In order, unless it never begins TLS."""
     with running(tmp_path, database.dsn, idle_timeout_s=1) as server, ExitStack() as stack:
         idle = stack.enter_context(server.connect())
         silent = stack.enter_context(socket.create_connection(("127.0.0.1", server.port("ldaps"))))
         assert codes(idle, search_request()) == [0]
-        for closed in (idle.receive, lambda: silent.recv(1)):
-            with pytest.raises(ConnectionResetError):
-                closed()
+        assert idle.receive() is None
+        with pytest.raises(ConnectionResetError):
+            silent.recv(1)
+
+
+def test_who_never_ends_his_message_is_idle(authority: int, database: Database, tmp_path: Path) -> None:
+    """However often he sends an octet of it; who ends each message in time is served."""
+    halves = message(search_request())[:9], message(search_request())[9:]
+    with (
+        running(tmp_path, database.dsn, idle_timeout_s=2) as server,
+        server.connect() as slow,
+        server.connect() as never,
+    ):
+        never.send(b"\x30\x84\x00\x00\x80\x00")
+        until = time.monotonic() + 10
+        with pytest.raises(ConnectionError):  # noqa: PT012 - when he is cut off, at whichever octet
+            while time.monotonic() < until:
+                for half in halves:
+                    slow.send(half)
+                    never.send(b"\x02")
+                    time.sleep(0.3)
+                assert slow.receive() is not None
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -278,11 +298,13 @@ def test_a_new_certificate_is_taken_without_a_restart(server: RepositoryProcess)
     key.write_text("")
     server.process.send_signal(signal.SIGHUP)
     assert "repository.tls_certificate" in server.event("tls_reload_refused")["error"]
+    assert alarms(server) == ["tls_reload_refused"]
     with server.connect(tls=True) as client:
         assert codes(client, search_request()) == [0]
     write_tls(server.instance)
     server.process.send_signal(signal.SIGHUP)
     server.event("tls_reloaded")
+    assert alarms(server) == []
     with old, server.connect(tls=True) as new:
         assert codes(old, search_request()) == codes(new, search_request()) == [0]
         assert new.certificate() != old.certificate()

@@ -21,6 +21,7 @@ from tests.support.repository import (
     add_authority,
     add_certificate,
     add_party,
+    metric,
     publish,
     running,
     write_certificate,
@@ -90,9 +91,13 @@ def test_a_party_may_say_who_it_is_but_not_be_somebody_else(directory: Directory
 
 @pytest.mark.req("R-4-4-4-5")
 def test_without_a_registered_certificate_there_is_no_login(directory: Directory) -> None:
-    """Without one the client does not even ask; one that nobody registered is refused by TLS already."""
+    """Without one the client does not even ask; what nobody registered is refused by TLS already, as the log tells."""
     assert directory.tool("ldapwhoami", certificate=None).returncode != 0
     assert directory.tool("ldapwhoami", certificate="stranger").returncode != 0
+    failed = directory.server.event("handshake_failed")
+    assert failed["origin"] == "127.0.0.1"
+    assert "self-signed certificate" in failed["reason"]
+    assert metric(directory.server, "failed_handshakes_total") == 1
 
 
 @pytest.mark.req("R-4-4-4-5", "R-2-6-3-2")

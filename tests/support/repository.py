@@ -17,6 +17,8 @@ from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import asyncpg
 from argon2 import PasswordHasher
@@ -298,6 +300,29 @@ class RepositoryProcess:
     def records(self) -> list[dict[str, Any]]:
         """The journal."""
         return journal.records(self.instance)
+
+
+def asked(server: RepositoryProcess, path: str) -> tuple[int, str]:
+    """Status and body of the admin listener."""
+    address = server.event("administering")["admin"]
+    try:
+        with urlopen(f"http://{address}{path}", timeout=10) as response:
+            return response.status, response.read().decode()
+    except HTTPError as e:
+        return e.code, e.read().decode()
+
+
+def alarms(server: RepositoryProcess) -> list[str]:
+    """What is wrong, as it says itself."""
+    found: list[str] = json.loads(asked(server, "/healthz")[1])["alarms"]
+    return found
+
+
+def metric(server: RepositoryProcess, name: str, worker: int = 0) -> float:
+    """One of its numbers."""
+    prefix = f'prefca_repository_{name}{{worker="{worker}"}} '
+    (line,) = [each for each in asked(server, "/metrics")[1].splitlines() if each.startswith(prefix)]
+    return float(line.removeprefix(prefix))
 
 
 def write_tls(instance: Path) -> None:
