@@ -43,7 +43,8 @@ async def command(*arguments: str, timeout_s: float) -> dict[str, Any]:
     """
     process = await start("issuer", *arguments, stdout=PIPE, stderr=PIPE)
     try:
-        said, complained = await asyncio.wait_for(process.communicate(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            said, complained = await process.communicate()
     except TimeoutError as e:
         reason = f"it did not end within {timeout_s:.0f} s and was stopped; see whether token or database hang"
         raise FailedError(reason, None) from e
@@ -64,7 +65,8 @@ async def stop(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
         except TimeoutError:
             log.warning("process_killed", extra={"pid": process.pid})
             process.kill()

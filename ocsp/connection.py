@@ -318,7 +318,8 @@ class Connection(web.RequestHandler):
         if self._is_asked:
             self._answered = asyncio.Event()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._answered.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._answered.wait()
         self._shortcut.turn.end()
         await super().shutdown(timeout)
 

@@ -131,18 +131,19 @@ class Server:
 
     async def _finish(self, work: asyncio.Task[None]) -> None:
         """Take no new work, and give what is being sent a moment to end."""
+        for port in self._ports:
+            port.close()
         logger.info("stopping")
         work.cancel()
         await asyncio.wait([work])
-        for port in self._ports:
-            port.close()
         connections = self._shared.connections
         self._shared.emptied.clear()
         for connection in tuple(connections):
             connection.finish()
         if connections:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._shared.emptied.wait(), GRACE_S)
+                async with asyncio.timeout(GRACE_S):
+                    await self._shared.emptied.wait()
         for connection in tuple(connections):
             connection.abort()
 

@@ -142,6 +142,13 @@ class Store:
         finally:
             server.close()
 
+    async def _woken(self, wake: asyncio.Event) -> None:
+        """Wait until there is something to do, or time to ask."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._poll_s):
+                await wake.wait()
+        wake.clear()
+
     async def _follow_changes(
         self, server: _Server, wake: asyncio.Event, directory: Directory, when_loaded: Callable[[], None]
     ) -> None:
@@ -166,9 +173,7 @@ class Store:
                     self.confirmed_at = until or self.confirmed_at
                     self._tell_back()
                     when_loaded()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), self._poll_s)
-                wake.clear()
+                await self._woken(wake)
         finally:
             if loading is not None:
                 server.close()

@@ -294,7 +294,8 @@ class Workers:
                 pause_s = FIRST_PAUSE_S
             _logger.error("worker_ended", extra={"worker": worker.number, "status": status, "again_in_s": pause_s})
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._stop.wait()
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
     def _reload(self) -> None:

@@ -174,7 +174,8 @@ async def _failure(words: tuple[str, ...], settings: Settings) -> str | None:
     except OSError as e:
         return f"{words[0]}: {e.strerror}"
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            said, _ = await process.communicate()
     except TimeoutError:
         return f"it did not end within {settings.archive.backup_timeout_min} min and was stopped"
     finally:

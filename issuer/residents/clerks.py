@@ -147,7 +147,8 @@ async def _started() -> AsyncIterator["_ClerkProcess"]:
         listening.cancel()
         if clerk.is_gone:  # asyncio is to notice its end by itself: a signal to the dead takes the exit status from it
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), GONE_TIMEOUT_S)
+                async with asyncio.timeout(GONE_TIMEOUT_S):
+                    await process.wait()
         await children.stop(process)
         if process.stdin is not None:
             with suppress(ConnectionError):  # what it did not read; if nobody asks, asyncio complains of it

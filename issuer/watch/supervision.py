@@ -134,5 +134,6 @@ async def _accepts_connections(server: Server, process: asyncio.subprocess.Proce
             await asyncio.sleep(0.05)
 
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(connect(), START_TIMEOUT_S)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await connect()
     return process.returncode is None
