@@ -17,7 +17,7 @@ from issuer.cli.results import Done, Results, open_results
 from issuer.cli.root import REFUSED_STATUS, now, run, settings_of
 from issuer.errors import KeyReplacedError
 from issuer.installation import ActiveKey, Installation, opened, secret_for
-from issuer.profiles.notice import MAX_LINE_BYTES
+from issuer.profiles.notice_line import MAX_LINE_BYTES
 from issuer.residents.clerks import Clerks, Employment, clerk_processes
 from issuer.residents.registration import Issued, Refused, open_desk, register
 from issuer.signing.key_use import UsedKey, used_key
