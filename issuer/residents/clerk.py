@@ -17,15 +17,9 @@ from issuer.profiles.notice import parse_notice
 from issuer.profiles.notice_line import NoticeError
 from issuer.profiles.profile import RESIDENT_YEARS, Issuer, resident_common_name
 from issuer.profiles.template import Template, validity_der
+from issuer.residents.lines import Line
 from pkix.signing import Signer, sign, signed, verify
 from pkix.validity import JST, counting_first_day
-
-
-class Line(NamedTuple):
-    """A line of a notice file."""
-
-    number: int  # 1 is the first
-    content: bytes
 
 
 class Unreadable(NamedTuple):
