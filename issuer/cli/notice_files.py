@@ -13,6 +13,7 @@ from issuer.cli.output import print_json
 from issuer.cli.pace import Pace
 from issuer.cli.results import Done, Results, Written, written
 from issuer.cli.root import REFUSED_STATUS
+from issuer.errors import RefusedError
 from issuer.installation import Installation
 from issuer.profiles.notice_line import MAX_LINE_BYTES
 from issuer.residents.lines import Refused
@@ -25,7 +26,7 @@ REFUSED: Final = "refused"  # a result, whatever the task
 results_option = click.option(
     "--results",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where each line's outcome is written, as JSON Lines.  [default: beside NOTICES, with .results.jsonl]",
+    help="Where each line's outcome is written, as JSON Lines.  [default: beside the file, with .results.jsonl]",
 )
 
 
@@ -45,9 +46,15 @@ def results_beside(notices: BinaryIO) -> Path:
 
 
 async def first_certificate(installation: Installation) -> bytes:
-    """What a CA is known by, whichever of its keys signs: the self-signed certificate of its first one, DER."""
-    first, *_ = await installation.generations.keys(installation.authority_id)
-    return first.generation.certificate
+    """What a CA is known by, whichever of its keys signs: the self-signed certificate of its first one, DER.
+
+    Raises:
+        RefusedError: it has none yet.
+    """
+    keys = await installation.generations.keys(installation.authority_id)
+    if not keys:
+        raise RefusedError("this CA has no key yet, and has issued nothing; `prefca status` tells more")
+    return keys[0].generation.certificate
 
 
 def count_lines(notices: BinaryIO) -> int | None:

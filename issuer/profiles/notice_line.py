@@ -84,6 +84,12 @@ def read_line(line: bytes, model: type[FieldsT], notice_of: Callable[[FieldsT], 
         raise
 
 
+def wrong_value(model: type[NoticeFields], field: str) -> NoticeError:
+    """What is said of a field whose value cannot be used."""
+    wanted = model.model_fields[field].description
+    return NoticeError("wrong-value", f"項目「{field}」の値が正しくありません。{wanted}を書いてください")
+
+
 def quoted(text: str) -> str:
     """The beginning of a text that came in, safe to print."""
     beginning = text[:40]
@@ -114,10 +120,10 @@ def _refusal(finding: str, location: Sequence[str | int], model: type[NoticeFiel
     name = str(location[0])
     if finding == "extra_forbidden":
         return NoticeError("unknown-field", f"項目{quoted(name)}はありません。項目名を直すか消してください")
-    wanted = model.model_fields[name].description
     if finding == "missing":
+        wanted = model.model_fields[name].description
         return NoticeError("missing-field", f"項目「{name}」がありません。{wanted}を書いてください")
-    return NoticeError("wrong-value", f"項目「{name}」の値が正しくありません。{wanted}を書いてください")
+    return wrong_value(model, name)
 
 
 def _json(line: bytes) -> object:

@@ -28,7 +28,7 @@ from issuer.records.store import AlreadyThereError
 from issuer.residents.clerk import Application, Order, Unreadable
 from issuer.residents.clerks import Clerks, OneClerk
 from issuer.residents.lines import Line, Refused, numbered
-from issuer.residents.revocation import entry_for
+from issuer.residents.revocation import entry_for, record_revocations
 from issuer.signing.ca_key import require_in_use
 from pkix.revocation import CRLReason
 from pkix.validity import counting_first_day, whole_second
@@ -260,13 +260,8 @@ class _Ledger:
             await store.lock_certificates(old.serial for old in superseded)
             if (superseded or others != decision.others) and await self._look_up(batch, now) != decision.known:
                 raise _OvertakenError
-            if superseded:
-                await store.add_revocations(
-                    [entry_for(old, CRLReason.SUPERSEDED, received_at=now, revoked_at=now) for old in superseded]
-                )
-                await store.record_alike(
-                    "certificate_revoked", now, (f"{old.serial:016X}" for old in superseded), {"reason": 4}
-                )
+            new = [entry_for(old, CRLReason.SUPERSEDED, received_at=now, revoked_at=now) for old in superseded]
+            await record_revocations(store, new, now)
             await store.add_certificates(self._certificate_rows(decision, certificates), now)
             await store.add_holders(
                 _holder_row(a, order.serial) for a, order in zip(decision.wanted, decision.orders, strict=True)
