@@ -74,8 +74,10 @@ def revoke_command(
             raise click.UsageError("with --file all is in the file; leave SERIALS and what is said of them out")
         revoke_file(context, notices, results, as_json=as_json)
         return
-    if not serials or reason is None:
-        raise click.UsageError("name SERIALS and their --reason, or a --file of notices")
+    if not serials or reason is None or results is not None:
+        raise click.UsageError(
+            "name SERIALS and their --reason, or a --file of notices and, if you like, its --results"
+        )
     order = RevocationOrder(
         tuple(dict.fromkeys(parse_serial(serial) for serial in serials)),
         parse_reason(reason),

@@ -182,6 +182,12 @@ def test_some_of_an_order_may_be_refused(instance: Path, tmp_path: Path, prefca:
         (["revoke", UNKNOWN, "--reason", "6"], 3, "take one of 1 keyCompromise"),
         (["revoke", UNKNOWN], 2, "name SERIALS and their --reason, or a --file .*`prefca revoke --help`"),
         (["revoke", "--reason", "1"], 2, "name SERIALS and their --reason, or a --file"),
+        (
+            ["revoke", UNKNOWN, "--reason", "1", "--results", "r"],
+            2,
+            "a --file of notices and, if you like, its --results",
+        ),
+        (["revoke", "--file", "/"], 2, "Is a directory"),
         (["revoke", UNKNOWN, "--file", "/dev/null"], 2, "with --file all is in the file"),
         (["revoke", "--reason", "1", "--file", "/dev/null"], 2, "with --file all is in the file"),
         (["revoke", UNKNOWN, "--reason", "1", "--received-at", "yesterday"], 2, "write a day of Japan"),
