@@ -188,15 +188,18 @@ def print_certificates(context: click.Context, kind: Kind, limit: int, *, as_jso
 
 def _row(certificate: CertificateRow) -> dict[str, object]:
     subject = x509.load_der_x509_certificate(certificate.der).subject.rfc4514_string()
-    status = f"revoked ({certificate.revoked.reason.label})" if certificate.revoked else "good"
-    if certificate.not_after < now():
-        status = f"expired, {status}"
     return {
         "serial": f"{certificate.serial:016X}",
-        "status": status,
+        "status": status_of(certificate),
         "not_after": certificate.not_after,
         "subject": subject,
     }
+
+
+def status_of(certificate: CertificateRow) -> str:
+    """What it is now, in words."""
+    status = f"revoked ({certificate.revoked.reason.label})" if certificate.revoked else "good"
+    return f"expired, {status}" if certificate.not_after < now() else status
 
 
 COMMANDS = (revoke_command, list_command)
