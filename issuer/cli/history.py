@@ -26,6 +26,8 @@ def history(context: click.Context, serial: str | None, notice_number: str | Non
     """
     if (serial is None) == (notice_number is None):
         raise click.UsageError("name the SERIAL of a certificate, or the --notice-number of a notice")
+    if notice_number is not None and not notice_number.isprintable():  # octets that are no text, for example
+        raise click.UsageError("a notice number has printable characters only")
     settings, number = settings_of(context), None if serial is None else parse_serial(serial)
 
     async def found(one: Settings) -> list[HistoryRow]:

@@ -219,6 +219,7 @@ def test_some_of_an_order_may_be_refused(instance: Path, tmp_path: Path, prefca:
         (["history"], 2, "name the SERIAL of a certificate, or the --notice-number of a notice"),
         (["history", UNKNOWN, "--notice-number", "N-1"], 2, "name the SERIAL of a certificate, or"),
         (["history", "F" * 16], 3, "no certificate was issued that belongs to F{16}; check the number"),
+        (["history", "--notice-number", os.fsdecode(b"N-\xff")], 2, "printable characters only"),
         (["history", "--notice-number", "N-0"], 3, "belongs to a notice 'N-0'; check the number"),
         (["issue", "nowhere.jsonl"], 2, "'nowhere.jsonl': No such file or directory"),
         (["issue", "/"], 2, "Is a directory"),
