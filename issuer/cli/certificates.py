@@ -1,54 +1,93 @@
 """`prefca revoke`, `list`: certificates of residents."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
 
 import click
 from cryptography import x509
 
 from issuer.cli.asking import means
+from issuer.cli.bulk_revoking import revoke_file
+from issuer.cli.notice_files import results_option
 from issuer.cli.output import json_option, print_json, print_table
 from issuer.cli.root import REFUSED_STATUS, each, for_scripts, now, run, settings_of
+from issuer.errors import RefusedError
 from issuer.installation import Installation, opened
 from issuer.operations import agreement
 from issuer.operations.agreement import Order
 from issuer.profiles.authority import Kind
 from issuer.records.rows import CertificateRow
-from issuer.residents.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
+from issuer.residents.revocation import (
+    NotRevoked,
+    RevocationOrder,
+    RevokedNow,
+    parse_moment,
+    parse_reason,
+    parse_serial,
+    revoke,
+)
 from issuer.rules.operation import OperationKind
 from issuer.servers.server_revocation import not_residents, revocation_of
 from issuer.which_ca import issuing_ca
 from settings.load import Settings
 
-MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
+
+def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:  # noqa: ARG001 - the signature is click's
+    try:
+        return None if value is None else parse_moment(value)
+    except RefusedError as e:
+        raise click.BadParameter(str(e)) from e
 
 
 @click.command("revoke")
-@click.argument("serials", nargs=-1, required=True)
-@click.option("--reason", required=True, help="1 keyCompromise … 5 cessationOfOperation, by number or name.")
-@click.option("--received-at", type=MOMENT, help="When the reception of the request ended (UTC).  [default: now]")
-@click.option("--invalidity-date", type=MOMENT, help="Since when the certificate should not be trusted (UTC).")
+@click.argument("serials", nargs=-1)
+@click.option("--reason", help="1 keyCompromise … 5 cessationOfOperation, by number or name.")
+@click.option("--received-at", callback=_moment, help="When the reception of the request ended.  [default: now]")
+@click.option("--invalidity-date", callback=_moment, help="Since when the certificate should not be trusted.")
+@click.option("--file", "notices", type=click.File("rb"), help="Notices as JSON Lines, instead of all these.")
+@results_option
 @json_option
 @click.pass_context
 def revoke_command(
     context: click.Context,
     serials: tuple[str, ...],
-    reason: str,
+    reason: str | None,
     received_at: datetime | None,
     invalidity_date: datetime | None,
+    notices: BinaryIO | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
-    """Revoke the certificates with these SERIALS (hexadecimal), for good.
+    """Revoke the certificates with these SERIALS (hexadecimal), for good; or what the notices of a --file ask for.
 
     OCSP answers "revoked" at once; the lists follow with the next batch. Exit status 3 if any was refused. Of several
-    CAs each revokes what it issued.
+    CAs each revokes what it issued. A moment is like 2026-04-01T03:00:00Z, or a day of Japan like 2026-04-01.
+
+    A line of a file is like {"serial": "5AF0…", "reason": 5}; docs/integrate.md tells all. Residents' certificates of
+    one CA are revoked so; each line's outcome goes to the results file. Run again after an interruption: it goes on
+    where it was, and what was revoked for the same notice stays so.
     """
+    if notices is not None:
+        if serials or reason or received_at or invalidity_date:
+            raise click.UsageError("with --file all is in the file; leave SERIALS and what is said of them out")
+        revoke_file(context, notices, results, as_json=as_json)
+        return
+    if not serials or reason is None or results is not None:
+        raise click.UsageError(
+            "name SERIALS and their --reason, or a --file of notices and, if you like, its --results"
+        )
     order = RevocationOrder(
         tuple(dict.fromkeys(parse_serial(serial) for serial in serials)),
         parse_reason(reason),
-        _utc(received_at) or now().replace(microsecond=0),
-        _utc(invalidity_date),
+        received_at or now().replace(microsecond=0),
+        invalidity_date,
     )
+    _revoke_serials(context, order, as_json=as_json)
+
+
+def _revoke_serials(context: click.Context, order: RevocationOrder, *, as_json: bool) -> None:
     outcomes, status = run(_revoke(settings_of(context), order))
     if as_json:
         print_json([_revocation_as_dict(outcome) for outcome in outcomes])
@@ -149,19 +188,18 @@ def print_certificates(context: click.Context, kind: Kind, limit: int, *, as_jso
 
 def _row(certificate: CertificateRow) -> dict[str, object]:
     subject = x509.load_der_x509_certificate(certificate.der).subject.rfc4514_string()
-    status = f"revoked ({certificate.revoked.reason.label})" if certificate.revoked else "good"
-    if certificate.not_after < now():
-        status = f"expired, {status}"
     return {
         "serial": f"{certificate.serial:016X}",
-        "status": status,
+        "status": status_of(certificate),
         "not_after": certificate.not_after,
         "subject": subject,
     }
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)
+def status_of(certificate: CertificateRow) -> str:
+    """What it is now, in words."""
+    status = f"revoked ({certificate.revoked.reason.label})" if certificate.revoked else "good"
+    return f"expired, {status}" if certificate.not_after < now() else status
 
 
 COMMANDS = (revoke_command, list_command)

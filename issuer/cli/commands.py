@@ -11,6 +11,7 @@ _MODULES: Final = {
     "issue": "issuing",
     "revoke": "certificates",
     "list": "certificates",
+    "history": "history",
     "batch": "scheduling",
     "scheduler": "keeping",
     "key": "keys",

@@ -14,21 +14,22 @@ PLAIN_LINE_EVERY_S: Final = 10
 
 
 class Pace:
-    """Progress of issuing on standard error. `clock` counts seconds.
+    """Progress through a notice file on standard error. `clock` counts seconds.
 
     Args:
+        task: what is done with certificates, such as "issuing".
         total: lines there are; None if nobody knows.
         done: lines that an earlier run did.
     """
 
-    def __init__(self, total: int | None, done: int, clock: Callable[[], float]) -> None:
+    def __init__(self, task: str, total: int | None, done: int, clock: Callable[[], float]) -> None:
         self._total = total
         self._first = done
         self._clock = clock
         self._begin_s = self._said_s = clock()
         self._certificates = 0
         self._bar = Progress(
-            TextColumn("issuing"),
+            TextColumn(task),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("lines, {task.fields[pace]}"),

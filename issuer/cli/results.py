@@ -1,30 +1,36 @@
-"""The results file of `prefca issue`: one JSON object for each line, in their order, written batch by batch.
+"""The results file of a notice file: one JSON object for each line, in their order, written batch by batch.
 
 Beside it lies, while it is not complete, a note of how far it is: a run that was killed goes on from there, if it gets
-the same notices for the same CA, whichever of its keys signs. They are the same if their file has the same size and
-time of modification. Nothing depends on it: a run that begins anew finds what was issued in the database.
+the same notices for the same task and CA, whichever of its keys signs. They are the same if their file has the same
+size and time of modification. Nothing depends on it: a run that begins anew finds what was done in the database.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-from binascii import b2a_base64
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final, NamedTuple
 
 from issuer.errors import NotNowError, RefusedError
-from issuer.residents.registration import Issued, Outcome
 from issuer.whole import write_whole
 
-Result = Literal["issued", "issued_before", "refused"]
 Work = Mapping[str, str | int]
 
 NOTE_SUFFIX: Final = ".unfinished"
 _text: Final = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Written(NamedTuple):
+    """The outcome of a line as the file has it."""
+
+    line: int
+    result: str
+    octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +38,12 @@ class Done:
     """What the file has: all lines up to `line`."""
 
     line: int = 0
-    issued: int = 0
-    issued_before: int = 0
-    refused: int = 0
+    results: Mapping[str, int] = field(default_factory=dict)  # how many lines have which
 
-    def after(self, outcomes: Sequence[Outcome]) -> "Done":
+    def after(self, outcomes: Sequence[Written]) -> "Done":
         """With these too."""
-        results = [result_of(outcome) for outcome in outcomes]
-        return Done(
-            outcomes[-1].line if outcomes else self.line,
-            self.issued + results.count("issued"),
-            self.issued_before + results.count("issued_before"),
-            self.refused + results.count("refused"),
-        )
+        results = Counter(self.results) + Counter(outcome.result for outcome in outcomes)
+        return Done(outcomes[-1].line if outcomes else self.line, dict(results))
 
 
 class Results:
@@ -56,17 +55,18 @@ class Results:
         self._note = note
         self._work = work
 
-    def add(self, outcomes: Sequence[Outcome]) -> None:
+    def add(self, outcomes: Sequence[Written]) -> None:
         """Write the outcomes of a batch."""
-        self._stream.write(b"".join(_line(outcome) for outcome in outcomes))
+        self._stream.write(b"".join(outcome.octets for outcome in outcomes))
         self._stream.flush()
         self.done = self.done.after(outcomes)
-        note = {"work": self._work, "octets": self._stream.tell(), "done": asdict(self.done)}
+        done = {"line": self.done.line, "results": self.done.results}
+        note = {"work": self._work, "octets": self._stream.tell(), "done": done}
         write_whole(self._note, json.dumps(note).encode())
 
 
 @contextmanager
-def open_results(file: Path, notices: BinaryIO, ca_certificate: bytes) -> Iterator[Results]:
+def open_results(file: Path, notices: BinaryIO, task: str, ca_certificate: bytes) -> Iterator[Results]:
     """The results of these notices at this CA: those of an interrupted run, to go on with, else an empty file.
 
     Only its owner can read the file: certificates are personal data.
@@ -74,13 +74,14 @@ def open_results(file: Path, notices: BinaryIO, ca_certificate: bytes) -> Iterat
     Args:
         file: where they are.
         notices: open.
+        task: what is done for them.
         ca_certificate: what the CA is known by; it stays the same when another of its keys takes over.
 
     Raises:
         RefusedError: the file is the notices themselves, or cannot be written or gone on with.
         NotNowError: another run writes it.
     """
-    work = _work(notices, ca_certificate)
+    work = _work(notices, task, ca_certificate)
     note = file.with_name(file.name + NOTE_SUFFIX)
     with _opened(file) as stream:
         _take(stream, file, notices)
@@ -89,11 +90,10 @@ def open_results(file: Path, notices: BinaryIO, ca_certificate: bytes) -> Iterat
         note.unlink(missing_ok=True)
 
 
-def result_of(outcome: Outcome) -> Result:
-    """The word for it."""
-    if isinstance(outcome, Issued):
-        return "issued_before" if outcome.again else "issued"
-    return "refused"
+def written(line: int, notice_number: str | None, result: str, **more: str) -> Written:
+    """An outcome for the file, with the members that every one has, and more."""
+    members = {"line": line, "notice_number": notice_number, "result": result, **more}
+    return Written(line, result, _text(members).encode() + b"\n")
 
 
 def _opened(file: Path) -> BinaryIO:
@@ -119,13 +119,13 @@ def _take(stream: BinaryIO, file: Path, notices: BinaryIO) -> None:
     os.fchmod(stream.fileno(), 0o600)
 
 
-def _work(notices: BinaryIO, ca_certificate: bytes) -> Work:
+def _work(notices: BinaryIO, task: str, ca_certificate: bytes) -> Work:
     """What is done here; a pipe's content is never the same again."""
     if not notices.seekable():
         return {}
     status = os.fstat(notices.fileno())
     ca = hashlib.sha256(ca_certificate).hexdigest()
-    return {"ca": ca, "notices_octets": status.st_size, "notices_modified_ns": status.st_mtime_ns}
+    return {"task": task, "ca": ca, "notices_octets": status.st_size, "notices_modified_ns": status.st_mtime_ns}
 
 
 def _resumed(stream: BinaryIO, note: Path, work: Work) -> Done:
@@ -134,18 +134,9 @@ def _resumed(stream: BinaryIO, note: Path, work: Work) -> Done:
     try:
         noted = json.loads(note.read_text())
         if work and noted["work"] == work and noted["octets"] <= stream.seek(0, os.SEEK_END):
-            done, octets = replace(done, **noted["done"]), noted["octets"]
+            done, octets = Done(**noted["done"]), noted["octets"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no note, or none that can be read: from the beginning
     stream.seek(octets)
     stream.truncate()
     return done
-
-
-def _line(outcome: Outcome) -> bytes:
-    beginning = f'{{"line": {outcome.line}, "notice_number": {_text(outcome.notice_number)}'
-    if isinstance(outcome, Issued):
-        result = f'"{result_of(outcome)}", "serial": "{outcome.serial:016X}", "certificate": "'
-        return f'{beginning}, "result": {result}'.encode() + b2a_base64(outcome.certificate, newline=False) + b'"}\n'
-    refusal = f'"{result_of(outcome)}", "code": {_text(outcome.code)}, "message": {_text(outcome.message)}'
-    return f'{beginning}, "result": {refusal}}}\n'.encode()

@@ -17,12 +17,11 @@ import calendar
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,9 +32,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
     load_pem_public_key,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from issuer.profiles.characters import CharacterError, CharacterErrorCode, Recorded, record
+from issuer.profiles.characters import CharacterError, Recorded, record
 from issuer.profiles.municipality import (
     PREFECTURES,
     Municipality,
@@ -43,37 +42,12 @@ from issuer.profiles.municipality import (
     UnknownMunicipalityError,
     municipality,
 )
+from issuer.profiles.notice_line import NoticeError, NoticeFields, quoted, read_line
 
 T = TypeVar("T")
 
-MAX_LINE_BYTES: Final = 65_536
-MAX_NUMBER_CHARACTERS: Final = 64
 MIN_PUBLIC_EXPONENT: Final = 65_537
 FIRST_YEAR: Final = 1868  # the first of 明治, the oldest era that dateOfBirth can say
-
-NoticeErrorCode = (
-    CharacterErrorCode
-    | Literal[
-        "line-too-long",
-        "not-utf-8",
-        "not-json",
-        "duplicate-field",
-        "unknown-field",
-        "missing-field",
-        "wrong-value",
-        "unknown-municipality",
-        "other-prefecture",
-        "other-municipality",
-        "misplaced-space",
-        "date-of-birth",
-        "public-key-or-csr",
-        "key-unreadable",
-        "key-not-rsa",
-        "key-length",
-        "key-weak",
-        "csr-signature",
-    ]
-)
 
 _GENDERS: Final = {"male": "1", "female": "2", "unknown": "3"}
 _ERAS: Final = (  # first day, digit in dateOfBirth
@@ -87,16 +61,6 @@ _SPACE_IN_JAPANESE: Final = re.compile(r"(?<=[\u3000-\uffff]) (?=[\u3000-\uffff]
 _MISPLACED_SPACE: Final = re.compile(r"^[ \u3000]|[ \u3000]$|[ \u3000]{2}")
 _COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _FULL_WIDTH: Final = str.maketrans("0123456789- ", "０１２３４５６７８９－　")
-
-
-class NoticeError(Exception):
-    """A line that is refused: a stable code, and for the municipality's staff what is wrong and what to do."""
-
-    def __init__(self, code: NoticeErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.notice_number: str | None = None  # of the line, if that could be read
 
 
 @dataclass(frozen=True)
@@ -138,14 +102,9 @@ class Notice:
 _Character = Annotated[str, Field(max_length=16)]
 
 
-class _Line(BaseModel):
-    """The fields of a line. Each description completes the sentence 「…を書いてください」 of an error message."""
+class _Line(NoticeFields):
+    """The fields of a line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    notice_number: str | None = Field(
-        None, min_length=1, max_length=MAX_NUMBER_CHARACTERS, description="1〜64文字の文字列"
-    )
     municipality: str = Field(description='市区町村コード6桁の文字列（例 "131016"）')
     name: str = Field(min_length=1, max_length=100, description="1〜100文字の文字列")
     name_substitutes: dict[_Character, _Character] = Field({}, description='文字と代替文字の組（例 {"髙": "高"}）')
@@ -170,16 +129,10 @@ def parse_notice(line: bytes, *, prefecture: PrefectureName, today: date, key_bi
     Raises:
         NoticeError: the line is refused.
     """
-    content = _json(line)
-    try:
-        return _notice(content, prefecture, today, key_bits)
-    except NoticeError as e:
-        e.notice_number = _legible_number(content)
-        raise
+    return read_line(line, _Line, lambda fields: _notice(fields, prefecture, today, key_bits))
 
 
-def _notice(content: object, prefecture: PrefectureName, today: date, key_bits: int) -> Notice:
-    fields = _fields(content)
+def _notice(fields: _Line, prefecture: PrefectureName, today: date, key_bits: int) -> Notice:
     place = _municipality(fields.municipality, prefecture)
     return Notice(
         municipality=place,
@@ -189,74 +142,15 @@ def _notice(content: object, prefecture: PrefectureName, today: date, key_bits: 
         address=_address(fields, place),
         spki=_spki(fields, key_bits),
         renewal=fields.renewal,
-        notice_number=_notice_number(fields.notice_number),
+        notice_number=fields.notice_number,
     )
-
-
-def _legible_number(content: object) -> str | None:
-    """The municipality's reference, by which it finds a line whose other fields are refused."""
-    number = content.get("notice_number") if isinstance(content, dict) else None
-    is_valid = isinstance(number, str) and 1 <= len(number) <= MAX_NUMBER_CHARACTERS and number.isprintable()
-    return number if is_valid else None
-
-
-def _fields(content: object) -> _Line:
-    try:
-        return _Line.model_validate(content)
-    except ValidationError as e:
-        finding = e.errors(include_url=False, include_input=False)[0]
-        raise _refusal(finding["type"], finding["loc"]) from e
-
-
-def _refusal(finding: str, location: Sequence[str | int]) -> NoticeError:
-    """A finding of pydantic in our words."""
-    if not location:
-        return NoticeError(
-            "wrong-value", "行が正しいJSONのオブジェクトではありません。1行に1件を{…}の形で書いてください"
-        )
-    name = str(location[0])
-    if finding == "extra_forbidden":
-        return NoticeError("unknown-field", f"項目{_quoted(name)}はありません。項目名を直すか消してください")
-    wanted = _Line.model_fields[name].description
-    if finding == "missing":
-        return NoticeError("missing-field", f"項目「{name}」がありません。{wanted}を書いてください")
-    return NoticeError("wrong-value", f"項目「{name}」の値が正しくありません。{wanted}を書いてください")
-
-
-def _json(line: bytes) -> object:
-    if len(line) > MAX_LINE_BYTES:
-        raise NoticeError("line-too-long", f"行が{MAX_LINE_BYTES}バイトを超えています。1行に1件だけを書いてください")
-    try:
-        # A byte order mark, which Windows editors write, is ignored: RFC 8259, section 8.1.
-        return _DECODER.decode(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as e:
-        raise NoticeError("not-utf-8", "文字コードがUTF-8ではありません。UTF-8で保存してください") from e
-    except (ValueError, RecursionError) as e:
-        raise NoticeError("not-json", "JSONとして読めません。1行に1件をJSONで書いてください") from e
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
-        raise NoticeError("duplicate-field", f"項目{_quoted(twice)}が2回あります。一方を消してください")
-    return fields
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates)
-
-
-def _notice_number(text: str | None) -> str | None:
-    if text is not None and not text.isprintable():
-        raise NoticeError("wrong-value", "項目「notice_number」に制御文字か全角空白があります。取り除いてください")
-    return text
 
 
 def _municipality(code: str, prefecture: PrefectureName) -> Municipality:
     try:
         found = municipality(code)
     except UnknownMunicipalityError as e:
-        message = f"市区町村コード{_quoted(code)}は一覧にありません。検査数字まで6桁を確かめてください"
+        message = f"市区町村コード{quoted(code)}は一覧にありません。検査数字まで6桁を確かめてください"
         raise NoticeError("unknown-municipality", message) from e
     if found.prefecture != prefecture:
         ours = PREFECTURES[prefecture].name_ja
@@ -360,9 +254,3 @@ def _checked_key(key: object, key_bits: int) -> bytes:
 
 def _sha256(*content: str | bool | None) -> bytes:
     return hashlib.sha256(_COMPACT(content).encode()).digest()
-
-
-def _quoted(text: str) -> str:
-    """The beginning of a text that came in, safe to print."""
-    beginning = text[:40]
-    return f"「{beginning if beginning.isprintable() else ascii(beginning)}」"

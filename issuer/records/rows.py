@@ -95,6 +95,17 @@ class CertificateRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A certificate, with what tells where it came from and what became of it."""
+
+    certificate: CertificateRow
+    issued_at: datetime
+    municipality: str | None  # code; None: it is no resident's
+    notice_number: str | None
+    received_at: datetime | None  # when the reception of the request for its revocation ended
+
+
+@dataclass(frozen=True, slots=True)
 class DelegateRow:
     """An OCSP delegate."""
 

@@ -20,6 +20,7 @@ from issuer.records.rows import (
     DelegateRow,
     Entries,
     Generation,
+    HistoryRow,
     NewCertificate,
     NewHolder,
     NewObject,
@@ -297,6 +298,28 @@ class Store:
             limit,
         )
         return [_certificate(row) for row in rows]
+
+    async def serials_of_notice(self, notice_number: str) -> list[int]:
+        """What was issued for the notices with this number of their municipality's. Looks at every holder."""
+        rows = await self._connection.fetch("SELECT serial FROM holder WHERE notice_number = $1", notice_number)
+        return [row["serial"] for row in rows]
+
+    async def history(self, authority_id: int, serials: Collection[int]) -> list[HistoryRow]:
+        """Those that this authority issued, and all others of the same persons, the oldest first."""
+        rows = await self._connection.fetch(
+            "WITH sought AS (SELECT unnest($2::bigint[]) AS serial UNION SELECT other.serial"  # noqa: S608 - a constant
+            " FROM holder one JOIN holder other USING (person) WHERE one.serial = ANY($2))"
+            f" {_CERTIFICATE}, c.issued_at, p.code, h.notice_number, r.received_at"
+            " FROM sought JOIN certificate c USING (serial) JOIN partition p USING (partition_id)"
+            " LEFT JOIN holder h USING (serial) LEFT JOIN revocation r USING (serial)"
+            " WHERE p.authority_id = $1 ORDER BY c.issued_at, c.serial",
+            authority_id,
+            serials,
+        )
+        return [
+            HistoryRow(_certificate(row), row["issued_at"], row["code"], row["notice_number"], row["received_at"])
+            for row in rows
+        ]
 
     async def delegates(self, authority_id: int) -> list[DelegateRow]:
         """All OCSP delegates, the newest first."""

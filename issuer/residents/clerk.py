@@ -13,18 +13,13 @@ from cryptography import x509
 from issuer.profiles.authority import Kind
 from issuer.profiles.lint import LintError, check_certificate
 from issuer.profiles.municipality import municipality
-from issuer.profiles.notice import NoticeError, parse_notice
+from issuer.profiles.notice import parse_notice
+from issuer.profiles.notice_line import NoticeError
 from issuer.profiles.profile import RESIDENT_YEARS, Issuer, resident_common_name
 from issuer.profiles.template import Template, validity_der
+from issuer.residents.lines import Line
 from pkix.signing import Signer, sign_each, signed, verify
 from pkix.validity import JST, counting_first_day
-
-
-class Line(NamedTuple):
-    """A line of a notice file."""
-
-    number: int  # 1 is the first
-    content: bytes
 
 
 class Unreadable(NamedTuple):

@@ -19,7 +19,8 @@ from issuer import children
 from issuer.errors import NotNowError
 from issuer.installation import ActiveKey
 from issuer.profiles.authority import Authority
-from issuer.residents.clerk import Application, Clerk, Line, Order, Unreadable
+from issuer.residents.clerk import Application, Clerk, Order, Unreadable
+from issuer.residents.lines import Line
 from settings.load import Settings
 
 LENGTH_OCTETS: Final = 8

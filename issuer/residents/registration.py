@@ -25,9 +25,10 @@ from issuer.profiles.authority import Kind
 from issuer.profiles.profile import RESIDENT_YEARS, SERIAL_OCTETS, serial_number
 from issuer.records.rows import CertificateRow, NewCertificate, NewHolder
 from issuer.records.store import AlreadyThereError
-from issuer.residents.clerk import Application, Line, Order, Unreadable
+from issuer.residents.clerk import Application, Order, Unreadable
 from issuer.residents.clerks import Clerks, OneClerk
-from issuer.residents.revocation import entry_for
+from issuer.residents.lines import Line, Refused, numbered
+from issuer.residents.revocation import entry_for, record_revocations
 from issuer.signing.ca_key import require_in_use
 from pkix.revocation import CRLReason
 from pkix.validity import counting_first_day, whole_second
@@ -42,16 +43,6 @@ class Issued:
     serial: int
     certificate: bytes  # DER
     again: bool  # it was issued for the same notice before
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No certificate for a line, and why. `code` is for programs, `message` for municipal staff, in Japanese."""
-
-    line: int
-    notice_number: str | None
-    code: str
-    message: str
 
 
 Outcome = Issued | Refused
@@ -107,7 +98,7 @@ async def register(desk: Desk, lines: Iterable[bytes], *, after: int = 0) -> Asy
     ledger = _Ledger(desk)
     underway: deque[_Underway] = deque()
     try:
-        async with aclosing(_batches(desk, enumerate(lines, after + 1))) as batches:
+        async with aclosing(_batches(desk, numbered(lines, after))) as batches:
             async for batch in batches:
                 while underway and (
                     len(underway) >= desk.clerks.batches or any(batch.has_to_wait_for(u.batch) for u in underway)
@@ -269,13 +260,8 @@ class _Ledger:
             await store.lock_certificates(old.serial for old in superseded)
             if (superseded or others != decision.others) and await self._look_up(batch, now) != decision.known:
                 raise _OvertakenError
-            if superseded:
-                await store.add_revocations(
-                    [entry_for(old, CRLReason.SUPERSEDED, received_at=now, revoked_at=now) for old in superseded]
-                )
-                await store.record_alike(
-                    "certificate_revoked", now, (f"{old.serial:016X}" for old in superseded), {"reason": 4}
-                )
+            new = [entry_for(old, CRLReason.SUPERSEDED, received_at=now, revoked_at=now) for old in superseded]
+            await record_revocations(store, new, now)
             await store.add_certificates(self._certificate_rows(decision, certificates), now)
             await store.add_holders(
                 _holder_row(a, order.serial) for a, order in zip(decision.wanted, decision.orders, strict=True)
@@ -341,12 +327,11 @@ def _holder_row(application: Application, serial: int) -> NewHolder:
     )
 
 
-async def _batches(desk: Desk, lines: Iterable[tuple[int, bytes]]) -> AsyncGenerator[_Batch, None]:
+async def _batches(desk: Desk, lines: Iterator[Line]) -> AsyncGenerator[_Batch, None]:
     """What is read, in the order of the lines; some lines are read ahead."""
     clerks, ahead = desk.clerks, deque[asyncio.Task[list[Unreadable | Application]]]()
-    numbered = (Line(number, content) for number, content in lines if content.strip())
     try:
-        while chunk := list(islice(numbered, clerks.batch_lines)):
+        while chunk := list(islice(lines, clerks.batch_lines)):
             ahead.append(asyncio.create_task(clerks.read(chunk, desk.clock())))
             if len(ahead) >= clerks.batches:
                 for batch in _split(await ahead.popleft()):

@@ -1,9 +1,11 @@
 """Revocation: for one of five reasons, and for good (R-4-4-4-2-2, R-4-4-2-4)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 
 from issuer.errors import RefusedError
@@ -11,10 +13,14 @@ from issuer.installation import Installation
 from issuer.profiles.authority import Kind
 from issuer.profiles.profile import MAX_SERIAL
 from issuer.records.rows import CertificateRow, Generation, NewRevocation
+from issuer.records.store import Store
 from pkix.revocation import CRLReason, Revoked, revoked_entry
 from pkix.validity import whole_second
 
-_SERIAL: Final = re.compile("[0-9A-Fa-f]{1,16}")  # 8 octets (issuer.profiles.profile)
+_HEXADECIMAL: Final = re.compile("(?:0[xX])?0*([0-9A-Fa-f]{1,16})")  # 8 octets (issuer.profiles.profile)
+_DECIMAL: Final = re.compile("[1-9][0-9]{18}")  # all of ours have 19 digits, too many for a hexadecimal number
+_DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+FIRST_YEAR: Final = 1900  # a year before is a slip; one of fewer than four digits would spoil a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +63,34 @@ def parse_reason(value: str) -> CRLReason:
 
 
 def parse_serial(value: str) -> int:
-    """A serial number in hexadecimal, as every command prints it; spaces and colons between octets are fine.
+    """A serial number in hexadecimal, as every command prints it, or in the forms of other programs.
+
+    These have spaces or colons between octets, a 0x or zeros in front, or write it in decimal.
 
     Raises:
         RefusedError: no such number.
     """
     digits = value.replace(":", "").replace(" ", "")
-    if not _SERIAL.fullmatch(digits):
+    if _DECIMAL.fullmatch(digits):
+        return int(digits)
+    hexadecimal = _HEXADECIMAL.fullmatch(digits)
+    if hexadecimal is None:
         raise RefusedError(f"{value!r} is not a serial number; write its hexadecimal digits, 16 of them")
-    return int(digits, 16)
+    return int(hexadecimal[1], 16)
+
+
+def parse_moment(value: str) -> datetime:
+    """A moment such as 2026-04-01T03:00:00Z or 2026-04-01T12:00:00+09:00; of a mere day its beginning in Japan.
+
+    Raises:
+        RefusedError: no such moment.
+    """
+    whole = f"{value}T00:00:00+09:00" if _DAY.fullmatch(value) else value
+    with suppress(ValueError, OverflowError):  # the latter: the year 1
+        moment = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S%z").astimezone(UTC)
+        if moment.year >= FIRST_YEAR:
+            return moment
+    raise RefusedError(f"{value!r} is no moment; write a day of Japan like 2026-04-01, or 2026-04-01T03:00:00Z")
 
 
 def entry_for(
@@ -108,15 +133,30 @@ async def revoke(installation: Installation, order: RevocationOrder, now: dateti
             for serial, refusal in refusals.items()
             if refusal is None
         ]
-        await store.add_revocations(new)
-        await store.record_many(
-            "certificate_revoked", now, [(f"{r.serial:016X}", {"reason": order.reason}) for r in new]
-        )
+        await record_revocations(store, new, now)
     done = {r.serial: r.status for r in new}
     return [
         RevokedNow(serial, done[serial]) if refusal is None else NotRevoked(serial, refusal)
         for serial, refusal in refusals.items()
     ]
+
+
+async def record_revocations(
+    store: Store,
+    revocations: Sequence[NewRevocation],
+    now: datetime,
+    notice_numbers: Mapping[int, str] = MappingProxyType({}),
+) -> None:
+    """Record revocations, and that they were done; `notice_numbers`: by serial number, of those that have one."""
+    if not revocations:
+        return
+    acts: list[tuple[str, dict[str, object]]] = []
+    for one in revocations:
+        number = notice_numbers.get(one.serial)
+        detail = {} if number is None else {"notice_number": number}
+        acts.append((f"{one.serial:016X}", {"reason": one.status.reason, **detail}))
+    await store.add_revocations(revocations)
+    await store.record_many("certificate_revoked", now, acts)
 
 
 async def revoke_generation(

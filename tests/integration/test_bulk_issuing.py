@@ -16,9 +16,10 @@ import pytest
 from issuer.cli.issuing import BULK_LINES
 from issuer.errors import NotNowError, RefusedError
 from issuer.keys import secret_of
-from issuer.residents.clerk import Line, Order
+from issuer.residents.clerk import Order
 from issuer.residents.clerks import ClerkProcesses, Clerks, Employment, OneClerk, clerk_processes
-from issuer.residents.registration import Issued, Outcome, Refused, open_desk, register
+from issuer.residents.lines import Line, Refused
+from issuer.residents.registration import Issued, Outcome, open_desk, register
 from pkix.signing import SigningError
 from settings.load import INSTANCE_VARIABLE
 from tests.support.ca import NOW, FoundedCA, notice_line, public_key

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from issuer.cli.root import prefca as group
 from pkix.software import store
-from tests.support.ca import notice_line, rsa_key
+from tests.support.ca import notice_line, public_key, rsa_key
 from tests.support.command import DSN_VARIABLE, Prefca
 from tests.support.database import Database
 
@@ -84,6 +84,29 @@ def test_a_first_round_for_people(instance: Path, tmp_path: Path, prefca: Prefca
     assert "issued 2, revoked 1, valid 1" in prefca("status").stdout
     pem = prefca("export", "crl", "132217").stdout
     assert [entry.serial_number for entry in x509.load_pem_x509_crl(pem.encode())] == [int(first, 16)]
+
+
+@pytest.mark.req("R-4-2-3-2", "R-3-2-2")
+def test_the_history_of_a_person_is_found_by_any_of_its_numbers(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
+    """By the serial number of a certificate or the number of its notice; it has whatever came before and after."""
+    notices, results = tmp_path / "notices.jsonl", tmp_path / "results"
+    key = base64.b64encode(public_key(9)).decode()
+    renewal = notice_line(1, notice_number="N-9", renewal=True, public_key=key)
+    notices.write_bytes(notice_line(1) + notice_line(2) + renewal)
+    assert prefca("issue", notices, "--results", results).status == 0
+    old, other, new = (json.loads(line)["serial"] for line in results.read_text().splitlines())
+    rows = prefca("history", old, "--json").json
+    assert [(row["serial"], row["status"], row["notice_number"], row["municipality"]) for row in rows] == [
+        (old, "revoked (superseded)", "N-1", "132217"),
+        (new, "good", "N-9", "132217"),
+    ]
+    assert rows[0]["revoked_at"] == rows[0]["received_at"] is not None
+    assert rows[1]["revoked_at"] is None
+    assert prefca("history", "--notice-number", "N-9", "--json").json == rows
+    shown = prefca("history", f"0x{new.lower()}").stdout
+    assert old in shown
+    assert other not in shown
+    assert "None" not in shown
 
 
 def test_everything_is_there_as_json(instance: Path, tmp_path: Path, prefca: Prefca) -> None:
@@ -180,11 +203,24 @@ def test_some_of_an_order_may_be_refused(instance: Path, tmp_path: Path, prefca:
         (["revoke", "F" * 17, "--reason", "1"], 3, "write its hexadecimal digits"),
         (["revoke", "serial", "--reason", "1"], 3, "write its hexadecimal digits"),
         (["revoke", UNKNOWN, "--reason", "6"], 3, "take one of 1 keyCompromise"),
-        (["revoke", UNKNOWN], 2, "Missing option '--reason'.*`prefca revoke --help`"),
-        (["revoke", "--reason", "1"], 2, "Missing argument 'SERIALS...'"),
-        (["revoke", UNKNOWN, "--reason", "1", "--received-at", "yesterday"], 2, "does not match the formats"),
+        (["revoke", UNKNOWN], 2, "name SERIALS and their --reason, or a --file .*`prefca revoke --help`"),
+        (["revoke", "--reason", "1"], 2, "name SERIALS and their --reason, or a --file"),
+        (
+            ["revoke", UNKNOWN, "--reason", "1", "--results", "r"],
+            2,
+            "a --file of notices and, if you like, its --results",
+        ),
+        (["revoke", "--file", "/"], 2, "Is a directory"),
+        (["revoke", UNKNOWN, "--file", "/dev/null"], 2, "with --file all is in the file"),
+        (["revoke", "--reason", "1", "--file", "/dev/null"], 2, "with --file all is in the file"),
+        (["revoke", UNKNOWN, "--reason", "1", "--received-at", "yesterday"], 2, "write a day of Japan"),
         (["revoke", UNKNOWN, "--reason", "1", "--received-at", "2999-01-01"], 3, "in the future; correct"),
         (["revoke", UNKNOWN, "--reason", "1", "--invalidity-date", "2999-01-01"], 3, "in the future; correct"),
+        (["history"], 2, "name the SERIAL of a certificate, or the --notice-number of a notice"),
+        (["history", UNKNOWN, "--notice-number", "N-1"], 2, "name the SERIAL of a certificate, or"),
+        (["history", "F" * 16], 3, "no certificate was issued that belongs to F{16}; check the number"),
+        (["history", "--notice-number", os.fsdecode(b"N-\xff")], 2, "printable characters only"),
+        (["history", "--notice-number", "N-0"], 3, "belongs to a notice 'N-0'; check the number"),
         (["issue", "nowhere.jsonl"], 2, "'nowhere.jsonl': No such file or directory"),
         (["issue", "/"], 2, "Is a directory"),
         (["issue"], 2, "Missing argument 'NOTICES'"),

@@ -14,7 +14,8 @@ from issuer.errors import RefusedError
 from issuer.operations.act import Act
 from issuer.records.rows import PartitionRow
 from issuer.residents.clerks import OneClerk
-from issuer.residents.registration import Issued, Outcome, Refused
+from issuer.residents.lines import Refused
+from issuer.residents.registration import Issued, Outcome
 from issuer.residents.revocation import NotRevoked
 from issuer.servers import delegate
 from pkix.revocation import CRLReason

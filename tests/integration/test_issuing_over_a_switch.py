@@ -11,10 +11,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from issuer.cli import issuing
-from issuer.cli.results import Results
+from issuer.cli.results import Results, Written
 from issuer.errors import NotNowError
 from issuer.residents.clerks import ClerkProcesses, OneClerk
-from issuer.residents.registration import Outcome
 from tests.support.ca import notice_line
 from tests.support.command import Prefca, select
 
@@ -68,7 +67,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     def arrange(act: Callable[[], object]) -> None:
         add = Results.add
 
-        def add_and_act(self: Results, outcomes: Sequence[Outcome]) -> None:
+        def add_and_act(self: Results, outcomes: Sequence[Written]) -> None:
             is_first = not self.done.line
             add(self, outcomes)
             if is_first:

@@ -10,6 +10,7 @@ from subprocess import Popen, TimeoutExpired
 import pytest
 
 from issuer.cli.issuing import BULK_LINES
+from issuer.residents.bulk_revocation import PORTION_LINES
 from issuer.residents.clerks import OneClerk
 from tests.support.ca import notice_line
 from tests.support.command import Prefca, finished, select, start
@@ -17,6 +18,13 @@ from tests.support.command import Prefca, finished, select, start
 BATCH_LINES = OneClerk.batch_lines
 NOTICES = 5 * BATCH_LINES
 LISTS = 64
+# Of residents who have no notice and no key; nobody looks into them.
+ADD_CERTIFICATES = """
+    INSERT INTO certificate
+        (serial, generation_id, partition_id, kind, not_before, not_after, spki_sha256, der, issued_at)
+    SELECT (1::bigint << 62) + n, 1, (SELECT max(partition_id) FROM partition WHERE kind = 'municipality'),
+           'resident', now(), now() + interval '5 years', sha256(n::text::bytea), '', now()
+    FROM generate_series(1, {count}) n RETURNING serial"""
 
 
 @pytest.fixture
@@ -128,6 +136,36 @@ def test_an_order_of_revocation_is_carried_out_wholly_or_not_at_all(
         assert not said or before == number * len(order)
         repeated = finished(start("revoke", *order, "--reason", "1", instance=instance))
         assert repeated.status == (0 if before < number * len(order) else 3)
+    assert {f"{serial:016X}" for (serial,) in select("SELECT serial FROM revocation")} == set(serials)
+    told = select("SELECT key FROM change_v1 WHERE kind = 'revocation'")
+    assert Counter(f"{serial:016X}" for (serial,) in told) == Counter(serials)
+    recorded = select("SELECT object FROM operation_record WHERE kind = 'certificate_revoked'")
+    assert Counter(serial for (serial,) in recorded) == Counter(serials)
+
+
+@pytest.mark.req("R-4-4-2-4", "R-4-11-2-1")
+def test_a_file_of_revocations_that_is_killed_again_and_again_is_carried_out_once(
+    instance: Path, tmp_path: Path
+) -> None:
+    """Each run goes on where the one before was killed; each is there once, in the feed and in the records too."""
+    moments = random.Random(5)
+    notices, results = tmp_path / "revoke.jsonl", tmp_path / "revoke.jsonl.results.jsonl"
+    count = 6 * PORTION_LINES
+    serials = [f"{serial:016X}" for (serial,) in select(ADD_CERTIFICATES.format(count=count))]
+    notices.write_text("".join(f'{{"serial": "{serial}", "reason": 5}}\n' for serial in serials))
+    reported: dict[int, str] = {}
+    while len(reported) < count - PORTION_LINES:
+        process = start("revoke", "--file", str(notices), instance=instance)
+        while len(serials_in(results)) <= len(reported) and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
+        kill(process)
+        seen = serials_in(results)
+        assert reported.items() <= seen.items()
+        reported = seen
+    ended = finished(start("revoke", "--file", str(notices), instance=instance))
+    assert (ended.status, ended.stderr) == (0, "")
+    assert serials_in(results) == dict(enumerate(serials, 1))
     assert {f"{serial:016X}" for (serial,) in select("SELECT serial FROM revocation")} == set(serials)
     told = select("SELECT key FROM change_v1 WHERE kind = 'revocation'")
     assert Counter(f"{serial:016X}" for (serial,) in told) == Counter(serials)

@@ -1,7 +1,7 @@
 """Revocation: for one of five reasons, at once, and for good."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
@@ -10,7 +10,15 @@ from cryptography import x509
 from issuer.errors import RefusedError
 from issuer.profiles.authority import Kind
 from issuer.profiles.profile import MAX_SERIAL
-from issuer.residents.revocation import NotRevoked, RevocationOrder, RevokedNow, parse_reason, parse_serial, revoke
+from issuer.residents.revocation import (
+    NotRevoked,
+    RevocationOrder,
+    RevokedNow,
+    parse_moment,
+    parse_reason,
+    parse_serial,
+    revoke,
+)
 from pkix.revocation import CRLReason
 from tests.support.ca import NOW, FoundedCA
 
@@ -43,7 +51,18 @@ def test_no_other_reason_is_accepted(reason: str) -> None:
         parse_reason(reason)
 
 
-@pytest.mark.parametrize("written", ["5A00000000000001", "5a:00:00:00:00:00:00:01", "5a00 0000 0000 0001"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "5A00000000000001",
+        "5a:00:00:00:00:00:00:01",
+        "00:5a:00:00:00:00:00:00:01",
+        "5a00 0000 0000 0001",
+        "0x5a00000000000001",
+        "0X5A00000000000001",
+        "6485183463413514241",
+    ],
+)
 def test_a_serial_number_may_be_written_as_programs_print_it(written: str) -> None:
     """As prefca does, or openssl, or a certificate viewer."""
     assert parse_serial(written) == 0x5A00000000000001
@@ -51,13 +70,35 @@ def test_a_serial_number_may_be_written_as_programs_print_it(written: str) -> No
 
 @pytest.mark.parametrize(
     "written",
-    ["", "xyz", "-5", "+5", "5_A", "0x5A", "１２", "5A000000000000010", "F" * 40],
+    ["", "xyz", "-5", "+5", "5_A", "0x", "１２", "5A000000000000010", "0x5A00000000000000010", "1" * 20, "F" * 40],
     ids=lambda text: text or "nothing",
 )
 def test_what_is_no_serial_number_is_refused(written: str) -> None:
     """The message says how to write one."""
     with pytest.raises(RefusedError, match="hexadecimal"):
         parse_serial(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("2026-04-01T03:00:00Z", NOW),
+        ("2026-04-01T12:00:00+09:00", NOW),
+        ("2026-04-01", NOW - 12 * HOUR),
+    ],
+)
+def test_a_day_is_one_of_japan(written: str, moment: datetime) -> None:
+    """Whoever died today is not said to have died in the future, before nine o'clock."""
+    assert parse_moment(written) == moment
+
+
+@pytest.mark.parametrize(
+    "written", ["", "today", "2026-02-30", "2026-04-01T03:00:00", "0026-04-01", "0001-01-01", "20260401"]
+)
+def test_what_is_no_moment_is_refused(written: str) -> None:
+    """So is a year of the antiquity: a slip, whose date no list could say."""
+    with pytest.raises(RefusedError, match="write a day of Japan like 2026-04-01, or"):
+        parse_moment(written)
 
 
 @pytest.mark.req("R-2-1-2-7", "R-4-4-2-1", "R-4-4-4-2-1")

@@ -103,14 +103,20 @@ def test_an_init_that_came_no_further_than_the_configuration_is_completed(instan
 @pytest.mark.usefixtures("two")
 @pytest.mark.parametrize(
     "command",
-    [["export", "ca"], ["export", "arl"], ["export", "crl", "271004"], ["issue", "NOTICES"]],
+    [
+        ["export", "ca"],
+        ["export", "arl"],
+        ["export", "crl", "271004"],
+        ["issue", "NOTICES"],
+        ["revoke", "--file", "NOTICES"],
+    ],
     ids=" ".join,
 )
 def test_what_is_for_one_ca_asks_for_which(command: list[str], tmp_path: Path, prefca: Prefca) -> None:
     """Nothing is done for one of them by accident; the line names the choices."""
     notices = tmp_path / "notices.jsonl"
     notices.write_bytes(notice_line(1))
-    results = ["--results", tmp_path / "results.jsonl"] if command[0] == "issue" else []
+    results = ["--results", tmp_path / "results.jsonl"] if command[-1] == "NOTICES" else []
     ended = prefca(*(notices if word == "NOTICES" else word for word in command), *results)
     assert ended.status == 2
     assert SEVERAL in ended.complaint

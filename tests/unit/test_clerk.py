@@ -8,7 +8,8 @@ from cryptography import x509
 
 from issuer.profiles.lint import LintError
 from issuer.profiles.profile import MIN_SERIAL, resident
-from issuer.residents.clerk import Application, Clerk, Line, Order, Unreadable
+from issuer.residents.clerk import Application, Clerk, Order, Unreadable
+from issuer.residents.lines import Line
 from pkix.signing import PublicKey, tbs_certificate
 from tests.support.ca import NOW, notice, notice_fields, notice_line, public_key, rsa_key, software_ca
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issuer.profiles.characters import Recorded
-from issuer.profiles.notice import MAX_LINE_BYTES, Notice, NoticeError, NoticeErrorCode, parse_notice
+from issuer.profiles.notice import Notice, parse_notice
+from issuer.profiles.notice_line import MAX_LINE_BYTES, NoticeError, NoticeErrorCode
 
 pytestmark = pytest.mark.req("R-4-2-1", "R-2-1-2-1")
 

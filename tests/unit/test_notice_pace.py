@@ -25,7 +25,7 @@ def test_a_line_now_and_then_tells_rate_and_rest(
 ) -> None:
     """Every ten seconds, on standard error."""
     moments = seconds(0, 5, 12, 13)
-    with Pace(total, before, lambda: next(moments)) as pace:
+    with Pace("issuing", total, before, lambda: next(moments)) as pace:
         pace.advance(900, 600)
         pace.advance(1200, 600)
         pace.advance(1300, 100)

@@ -1,4 +1,4 @@
-"""The results file of `prefca issue`, and how a run that was interrupted goes on with it."""
+"""The results file of a notice file, and how a run that was interrupted goes on with it."""
 
 import io
 import json
@@ -11,18 +11,17 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from issuer.cli.results import Done, open_results
+from issuer.cli.results import Done, open_results, written
 from issuer.errors import NotNowError, RefusedError
-from issuer.residents.registration import Issued, Outcome, Refused
 
 pytestmark = pytest.mark.req("R-4-2-1")
 
 CA = b"certificate of the CA"
-FIRST: list[Outcome] = [
-    Issued(1, "N-1", 0x5A, b"\x30\x00", again=False),
-    Issued(2, None, 0x5B, b"\x30\x00", again=True),
+FIRST = [
+    written(1, "N-1", "issued", serial="000000000000005A", certificate="MAA="),
+    written(2, None, "issued_before", serial="000000000000005B", certificate="MAA="),
 ]
-SECOND: list[Outcome] = [Refused(4, '"ニ"', "wrong-value", "項目「性別」…")]
+SECOND = [written(4, '"ニ"', "refused", code="wrong-value", message="項目「性別」…")]
 
 
 @pytest.fixture
@@ -39,7 +38,11 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
 
 def interrupted(file: Path, notices: Path) -> None:
     """A run that reported FIRST and was killed while it wrote more."""
-    with suppress(KeyboardInterrupt), notices.open("rb") as stream, open_results(file, stream, CA) as results:
+    with (
+        suppress(KeyboardInterrupt),
+        notices.open("rb") as stream,
+        open_results(file, stream, "issuing", CA) as results,
+    ):
         results.add(FIRST)
         raise KeyboardInterrupt
     with file.open("ab") as torn:
@@ -49,10 +52,10 @@ def interrupted(file: Path, notices: Path) -> None:
 def test_each_line_says_what_became_of_a_notice(tmp_path: Path, notices: Path) -> None:
     """As JSON, whatever the municipality's number has in it; only the owner can read it."""
     file = tmp_path / "results"
-    with notices.open("rb") as stream, open_results(file, stream, CA) as results:
+    with notices.open("rb") as stream, open_results(file, stream, "issuing", CA) as results:
         results.add(FIRST)
         results.add(SECOND)
-        assert results.done == Done(4, issued=1, issued_before=1, refused=1)
+        assert results.done == Done(4, {"issued": 1, "issued_before": 1, "refused": 1})
     assert lines_of(file) == [
         {"line": 1, "notice_number": "N-1", "result": "issued", "serial": "000000000000005A", "certificate": "MAA="},
         {
@@ -78,10 +81,10 @@ def test_an_interrupted_run_goes_on_behind_its_last_whole_batch(tmp_path: Path, 
     """What was torn is cut off; the counts are those of both runs."""
     file = tmp_path / "results"
     interrupted(file, notices)
-    with notices.open("rb") as stream, open_results(file, stream, CA) as results:
-        assert results.done == Done(2, issued=1, issued_before=1)
+    with notices.open("rb") as stream, open_results(file, stream, "issuing", CA) as results:
+        assert results.done == Done(2, {"issued": 1, "issued_before": 1})
         results.add(SECOND)
-        assert results.done == Done(4, issued=1, issued_before=1, refused=1)
+        assert results.done == Done(4, {"issued": 1, "issued_before": 1, "refused": 1})
     assert [line["line"] for line in lines_of(file)] == [1, 2, 4]
 
 
@@ -122,16 +125,19 @@ def test_otherwise_a_run_begins_anew(tmp_path: Path, notices: Path, change: Call
     """Nothing of the old results stays."""
     file = tmp_path / "results"
     interrupted(file, notices)
-    with change(notices, file) as stream, open_results(file, stream, CA) as results:
+    with change(notices, file) as stream, open_results(file, stream, "issuing", CA) as results:
         assert results.done == Done()
     assert file.read_bytes() == b""
 
 
-def test_results_of_another_ca_are_not_gone_on_with(tmp_path: Path, notices: Path) -> None:
-    """Tokyo's notices mean nothing to Toyama."""
+@pytest.mark.parametrize(
+    ("task", "ca"), [("issuing", b"another CA"), ("revoking", CA)], ids=["another CA", "another task"]
+)
+def test_results_of_something_else_are_not_gone_on_with(tmp_path: Path, notices: Path, task: str, ca: bytes) -> None:
+    """Tokyo's notices mean nothing to Toyama, and who is to have a certificate does not lose one."""
     file = tmp_path / "results"
     interrupted(file, notices)
-    with notices.open("rb") as stream, open_results(file, stream, b"another CA") as results:
+    with notices.open("rb") as stream, open_results(file, stream, task, ca) as results:
         assert results.done == Done()
 
 
@@ -142,7 +148,7 @@ def test_notices_are_never_their_own_results(tmp_path: Path, notices: Path) -> N
     with (
         notices.open("rb") as stream,
         pytest.raises(RefusedError, match="give another file with --results"),
-        open_results(other_name, stream, CA),
+        open_results(other_name, stream, "issuing", CA),
     ):
         pytest.fail("nothing should be written")
     assert notices.read_bytes() == b"notices"
@@ -162,7 +168,7 @@ def test_where_nothing_can_be_written_is_told(tmp_path: Path, notices: Path, nam
     with (
         notices.open("rb") as stream,
         pytest.raises(RefusedError, match=said),
-        open_results(tmp_path / name, stream, CA),
+        open_results(tmp_path / name, stream, "issuing", CA),
     ):
         pytest.fail("nothing should be written")
 
@@ -170,8 +176,8 @@ def test_where_nothing_can_be_written_is_told(tmp_path: Path, notices: Path, nam
 def test_two_runs_do_not_write_one_file(tmp_path: Path, notices: Path) -> None:
     """The second one is told so, and the first one goes on."""
     file = tmp_path / "results"
-    with notices.open("rb") as stream, open_results(file, stream, CA) as results:
-        with pytest.raises(NotNowError, match="another run writes it"), open_results(file, stream, CA):
+    with notices.open("rb") as stream, open_results(file, stream, "issuing", CA) as results:
+        with pytest.raises(NotNowError, match="another run writes it"), open_results(file, stream, "issuing", CA):
             pytest.fail("two would write")
         results.add(FIRST)
         results.add(SECOND)
@@ -183,5 +189,5 @@ def test_a_file_that_everybody_could_read_is_closed(tmp_path: Path, notices: Pat
     file = tmp_path / "results"
     file.touch()
     file.chmod(0o644)
-    with notices.open("rb") as stream, open_results(file, stream, CA):
+    with notices.open("rb") as stream, open_results(file, stream, "issuing", CA):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
