@@ -1,5 +1,6 @@
 """`prefca report`: what is made from the journals for others."""
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import BinaryIO
 
@@ -10,6 +11,7 @@ from issuer.cli.days import MONTH
 from issuer.cli.root import now, run, settings_of
 from issuer.profiles.municipality import PREFECTURES
 from issuer.rules.provision_report import ProvisionReport, as_csv, as_html, as_json, month_after, provisions
+from pkix.validity import zulu
 from settings.load import Settings
 
 
@@ -35,7 +37,7 @@ def provision_command(context: click.Context, month: datetime, form: str, output
 
     Counted is what `prefca journal collect` has collected; the report says whether that is all of the month.
     """
-    made = run(_provision(settings_of(context), month.date()))
+    made, hosts = run(_provision(settings_of(context), month.date()))
     if form == "pdf":
         from issuer.archive.provision_pdf import as_pdf  # slow: no other command should pay for it
 
@@ -43,20 +45,39 @@ def provision_command(context: click.Context, month: datetime, form: str, output
     else:
         output.write({"csv": as_csv, "json": as_json, "html": as_html}[form](made).encode())
     if not made.is_complete:
-        click.echo("prefca: the month is not over, or not all of its journals are collected yet", err=True)
+        click.echo(f"prefca: {_missing(made, hosts)}", err=True)
 
 
-async def _provision(settings: Settings, month: date) -> ProvisionReport:
+def _missing(made: ProvisionReport, hosts: Mapping[str, datetime]) -> str:
+    """Why the report is not all of the month, and what to do.
+
+    Args:
+        made: the report.
+        hosts: until when everything of each is collected.
+    """
+    if made.made_at < made.end:
+        return f"the month is not over: it ends at {zulu(made.end)}"
+    behind = [f"of {host or 'this host'} until {zulu(until)}" for host, until in hosts.items() if until < made.end]
+    collected = ", ".join(behind) or "nothing yet"
+    return (
+        f"not everything of the month is collected: {collected}; bring the segments of those hosts here,"
+        " and run `prefca journal collect`"
+    )
+
+
+async def _provision(settings: Settings, month: date) -> tuple[ProvisionReport, Mapping[str, datetime]]:
+    """The report, and until when everything of each host is collected."""
     async with desk_of(settings) as desk:
         usage = await desk.journals.usage(month, month_after(month))
         parties = await desk.parties.relying_parties()
-        return ProvisionReport(
+        made = ProvisionReport(
             prefectures=tuple(PREFECTURES[one.prefecture].name_ja for one in settings.cas),
             month=month,
             made_at=now(),
             complete_until=await desk.journals.complete_until(),
             provisions=provisions(usage, {party.name: party.description for party in parties}),
         )
+        return made, await desk.journals.complete_hosts()
 
 
 COMMANDS = (report,)

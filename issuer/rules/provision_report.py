@@ -57,10 +57,14 @@ class ProvisionReport:
     provisions: tuple[Provision, ...]
 
     @property
+    def end(self) -> datetime:
+        """The first moment after the month."""
+        return datetime.combine(month_after(self.month), datetime.min.time(), JST)
+
+    @property
     def is_complete(self) -> bool:
         """Is the month over, and everything of it counted?"""
-        end = datetime.combine(month_after(self.month), datetime.min.time(), JST)
-        return self.complete_until is not None and self.complete_until >= end
+        return self.complete_until is not None and self.complete_until >= self.end
 
     def totals(self) -> dict[str, int]:
         """Items by method."""

@@ -244,6 +244,25 @@ class TestProve:
         assert instance.exists()
         assert "has no record 1" in prefca("journal", "prove", "ocsp-0", "1", "1").complaint
 
+    @pytest.mark.parametrize("content", [None, "", "{", "\x00"], ids=["no file", "empty", "cut off", "no JSON"])
+    def test_what_is_no_proof_is_told_as_that(self, tmp_path: Path, content: str | None) -> None:
+        """By the check that stands alone, in one line."""
+        file = tmp_path / "proof.json"
+        if content is not None:
+            file.write_text(content)
+        checked = check(file, "AAAA")
+        assert (checked.returncode, checked.stdout, checked.stderr.count("\n")) == (1, "", 1)
+        assert checked.stderr.startswith("check-journal-proof: neither a proof nor a key: ")
+
+
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_days_in_the_wrong_order_are_told(instance: Path, prefca: Prefca, command: str) -> None:
+    """Instead of that nothing was found wrong."""
+    assert instance.exists()
+    ended = prefca("journal", command, "--from", "2026-10-02", "--to", "2026-10-01")
+    assert ended.status == 2
+    assert "the day of --to is before that of --from" in ended.complaint
+
 
 @pytest.mark.req("R-4-11-5-1", "R-4-5-1")
 def test_one_host_collects_for_all(instance: Path, prefca: Prefca, tmp_path: Path) -> None:
@@ -262,6 +281,8 @@ def test_one_host_collects_for_all(instance: Path, prefca: Prefca, tmp_path: Pat
     collected = prefca("journal", "collect", "--json").json
     assert collected["complete_until"]["b"] == "2026-10-15T03:00:01Z"
     assert prefca("journal", "verify").status == 0
+    late = prefca("report", "provision", "--month", "2026-10")  # of October; this host knows until now
+    assert "not everything of the month is collected: of b until 2026-10-15T03:00:01Z" in late.stderr
     assert "no-such" in prefca("journal", "collect", "--retired", "no-such").complaint
     assert list(prefca("journal", "collect", "--retired", "b", "--json").json["complete_until"]) == [""]
     assert list(prefca("journal", "collect", "--json").json["complete_until"]) == [""]
