@@ -25,6 +25,10 @@ class RefusedError(IssuerError):
     exit_status: ClassVar[int] = 3
 
 
+class RecordedRefusalError(RefusedError):
+    """The same, and it is on record already."""
+
+
 class NotNowError(IssuerError):
     """Something that is needed is away; the same request may succeed later."""
 

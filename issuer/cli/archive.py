@@ -155,7 +155,7 @@ async def _back_up(settings: Settings) -> datetime:
             store, ended = Store(connection, origin()), now()
             async with store.transaction():
                 if failure is not None:
-                    await store.record_refusal("backup", ended, shlex.join(words))
+                    await store.record_failure("backup", ended, shlex.join(words))
                 else:
                     await BackupStore(connection).add(ended, origin(), shlex.join(words))
                     await store.record("backup", ended, shlex.join(words))

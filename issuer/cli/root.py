@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from issuer.cli.commands import Commands
+from issuer.cli.on_record import on_record, works_on
 from issuer.errors import IssuerError, NotNowError, RefusedError
 from issuer.installation import database, require_database
 from issuer.keys import RefusedPinError
@@ -88,6 +89,7 @@ Exit status: 0 done, 1 a fault of prefca, 2 configuration or usage, 3 refused by
 def prefca(context: click.Context, instance: Path, ca: str | None) -> None:
     """Remember the target for the command that follows."""
     context.obj = Target(instance, ca)
+    context.with_resource(on_record(context, now))
 
 
 def target_of(context: click.Context) -> Target:
@@ -104,6 +106,7 @@ def settings_of(context: click.Context, *, quiet: bool = True) -> Settings:
     target = target_of(context)
     settings = load(target.instance)
     log.set_up(settings.log, at_least="warning" if quiet else None)
+    works_on(context, settings)
     return settings if target.ca is None else settings.of(target.ca)
 
 

@@ -61,9 +61,11 @@ class Store:
         """Record an act in the transaction of the act (R-4-11-2-2)."""
         await self.record_many(kind, at, [(target, detail or {})])
 
-    async def record_refusal(self, kind: str, at: datetime, target: str) -> None:
-        """Record an act that was refused."""
-        await self._record(at, kind, [(target, "{}")], result="refused")
+    async def record_failure(
+        self, kind: str, at: datetime, target: str, result: str = "refused", detail: dict[str, Any] | None = None
+    ) -> None:
+        """Record an act that was refused, or failed."""
+        await self._record(at, kind, [(target, json.dumps(detail or {}))], result=result)
 
     async def record_many(self, kind: str, at: datetime, acts: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Record several acts of one kind."""

@@ -14,9 +14,10 @@ import pytest
 from cryptography import x509
 
 from issuer.cli.root import prefca as group
+from issuer.installation import account
 from pkix.software import store
 from tests.support.ca import notice_line, public_key, rsa_key
-from tests.support.command import DSN_VARIABLE, Prefca
+from tests.support.command import DSN_VARIABLE, Prefca, select
 from tests.support.database import Database
 
 UNKNOWN = "5A00000000000001"
@@ -408,3 +409,25 @@ def test_a_database_without_a_ca_is_told_so(
     ended = prefca("--instance", tmp_path, "status")
     assert ended.status == 3
     assert "run `prefca init`" in ended.complaint
+
+
+@pytest.mark.usefixtures("instance")
+@pytest.mark.req("R-4-11-2-1", "R-4-11-2-2")
+def test_what_was_refused_is_on_record(prefca: Prefca, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which command, by whom, and how it ended; nothing that was typed, which may name persons."""
+    before = len(select("SELECT 1 FROM operation_record"))
+    assert prefca("status").status == 0
+    assert prefca("export", "certificate", UNKNOWN).status == 3
+    assert prefca("relying-party", "suspend", "佐藤").status == 3
+    told = select("SELECT kind, object, result, origin, detail::text FROM operation_record ORDER BY record_id")
+    who = f"{account()}@{socket.gethostname()}"
+    error = '{"error": "RefusedError"}'
+    assert told[before:] == [
+        ("command", "export", "refused", who, error),
+        ("command", "relying-party suspend", "refused", who, error),
+    ]
+    dsn = os.environ[DSN_VARIABLE]
+    monkeypatch.setenv(DSN_VARIABLE, "postgresql:///none?host=/nonexistent")
+    assert prefca("relying-party", "list").status == 4
+    monkeypatch.setenv(DSN_VARIABLE, dsn)
+    assert len(select("SELECT 1 FROM operation_record")) == before + 2, "where no ledger was reached, nothing happened"
