@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from settings.load import place_of
 from settings.sections import Endpoint
 
 WORKER_OPTION: Final = "--worker"  # of the program: a Place
@@ -78,7 +79,7 @@ def bind(section: str, key: str, endpoint: Endpoint, count: int = 1) -> list[soc
             reason = "address already in use" if e.errno == errno.EADDRINUSE else e.strerror or e
             raise CannotListenError(
                 f"cannot listen on {endpoint}: {reason};"
-                f" stop what listens there, or change `{section}.{key}` in prefca.toml"
+                f" stop what listens there, or change {place_of(f'{section}.{key}')}"
             ) from e
         failed.pop_all()
     return made

@@ -21,7 +21,7 @@ from issuer.installation import database, opened
 from issuer.watch import scheduler, signals
 from issuer.watch.current import CurrentSettings
 from issuer.watch.keeper import Clock
-from settings.load import Settings
+from settings.load import Settings, place_of
 from settings.sections import Endpoint
 
 START_TIMEOUT_S: Final = 60
@@ -99,7 +99,7 @@ def _require_free_addresses(settings: Settings) -> None:
             socket.create_server(address, family=socket.AF_INET6 if ":" in address.host else socket.AF_INET).close()
         except OSError as e:
             reason = str(e.strerror).partition(" (")[0]  # without Python's own way to write the address
-            raise NotNowError(f"{address}: {reason}; stop what listens there, or change `{key}`") from e
+            raise NotNowError(f"{address}: {reason}; stop what listens there, or change {place_of(key)}") from e
 
 
 @contextlib.contextmanager

@@ -334,9 +334,9 @@ def test_what_cannot_be_recorded_is_not_given(server: RepositoryProcess) -> None
 
 
 FAILURES = {
-    "port": ({"listen": "127.0.0.1:{port}"}, 1, "repository.listen"),
-    "tls": ({"tls_certificate": "tls/missing.pem"}, 1, "repository.tls_certificate"),
-    "configuration": ({"max_message_bytes": 1}, 2, "repository.max_message_bytes"),
+    "port": ({"listen": "127.0.0.1:{port}"}, 1, "PREFCA_REPOSITORY__LISTEN"),
+    "tls": ({"tls_certificate": "tls/missing.pem"}, 1, "PREFCA_REPOSITORY__TLS_CERTIFICATE"),
+    "configuration": ({"max_message_bytes": 1}, 2, "PREFCA_REPOSITORY__MAX_MESSAGE_BYTES"),
 }
 
 
