@@ -242,7 +242,7 @@ class Workers:
             when_ready: called once, when all of them answer.
 
         Returns:
-            The exit status: 0 after a stop, or that of a worker that could not start.
+            The exit status: 0 after a stop, or that of a worker that could not start, or end as it should.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -286,6 +286,7 @@ class Workers:
                 _logger.error("worker_not_started", extra={"worker": worker.number, "error": str(e)})  # noqa: TRY400 - the machine, not our code
                 status = 1
             if self._stop.is_set():
+                self._status = max(self._status, status)  # what could not end as it should has said why
                 return
             if not worker.was_ready.is_set():
                 self._status = status if status > 0 else 1
