@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import logging
-import signal
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from typing import Any, Final
 
-PR_SET_PDEATHSIG: Final = 1
 STOP_TIMEOUT_S: Final = 15
 
 log = logging.getLogger("prefca.children")
@@ -21,9 +19,8 @@ async def start(module: str, *arguments: str, **streams: Any) -> Process:  # noq
 
     With -P, because -m alone looks for modules in the current directory first, which is anybody's.
     """
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", module, *arguments), preexec_fn=_die_with_parent, **streams
-    )
+    command = (sys.executable, "-P", "-m", "issuer.child", str(os.getpid()), module, *arguments)
+    return await asyncio.create_subprocess_exec(*command, **streams)
 
 
 class FailedError(Exception):
@@ -71,8 +68,3 @@ async def stop(process: Process) -> None:
             log.warning("process_killed", extra={"pid": process.pid})
             process.kill()
             await process.wait()
-
-
-def _die_with_parent() -> None:
-    """In the child, before it becomes the program: SIGTERM when this process is gone, however it went."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

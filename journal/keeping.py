@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
@@ -13,6 +14,12 @@ from journal.writing import Journal
 CHECKPOINT_S: Final = 1.0
 LOOK_S: Final = 0.05  # between looks at how much waits for the disk
 PORTION_OCTETS: Final = 1 << 20  # of it are synced without waiting longer
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class NotSealedError(Exception):
+    """The journal could not be closed as it should be, which was logged; the next start seals it."""
 
 
 @contextlib.contextmanager
@@ -27,15 +34,24 @@ def opened(place: StreamPlace, kind: str, clock: Callable[[], datetime], sync_s:
 
     Raises:
         OSError: it cannot be read or written, or another process writes it.
+        NotSealedError: at the end, the disk was full or gone.
     """
     journal = Journal(place, clock(), syncs_always=sync_s == 0)
     try:
         journal.append(Record(clock(), f"{kind}_started", "success", None, "", place.stream))
         journal.flush()
         yield journal
-        journal.append(Record(clock(), f"{kind}_stopped", "success", None, "", place.stream))
-    finally:
+    except BaseException:
+        with contextlib.suppress(OSError):  # what has happened says more
+            journal.close(clock())
+        raise
+    journal.append(Record(clock(), f"{kind}_stopped", "success", None, "", place.stream))
+    try:
         journal.close(clock())
+    except OSError as e:
+        say = "make room on the disk; the next start seals the segment, and no answer was given that it does not have"
+        _logger.error("journal_not_sealed", extra={"error": str(e), "say": say})  # noqa: TRY400 - the disk
+        raise NotSealedError from e
 
 
 async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -> None:

@@ -22,7 +22,7 @@ from ocsp.token import TokenKeys
 from pkix import pkcs11
 from pkix.signing import SigningError
 from settings.failed_logins import FailedLogins
-from settings.load import Settings
+from settings.load import Settings, place_of
 from settings.sections import OCSPSection
 
 
@@ -107,9 +107,8 @@ def _secret(settings: Settings, file: Path, what: str, key: str) -> bytes:
     try:
         return settings.path(file).read_bytes().rstrip(b"\r\n")
     except OSError as e:
-        raise SigningError(
-            f"{settings.path(file)}: {e.strerror}; put the {what} there, or change `ocsp.{key}` in prefca.toml"
-        ) from e
+        place = place_of(f"ocsp.{key}")
+        raise SigningError(f"{settings.path(file)}: {e.strerror}; put the {what} there, or change {place}") from e
 
 
 @contextlib.contextmanager

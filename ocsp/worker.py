@@ -19,7 +19,7 @@ from typing import Final
 
 import uvloop
 
-from journal.keeping import keep, opened
+from journal.keeping import NotSealedError, keep, opened
 from journal.recovery import StreamPlace
 from journal.writing import Journal
 from ocsp import provision
@@ -40,6 +40,7 @@ from settings.load import Settings, load
 from settings.workers import WORKER_OPTION, Place, Report, answer_parent
 
 CANNOT_START: Final = 1
+NOT_SEALED: Final = 1
 MEBIBYTE: Final = 2**20
 GC_ALLOCATIONS: Final = 20_000  # between collections; kept answers are many objects, and none of them is garbage soon
 
@@ -57,6 +58,8 @@ def main() -> int:
     except StartError as e:
         print(f"prefca-ocsp: {e}", file=sys.stderr)
         return CANNOT_START
+    except NotSealedError:
+        return NOT_SEALED
     return 0
 
 

@@ -17,7 +17,7 @@ import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.main import installReactor
 
-from journal.keeping import keep, opened
+from journal.keeping import NotSealedError, keep, opened
 from journal.recovery import StreamPlace
 from journal.writing import Journal
 from repository.admin import administering
@@ -95,6 +95,8 @@ def main() -> int:
         return _work_alone(settings)
     except (StartError, CannotListenError) as e:
         print(e, file=sys.stderr)
+        return 1
+    except NotSealedError:
         return 1
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from repository.errors import StartError
+from settings.load import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class TLSContext:
     def _loaded(self) -> ssl.SSLContext:
         for path, key in ((self._certificate, "tls_certificate"), (self._key, "tls_key")):
             if not os.access(path, os.R_OK):
-                raise StartError(f"{path} cannot be read; put it there, or set `repository.{key}` in prefca.toml")
+                raise StartError(f"{path} cannot be read; put it there, or change {place_of(f'repository.{key}')}")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:

@@ -28,6 +28,8 @@ PREFIX: Final = "PREFCA_"
 INSTANCE_VARIABLE: Final = "PREFCA_INSTANCE"
 CA_VARIABLE: Final = "PREFCA_CA"
 
+_Key = tuple[str, str]  # section and key
+
 
 class ConfigurationError(Exception):
     """The configuration cannot be used; the message says which key, and what to write instead."""
@@ -149,24 +151,33 @@ def parse(text: str, instance: Path, environment: Mapping[str, str] = os.environ
     """The same for a file that says `text`."""
     file = instance / FILE_NAME
     data: dict[str, Any] = {}
+    variables: Mapping[_Key, str] = {}
     try:
         data = tomllib.loads(text)
         if "instance" in data:
             raise ConfigurationError(
                 f"{file}: unknown key `instance`; the directory that holds the file is the instance"
             )
-        _overlay(data, environment)
+        variables = _overlay(data, environment)
         settings = Settings.model_validate(data | {"instance": instance.resolve()})
     except ValidationError as e:
-        raise ConfigurationError(f"{file}: {_plain(e, has_several_cas=isinstance(data.get('ca'), list))}") from e
+        has_several_cas = isinstance(data.get("ca"), list)
+        raise ConfigurationError(_plain(e, file, variables, has_several_cas=has_several_cas)) from e
     except tomllib.TOMLDecodeError as e:
         raise ConfigurationError(f"{file}: {e}") from e
     return settings if len(settings.cas) > 1 else settings.of(settings.ca.prefecture)
 
 
-def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Put the variables over what the file says."""
+def place_of(key: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Where a key is changed, for messages: in the file, or in the variable that goes before it."""
+    variable = PREFIX + key.replace(".", "__").upper()
+    return f"{variable} in the environment" if variable in environment else f"`{key}` in {FILE_NAME}"
+
+
+def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> Mapping[_Key, str]:
+    """Put the variables over what the file says; which of them set what."""
     sections = {field.alias or name for name, field in Settings.model_fields.items()} - {"instance"}
+    names = {}
     for name, value in environment.items():
         if not name.startswith(PREFIX) or name in {INSTANCE_VARIABLE, CA_VARIABLE}:
             continue
@@ -181,16 +192,23 @@ def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
             raise ConfigurationError(f"environment variable {name} says not which CA; change `[[ca]]` in {FILE_NAME}")
         if isinstance(table, dict):  # if it is something else, the file's mistake is told first
             table[key] = value
+            names[section, key] = name
+    return names
 
 
-def _plain(error: ValidationError, *, has_several_cas: bool) -> str:
-    """All findings in one line, each with its key."""
-    findings = []
+def _plain(error: ValidationError, file: Path, variables: Mapping[_Key, str], *, has_several_cas: bool) -> str:
+    """All findings in one line, each with the key or the variable to mend."""
+    of_file, of_variables = [], []
     for finding in error.errors():
         loc = finding["loc"]
         if loc[:1] == ("ca",) and not has_several_cas:
             loc = (*loc[:1], *loc[2:])  # `[ca]` has no number
-        key = ".".join(str(part) for part in loc)
         what = "unknown key" if finding["type"] == "extra_forbidden" else finding["msg"].removeprefix("Value error, ")
-        findings.append(f"`{key}`: {what}" if key else what)
-    return "; ".join(findings)
+        names = [name for key, name in variables.items() if key[: len(loc)] == loc[:2]]
+        if names and len(loc) > 1:
+            of_variables += [f"environment variable {name}: {what}" for name in names]
+            continue
+        key = ".".join(str(part) for part in loc)
+        also = f" (environment variables that go before the file: {', '.join(names)})" if names else ""
+        of_file.append((f"`{key}`: {what}" if key else what) + also)
+    return "; ".join([*([f"{file}: {'; '.join(of_file)}"] if of_file else ()), *of_variables])

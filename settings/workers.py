@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from settings.load import place_of
 from settings.sections import Endpoint
 
 WORKER_OPTION: Final = "--worker"  # of the program: a Place
@@ -78,7 +79,7 @@ def bind(section: str, key: str, endpoint: Endpoint, count: int = 1) -> list[soc
             reason = "address already in use" if e.errno == errno.EADDRINUSE else e.strerror or e
             raise CannotListenError(
                 f"cannot listen on {endpoint}: {reason};"
-                f" stop what listens there, or change `{section}.{key}` in prefca.toml"
+                f" stop what listens there, or change {place_of(f'{section}.{key}')}"
             ) from e
         failed.pop_all()
     return made
@@ -241,7 +242,7 @@ class Workers:
             when_ready: called once, when all of them answer.
 
         Returns:
-            The exit status: 0 after a stop, or that of a worker that could not start.
+            The exit status: 0 after a stop, or that of a worker that could not start, or end as it should.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -285,6 +286,7 @@ class Workers:
                 _logger.error("worker_not_started", extra={"worker": worker.number, "error": str(e)})  # noqa: TRY400 - the machine, not our code
                 status = 1
             if self._stop.is_set():
+                self._status = max(self._status, status)  # what could not end as it should has said why
                 return
             if not worker.was_ready.is_set():
                 self._status = status if status > 0 else 1

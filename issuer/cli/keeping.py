@@ -1,14 +1,13 @@
 """`prefca scheduler`: publish the lists for ever."""
 
 import asyncio
-import signal
 
 import click
 
-from issuer.cli.root import now, run, settings_of
+from issuer.cli.root import current_settings, now, run
 from issuer.installation import require_database
-from issuer.watch import scheduler
-from settings.load import Settings
+from issuer.watch import scheduler, signals
+from issuer.watch.current import CurrentSettings
 
 
 @click.command("scheduler")
@@ -17,16 +16,16 @@ def scheduler_command(context: click.Context) -> None:
     """Publish the lists whenever they are due, of all CAs or of --ca, and tell of alarms, until SIGTERM or Ctrl-C.
 
     Run it on several machines with one database: one of them publishes, and another takes its place when it is gone.
+    Changes of prefca.toml take effect by themselves, and at once at SIGHUP.
     """
-    settings = settings_of(context, quiet=False)
-    require_database(settings)
-    run(_until_told(settings))
+    current = current_settings(context)
+    require_database(current.settings)
+    run(_until_told(current))
 
 
-async def _until_told(settings: Settings) -> None:
-    keeping = asyncio.ensure_future(scheduler.run(settings, now))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, keeping.cancel)
+async def _until_told(current: CurrentSettings) -> None:
+    keeping = asyncio.ensure_future(scheduler.run(current, now))
+    signals.handle(keeping.cancel, current.reload)
     await asyncio.wait([keeping])
     if not keeping.cancelled():
         keeping.result()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from issuer.installation import database, require_database
 from issuer.keys import RefusedPinError
 from issuer.profiles.lint import LintError
 from issuer.profiles.municipality import PREFECTURES
+from issuer.watch.current import CurrentSettings
 from pkix.signing import SigningError
 from settings import log
 from settings.load import CA_VARIABLE, INSTANCE_VARIABLE, ConfigurationError, Settings, load
@@ -103,11 +105,23 @@ def settings_of(context: click.Context, *, quiet: bool = True) -> Settings:
     It is that of the CA which --ca names, else of all. A command for one CA reads `.ca` of it, which refuses when there
     are several. One that ends by itself tells its result, so it logs warnings and errors only.
     """
-    target = target_of(context)
-    settings = load(target.instance)
+    settings = read_settings(context)
     log.set_up(settings.log, at_least="warning" if quiet else None)
     works_on(context, settings)
+    return settings
+
+
+def read_settings(context: click.Context) -> Settings:
+    """The same as the file says now, and nothing is set up."""
+    target = target_of(context)
+    settings = load(target.instance)
     return settings if target.ca is None else settings.of(target.ca)
+
+
+def current_settings(context: click.Context) -> CurrentSettings:
+    """The same for a command that runs until it is told to stop, and takes up what changes meanwhile."""
+    settings_of(context, quiet=False)  # logs from the beginning
+    return CurrentSettings(partial(read_settings, context))
 
 
 def is_one_of_several(context: click.Context) -> bool:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from issuer.cli.credentials import give_network, give_password
 from issuer.cli.output import progress
 from issuer.cli.parties import AGREEMENT, bind_name, register
-from issuer.cli.root import each, now, run, settings_of
+from issuer.cli.root import current_settings, each, now, run, settings_of
 from issuer.errors import RefusedError
 from issuer.installation import ActiveKey, Installation, configured_authority, opened, require_database
 from issuer.lists import batch
@@ -155,10 +155,11 @@ def _export(directory: Path, key: ActiveKey, issued: dict[int, Issued]) -> None:
 @click.pass_context
 def up(context: click.Context) -> None:
     """Run the OCSP responder and the LDAP repository, with the embedded PostgreSQL, until Ctrl-C."""
-    settings = settings_of(context, quiet=False)
+    current = current_settings(context)
+    settings = current.settings
     require_database(settings)
     service_ca.ensure(settings.instance / "tls", ["localhost", "127.0.0.1", "::1"], now())
-    run(supervision.supervise(settings, now, lambda: click.echo(_what_to_try(settings))))
+    run(supervision.supervise(current, now, lambda: click.echo(_what_to_try(settings))))
 
 
 def _what_to_try(settings: Settings) -> str:

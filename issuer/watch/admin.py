@@ -36,8 +36,8 @@ _JOURNAL: Final = {
 
 
 @contextlib.asynccontextmanager
-async def administering(bound: socket.socket, keepers: Sequence[Keeper], journals: Collector) -> AsyncIterator[None]:
-    """Answer on a bound socket while the context lasts."""
+async def administering(bound: socket.socket, keepers: Iterable[Keeper], journals: Collector) -> AsyncIterator[None]:
+    """Answer on a bound socket while the context lasts; `keepers` are looked at anew for each answer."""
 
     async def health() -> object:
         alarms = _alarms(keepers) | {"journal": [alarm.name for alarm in journals.alarms()]}

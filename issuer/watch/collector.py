@@ -98,9 +98,8 @@ class Collector:
     """What is done each day, and what is known of it."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], channels: Sequence[Channel]) -> None:
-        self._settings = settings
+        self.take_up(settings, channels)
         self._clock = clock
-        self._channels = channels
         self._is_ours = False  # this host collects
         self._seen: InstallationSight | None = None  # as last seen
         self._looked_at: datetime | None = None
@@ -111,6 +110,11 @@ class Collector:
         self._collecting = _Chore(self._collect)
         self._stamping = _Chore(self._stamp)
         self._backup = _Chore(self._back_up)
+
+    def take_up(self, settings: Settings, channels: Sequence[Channel]) -> None:
+        """Go by these from now on."""
+        self._settings = settings
+        self._channels = channels
 
     async def keep(self) -> None:
         """Until it is cancelled."""

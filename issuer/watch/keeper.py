@@ -140,21 +140,25 @@ class Keeper:
                 as JSON; it raises BatchFailedError.
             signer: which other CAs use, too; None: this one has its own.
         """
-        self.settings = settings
-        self.schedule = Schedule.of(settings)
+        self.take_up(settings, channels, signer)
         self.sight = Sight(clock(), has_answered=False)
         self.is_runner = False
         self.publications = 0
         self.failures = 0
         self._clock = clock
-        self._channels = tuple(channels)
         self._batch = batch
-        self._look_every_s = settings.scheduler.look_every_s
-        self._attempts = _Attempts(settings)
-        self._signer = signer or SharedSigner(settings)
         self._compromises: list[Compromise] = []  # as last seen
         self._seen: CASight | None = None  # likewise
         self._of_the_future: int | None = None  # a publication that is replaced as soon as its time has come
+
+    def take_up(self, settings: Settings, channels: Iterable[Channel], signer: SharedSigner | None) -> None:
+        """Go by these when `keep`, `watch` and `check_key` are called next; what is known of the CA stays."""
+        self.settings = settings
+        self.schedule = Schedule.of(settings)
+        self._channels = tuple(channels)
+        self._look_every_s = settings.scheduler.look_every_s
+        self._attempts = _Attempts(settings)
+        self._signer = signer or SharedSigner(settings)
 
     @property
     def name(self) -> str:

@@ -1,7 +1,12 @@
-"""`prefca scheduler`: a keeper for each CA, a collector of journals, what they tell people, and a listener."""
+"""`prefca scheduler`: a keeper for each CA, a collector of journals, what they tell people, and a listener.
+
+When the settings change, keepers and collector go on by the new ones, with what they know; the address of the listener
+stays.
+"""
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -13,6 +18,7 @@ from issuer.errors import NotNowError
 from issuer.installation import database
 from issuer.watch.admin import administering
 from issuer.watch.collector import Collector
+from issuer.watch.current import CurrentSettings
 from issuer.watch.keeper import BatchFailedError, Clock, Keeper, SharedSigner
 from issuer.watch.webhook import post
 from settings.load import Settings
@@ -25,32 +31,64 @@ KEY_CHECK_TIMEOUT_S: Final = 60.0
 log = logging.getLogger("prefca.scheduler")
 
 
-async def run(settings: Settings, clock: Clock) -> None:
-    """Keep the schedules of all CAs of these settings until cancelled.
+async def run(current: CurrentSettings, clock: Clock) -> None:
+    """Keep the schedules of all CAs until cancelled, by the settings that are current.
 
     Raises:
         NotNowError: the admin address is taken.
     """
-    signers = {one.signer: SharedSigner(one) for one in settings.each() if one.signer.kind == "pkcs11"}
-    keepers = [
-        Keeper(one, clock, _channels(one.ca.prefecture, one), run_batch, signers.get(one.signer))
-        for one in settings.each()
-    ]
-    collector = Collector(settings, clock, _channels("journal", settings))
+    settings = current.settings
+    scheduler = _Scheduler(settings, clock)
     try:
         async with contextlib.AsyncExitStack() as stack:
             (sockets,) = stack.enter_context(bound("scheduler", {"admin_listen": settings.scheduler.admin_listen}))
             for one in sockets.values():
-                await stack.enter_async_context(administering(one, keepers, collector))
+                await stack.enter_async_context(administering(one, scheduler.keepers.values(), scheduler.collector))
             await stack.enter_async_context(database(settings))
             async with asyncio.TaskGroup() as tasks:
-                for keeper in keepers:
-                    tasks.create_task(_for_ever(keeper.keep))
-                    tasks.create_task(_for_ever(keeper.watch))
-                    tasks.create_task(_for_ever(partial(keeper.check_key, run_key_check)))
-                tasks.create_task(_for_ever(collector.keep))
+                tasks.create_task(_for_ever(scheduler.collector.keep))
+                while True:
+                    await scheduler.keep_until(current.changed)
+                    scheduler.take_up(current.settings)
     except CannotListenError as e:
         raise NotNowError(str(e)) from e
+
+
+class _Scheduler:
+    """The parts, which know what they have seen and told also when the settings change."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
+        self._channels = functools.cache(_channels)
+        self.keepers: dict[str, Keeper] = {}  # by prefecture; the same dict for ever, which the listener looks at
+        self.collector = Collector(settings, clock, ())
+        self.take_up(settings)
+
+    def take_up(self, settings: Settings) -> None:
+        """Go by these, while nothing is kept."""
+        self.collector.take_up(settings, self._channels("journal", settings.scheduler.webhook))
+        signers = {one.signer: SharedSigner(one) for one in settings.each() if one.signer.kind == "pkcs11"}
+        for name in self.keepers.keys() - set(settings.prefectures):
+            del self.keepers[name]
+        for one in settings.each():
+            name, signer = one.ca.prefecture, signers.get(one.signer)
+            channels = self._channels(name, one.scheduler.webhook)
+            if name in self.keepers:
+                self.keepers[name].take_up(one, channels, signer)
+            else:
+                self.keepers[name] = Keeper(one, self._clock, channels, run_batch, signer)
+
+    async def keep_until(self, changed: Callable[[], Awaitable[None]]) -> None:
+        """Keep the schedules until `changed` returns. A batch that runs then is stopped, and run anew."""
+        async with asyncio.TaskGroup() as tasks:
+            kept = [
+                tasks.create_task(_for_ever(work))
+                for keeper in self.keepers.values()
+                for work in (keeper.keep, keeper.watch, partial(keeper.check_key, run_key_check))
+            ]
+            await changed()
+            for task in kept:
+                task.cancel()
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
@@ -89,11 +127,10 @@ async def _prefca(settings: Settings, timeout_s: float, *words: str) -> dict[str
         raise BatchFailedError(str(e), e.status) from e
 
 
-def _channels(name: str, settings: Settings) -> list[Channel]:
-    address = settings.scheduler.webhook
+def _channels(name: str, webhook: str | None) -> Sequence[Channel]:
     return [
         Channel(partial(_log, name)),
-        *([Channel(partial(post, address, name))] if address is not None else []),
+        *([Channel(partial(post, webhook, name))] if webhook is not None else []),
     ]
 
 

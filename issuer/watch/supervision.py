@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import socket
+from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -17,9 +18,10 @@ from typing import Final
 from issuer import children
 from issuer.errors import NotNowError
 from issuer.installation import database, opened
-from issuer.watch import scheduler
+from issuer.watch import scheduler, signals
+from issuer.watch.current import CurrentSettings
 from issuer.watch.keeper import Clock
-from settings.load import Settings
+from settings.load import Settings, place_of
 from settings.sections import Endpoint
 
 START_TIMEOUT_S: Final = 60
@@ -37,16 +39,25 @@ class Server:
     listen: Endpoint
 
 
-async def supervise(settings: Settings, clock: Clock, when_ready: Callable[[], None]) -> None:
+async def supervise(current: CurrentSettings, clock: Clock, when_ready: Callable[[], None]) -> None:
     """Run everything until SIGINT or SIGTERM; `when_ready` is called once all servers accept connections.
+
+    SIGHUP is passed on to the servers, and the scheduler looks at its settings.
 
     Raises:
         NotNowError: an address is taken; or a server cannot start, and has said why on standard error.
         RefusedError: nothing is set up here.
     """
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings, stop = current.settings, asyncio.Event()
+    running: set[Process] = set()  # servers that understand signals already
+
+    def reload() -> None:
+        current.reload()
+        for process in running:
+            if process.returncode is None:
+                process.send_signal(signal.SIGHUP)
+
+    signals.handle(stop.set, reload)
     servers = [
         Server("prefca-ocsp", "ocsp", settings.ocsp.listen),
         Server("prefca-repository", "repository", settings.repository.listen),
@@ -60,10 +71,10 @@ async def supervise(settings: Settings, clock: Clock, when_ready: Callable[[], N
             async with asyncio.TaskGroup() as group:
                 started = [asyncio.Event() for _ in servers]
                 tasks = [
-                    group.create_task(_keep_running(server, settings, event))
+                    group.create_task(_keep_running(server, settings, event, running))
                     for server, event in zip(servers, started, strict=True)
                 ]
-                tasks.append(group.create_task(scheduler.run(settings, clock)))
+                tasks.append(group.create_task(scheduler.run(current, clock)))
                 tasks.append(group.create_task(_announce(started, when_ready)))
                 await stop.wait()
                 log.info("stopping")
@@ -88,7 +99,7 @@ def _require_free_addresses(settings: Settings) -> None:
             socket.create_server(address, family=socket.AF_INET6 if ":" in address.host else socket.AF_INET).close()
         except OSError as e:
             reason = str(e.strerror).partition(" (")[0]  # without Python's own way to write the address
-            raise NotNowError(f"{address}: {reason}; stop what listens there, or change `{key}`") from e
+            raise NotNowError(f"{address}: {reason}; stop what listens there, or change {place_of(key)}") from e
 
 
 @contextlib.contextmanager
@@ -106,16 +117,18 @@ async def _announce(started: list[asyncio.Event], when_ready: Callable[[], None]
     when_ready()
 
 
-async def _keep_running(server: Server, settings: Settings, started: asyncio.Event) -> None:
+async def _keep_running(server: Server, settings: Settings, started: asyncio.Event, running: set[Process]) -> None:
     pause_s = 1.0
     while True:
         process = await children.start(server.module, "--instance", str(settings.instance))
         try:
             if await _accepts_connections(server, process):
+                running.add(process)
                 started.set()
                 pause_s = 1.0
             status = await process.wait()
         finally:
+            running.discard(process)
             await children.stop(process)
         if not started.is_set():
             raise NotNowError(f"{server.name} could not start; mend what it said above, then run `prefca up` again")
@@ -124,7 +137,7 @@ async def _keep_running(server: Server, settings: Settings, started: asyncio.Eve
         pause_s = min(pause_s * 2, MAX_PAUSE_S)
 
 
-async def _accepts_connections(server: Server, process: asyncio.subprocess.Process) -> bool:
+async def _accepts_connections(server: Server, process: Process) -> bool:
     async def connect() -> None:
         while process.returncode is None:
             with contextlib.suppress(OSError):

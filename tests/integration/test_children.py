@@ -1,7 +1,9 @@
-"""Programs that we start import our modules, wherever they are started."""
+"""Programs that we start import our modules, wherever they are started, and end with us."""
 
 import asyncio
+import os
 import subprocess
+import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
@@ -34,3 +36,12 @@ def test_a_worker_imports_nothing_from_the_current_directory() -> None:
     """The command that starts it says so."""
     ended = subprocess.run(command("ocsp", ["--help"]), capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("parent", "says"), [(os.getpid(), "version"), (1, "")])
+def test_a_child_whose_parent_was_gone_before_it_began_does_nothing(parent: int, says: str) -> None:
+    """The kernel would never tell it."""
+    command = (sys.executable, "-P", "-m", "issuer.child", str(parent), "issuer", "--version")
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.partition(", ")[2].partition(" ")[0] == says

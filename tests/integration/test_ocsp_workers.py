@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ from cryptography.x509.ocsp import OCSPResponseStatus
 
 from pkix.revocation import CRLReason, Revoked
 from tests.support.database import Database
+from tests.support.journal import full_disk
 from tests.support.ocsp import CA, SERIAL, Records, out_of_reach, verified
 from tests.support.ocsp_program import ASKED, CA_1, NOW, Program, running, start
 
@@ -159,22 +159,31 @@ async def test_a_worker_that_cannot_record_raises_the_alarm(program: Program, oc
     worker, _ = program.workers()
     async with connections_to_all(program) as sessions:
         (segment,) = (ocsp_instance / "journal").glob("ocsp-0-*")
-        _, unlimited = resource.prlimit(worker, resource.RLIMIT_FSIZE)
-        resource.prlimit(worker, resource.RLIMIT_FSIZE, (segment.stat().st_size, unlimited))
-        for _ in range(3):
-            statuses = {await status(session, program.url) for session in sessions}
-            assert statuses == {OCSPResponseStatus.SUCCESSFUL, OCSPResponseStatus.TRY_LATER}
-    assert json.loads((await program.look("healthz"))[1]) == {"status": "alarm", "alarms": ["journal_failed"]}
-    assert await program.look("readyz") == (503, '{"workers": {"0": false, "1": true}}')
-    assert await samples(program, "prefca_ocsp_journal_up") == {'{worker="0"}': 0, '{worker="1"}': 1}
-    await asyncio.sleep(2.5)  # it tries again meanwhile, in vain
-    assert not await is_ready(program)
-    resource.prlimit(worker, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+        with full_disk(segment.stat().st_size, worker):
+            for _ in range(3):
+                statuses = {await status(session, program.url) for session in sessions}
+                assert statuses == {OCSPResponseStatus.SUCCESSFUL, OCSPResponseStatus.TRY_LATER}
+            assert json.loads((await program.look("healthz"))[1]) == {"status": "alarm", "alarms": ["journal_failed"]}
+            assert await program.look("readyz") == (503, '{"workers": {"0": false, "1": true}}')
+            assert await samples(program, "prefca_ocsp_journal_up") == {'{worker="0"}': 0, '{worker="1"}': 1}
+            await asyncio.sleep(2.5)  # it tries again meanwhile, in vain
+            assert not await is_ready(program)
     await program.event("journal_available")
     assert [event["event"] for event in program.events].count("journal_failed") == 1
     assert json.loads((await program.look("healthz"))[1]) == {"status": "ok", "alarms": []}
     assert await is_ready(program)
     assert set((await samples(program, "prefca_ocsp_journal_up")).values()) == {1}
+
+
+@pytest.mark.req("R-4-11-2-1")
+@pytest.mark.usefixtures("ocsp_records")
+async def test_a_worker_that_stops_on_a_full_disk_says_so(program: Program, ocsp_instance: Path) -> None:
+    """In the log, and by the exit status of the program."""
+    worker, _ = program.workers()
+    (segment,) = (ocsp_instance / "journal").glob("ocsp-0-*")
+    with full_disk(segment.stat().st_size, worker):
+        assert await program.stop() == 1
+    assert "make room on the disk" in (await program.event("journal_not_sealed"))["say"]
 
 
 async def test_health_and_readiness(program: Program, database: Database) -> None:

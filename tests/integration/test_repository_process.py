@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -334,31 +333,41 @@ async def test_what_is_being_sent_when_the_server_stops_is_completed(
 @pytest.mark.req("R-4-11-2-1")
 def test_what_cannot_be_recorded_is_not_given(server: RepositoryProcess) -> None:
     """While the disk takes no record, nobody gets an answer; afterwards everything goes on by itself."""
-    (segment,) = (server.instance / "journal").iterdir()
     with server.connect() as client:
-        while segment.stat().st_size < 10_000:  # beyond the log, which the limit holds for, too
-            assert len(client.ask(search_request(CA))) == 2
-        given = len(server.records())
         assert len(client.ask(search_request(CA))) == 2
-        for_one = len(server.records()) - given
-        _, unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (segment.stat().st_size, unlimited))
-        with pytest.raises(ConnectionResetError):
-            client.ask(search_request(CA))
-    with server.connect() as client, contextlib.suppress(ConnectionResetError):
-        assert client.ask(search_request()) == []
-    assert server.event("journal_failed")["level"] == "error"
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+    for_one = len(server.records())
+    with server.full_disk():
+        given = len(server.records())
+        with server.connect() as client, contextlib.suppress(ConnectionResetError):
+            assert client.ask(search_request()) == []
+        assert server.event("journal_failed")["level"] == "error"
     with server.connect() as client:
         assert len(client.ask(search_request(CA))) == 2
     assert {each["kind"] for each in server.records()} == {"ldap_search"}
-    assert len(server.records()) == given + 2 * for_one  # and none of what was withheld
+    assert len(server.records()) == given + for_one  # and none of what was withheld
+
+
+@pytest.mark.req("R-4-11-2-1")
+@pytest.mark.usefixtures("authority")
+def test_a_server_that_stops_on_a_full_disk_says_so(database: Database, tmp_path: Path) -> None:
+    """In its log, without a traceback, and by its exit status."""
+    write_tls(tmp_path)
+    with start(tmp_path, database.dsn) as process:
+        server = RepositoryProcess(tmp_path, process)
+        try:
+            with server.full_disk():
+                process.terminate()
+                assert process.wait(20) == 1
+        finally:
+            process.kill()
+    assert "make room on the disk" in server.events()[-1]["say"]
+    assert "Traceback" not in server.log()
 
 
 FAILURES = {
-    "port": ({"listen": "127.0.0.1:{port}"}, 1, "repository.listen"),
-    "tls": ({"tls_certificate": "tls/missing.pem"}, 1, "repository.tls_certificate"),
-    "configuration": ({"max_message_bytes": 1}, 2, "repository.max_message_bytes"),
+    "port": ({"listen": "127.0.0.1:{port}"}, 1, "PREFCA_REPOSITORY__LISTEN"),
+    "tls": ({"tls_certificate": "tls/missing.pem"}, 1, "PREFCA_REPOSITORY__TLS_CERTIFICATE"),
+    "configuration": ({"max_message_bytes": 1}, 2, "PREFCA_REPOSITORY__MAX_MESSAGE_BYTES"),
 }
 
 

@@ -18,6 +18,7 @@ from issuer.schedule import Schedule
 from issuer.watch import keeper, scheduler
 from issuer.watch.admin import administering
 from issuer.watch.collector import Collector
+from issuer.watch.current import CurrentSettings
 from issuer.watch.keeper import BatchFailedError, Keeper
 from issuer.watch.webhook import post
 from settings.load import Settings
@@ -370,7 +371,7 @@ async def test_a_fault_of_one_part_does_not_stop_the_others(
     settings = ca.settings.model_copy(update={"scheduler": section})
     await ca.publish(NOW)
     with caplog.at_level("INFO"):
-        async with at_work(scheduler.run(settings, lambda: NOW)), asyncio.timeout(DEADLINE_S):
+        async with at_work(scheduler.run(CurrentSettings(lambda: settings), lambda: NOW)), asyncio.timeout(DEADLINE_S):
             while len(begun) < 3 or "runner" not in caplog.messages:  # noqa: ASYNC110 - no event for tests
                 await asyncio.sleep(0.005)
     assert "unexpected_error" in caplog.messages

@@ -1,6 +1,9 @@
 """`prefca batch`, `status` and `scheduler` as operators use them."""
 
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
 import time
@@ -234,24 +237,37 @@ async def test_a_batch_of_the_scheduler_is_a_process_of_its_own(instance: Path, 
 class Program:
     """A running `prefca scheduler`."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, stdin: int | None) -> None:
         self._log = log
+        command = [sys.executable, "-m", "issuer", "scheduler"]
         with log.open("w") as stderr:
-            self.process = subprocess.Popen([sys.executable, "-m", "issuer", "scheduler"], cwd=ROOT, stderr=stderr)
+            self.process = subprocess.Popen(command, cwd=ROOT, stdin=stdin, stderr=stderr)
 
     def has_said(self, event: str) -> bool:
         """Whether its log has that event."""
-        return f"prefca.scheduler {event} " in self._log.read_text()
+        return f" prefca.scheduler {event} " in self._log.read_text()
+
+    def has_said_of_settings(self, text: str) -> bool:
+        """Whether a line about its settings has that."""
+        lines = self._log.read_text().splitlines()
+        return any(text in line for line in lines if " prefca.settings " in line)
+
+    def publishes_at(self, daily_at: str) -> bool:
+        """Whether it said last that it will publish then, hh:mm in Japan."""
+        next_moment = datetime.fromisoformat(self._log.read_text().rpartition(" next=")[2].split()[0])
+        return f"{next_moment.astimezone(JST):%H:%M}" == daily_at
 
 
 @contextmanager
-def schedulers(directory: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Program]]:
+def schedulers(
+    directory: Path, count: int, monkeypatch: pytest.MonkeyPatch, stdin: int | None = None
+) -> Iterator[list[Program]]:
     """As many machines as that, which look each second."""
     settings: dict[str, Any] = {"LOOK_EVERY_S": 1, "ADMIN_LISTEN": "127.0.0.1:0"}
     for key, value in settings.items():
         monkeypatch.setenv(f"PREFCA_SCHEDULER__{key}", str(value))
     with ExitStack() as stack:
-        programs = [Program(directory / f"scheduler-{number}.log") for number in range(count)]
+        programs = [Program(directory / f"scheduler-{number}.log", stdin) for number in range(count)]
         for program in programs:
             stack.callback(program.process.wait, STOP_TIMEOUT_S)
             stack.callback(program.process.terminate)
@@ -285,6 +301,42 @@ def test_a_scheduler_stops_when_it_is_told_to(instance: Path, tmp_path: Path, mo
         eventually(lambda: program.has_said("runner"), "it runs")
         program.process.terminate()
         assert program.process.wait(STOP_TIMEOUT_S) == 0
+
+
+def test_a_scheduler_whose_terminal_is_closed_stops(
+    instance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGHUP tells it that, too; nobody would see it go on."""
+    window, terminal = pty.openpty()
+    with schedulers(tmp_path, 1, monkeypatch, stdin=terminal) as (program,):
+        os.close(terminal)
+        eventually(lambda: program.has_said("runner"), "it runs")
+        os.close(window)
+        program.process.send_signal(signal.SIGHUP)
+        assert program.process.wait(STOP_TIMEOUT_S) == 0
+
+
+@pytest.mark.req("R-4-4-3-1", "R-2-1-2-22")
+def test_a_new_schedule_needs_no_restart(instance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At SIGHUP, or a moment after the file was written. With a file that is wrong the schedule before goes on."""
+    file = instance / "prefca.toml"
+    text = file.read_text()
+
+    def write(daily_at: str) -> None:
+        file.write_text(text.replace('# daily_at = "00:00"', f'daily_at = "{daily_at}"'))
+
+    with schedulers(tmp_path, 1, monkeypatch) as (program,):
+        eventually(lambda: program.has_said("runner"), "it runs")
+        assert program.publishes_at("00:00")
+        write("25:00")
+        program.process.send_signal(signal.SIGHUP)
+        eventually(lambda: program.has_said_of_settings(f"settings_refused reason={file}: `schedule.daily_at`"), "why")
+        write("12:34")
+        program.process.send_signal(signal.SIGHUP)
+        eventually(lambda: program.publishes_at("12:34"), "it goes by the file")
+        write("01:23")
+        eventually(lambda: program.publishes_at("01:23"), "it has noticed")
+        assert not program.has_said("published")
 
 
 def test_a_scheduler_needs_something_to_schedule(

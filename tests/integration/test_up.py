@@ -31,14 +31,15 @@ def taken_address(host: str) -> Iterator[str]:
 def test_an_address_that_is_taken_is_told_before_anything_starts(
     host: str, key: str, shared_instance: Path, prefca: Prefca, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the key to change; nobody may take the other program for the responder."""
+    """With the variable to change; nobody may take the other program for the responder."""
     for variable in (KEYS | TLS).values():
         monkeypatch.setenv(variable, "127.0.0.1:0")
     with taken_address(host) as address:
         monkeypatch.setenv((KEYS | TLS)[key], address)
         ended = prefca("up")
     assert ended.status == 4
-    assert ended.complaint == f"{address}: Address already in use; stop what listens there, or change `{key}`"
+    advice = f"stop what listens there, or change {(KEYS | TLS)[key]} in the environment"
+    assert ended.complaint == f"{address}: Address already in use; {advice}"
 
 
 def test_an_address_of_another_machine_is_told_so(

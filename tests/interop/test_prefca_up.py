@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import signal
+import ssl
 import time
 from datetime import datetime
 from pathlib import Path
@@ -89,6 +91,22 @@ def test_a_second_start_finds_everything(idle_ca: RunningCA, tmp_path: Path) -> 
         assert idle_ca.report("status") == before
         assert fetch_list(idle_ca, "Chuo-ku", second).read_bytes() == first.read_bytes()
         assert "revoked.pem: revoked" in ocsp(idle_ca, "-cert", idle_ca.revoked)
+
+
+def test_sighup_is_passed_on(idle_ca: RunningCA) -> None:
+    """The servers go on, with the certificate for TLS that has been put to its place meanwhile."""
+
+    def served() -> str:
+        return ssl.get_server_certificate(idle_ca.ldaps)
+
+    tls = idle_ca.instance / "tls"
+    with idle_ca.up() as up:
+        servers, before = up.servers(), served()
+        for part in ("pem", "key.pem"):
+            shutil.copyfile(tls / f"ocsp.{part}", tls / f"ldap.{part}")
+        up.process.send_signal(signal.SIGHUP)
+        eventually(lambda: served() != before, "the new certificate is served")
+        assert up.servers() == servers
 
 
 @pytest.mark.req("R-2-6-4", "R-4-4-3-2", "R-2-1-2-21")

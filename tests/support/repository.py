@@ -21,6 +21,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import asyncpg
+import pytest
 from argon2 import PasswordHasher
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -300,6 +301,18 @@ class RepositoryProcess:
     def records(self) -> list[dict[str, Any]]:
         """The journal."""
         return journal.records(self.instance)
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """It can write no record; somebody has asked for one, and lost his connection."""
+        with self.connect() as client:
+            (segment,) = (self.instance / "journal").iterdir()
+            while segment.stat().st_size < 10_000:  # beyond the log, which the limit holds for, too
+                assert len(client.ask(search_request(CA))) == 2
+            with journal.full_disk(segment.stat().st_size, self.process.pid):
+                with pytest.raises(ConnectionResetError):
+                    client.ask(search_request(CA))
+                yield
 
 
 def asked(server: RepositoryProcess, path: str) -> tuple[int, str]:

@@ -55,7 +55,11 @@ class Up:
         pid = self.process.pid
         children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         commands = {child: Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children}
-        modules = {command[command.index("-m") + 1]: child for child, command in commands.items() if "-m" in command}
+        modules = {
+            command[command.index("issuer.child") + 2]: child
+            for child, command in commands.items()
+            if "issuer.child" in command
+        }
         return {module: child for module, child in modules.items() if module != "issuer"}
 
 

@@ -1,13 +1,11 @@
 """The journal that servers append to."""
 
 import asyncio
-import contextlib
 import errno
 import itertools
 import json
 import os
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from journal.record import Record, records_in
 from journal.recovery import JournalBusyError, Note, StreamPlace
 from journal.seal import Head, is_checkpoint, signed_line, spki
 from journal.writing import Journal
+from tests.support.journal import full_disk
 from tests.support.ocsp import eventually
 from tests.support.segments import together
 
@@ -598,17 +597,6 @@ def chained(files: list[Path]) -> bool:
         later.head.previous == earlier.sha256 and later.head.segment == earlier.head.segment + 1
         for earlier, later in itertools.pairwise(read)
     )
-
-
-@contextlib.contextmanager
-def full_disk(octets: int) -> Iterator[None]:
-    """No file may grow beyond so many octets."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 async def test_a_flood_of_records_does_not_wait_for_the_interval(journal: Journal) -> None:

@@ -111,7 +111,24 @@ def test_the_schedule_is_told_by_times_of_day(tmp_path: Path, text: str, expecte
         ('instance = "/tmp"', {}, "unknown key `instance`"),
         ("ocsp = 1", {}, "`ocsp`"),
         ("ocsp = 1", {"PREFCA_OCSP__LISTEN": "127.0.0.1:1"}, "`ocsp`"),
-        ("", {"PREFCA_OCSP__LISTEN_ON": "x"}, "`ocsp.listen_on`: unknown key"),
+        ("", {"PREFCA_OCSP__LISTEN_ON": "x"}, "^environment variable PREFCA_OCSP__LISTEN_ON: unknown key$"),
+        (
+            "[ocsp]\nworkers = 1\ncache_mib = -1",
+            {"PREFCA_OCSP__WORKERS": "many"},
+            "prefca.toml: `ocsp.cache_mib`: [^;]*; environment variable PREFCA_OCSP__WORKERS: Input",
+        ),
+        ("", {"PREFCA_OCSP__RECOGNITION": "face"}, "^environment variable PREFCA_OCSP__RECOGNITION: Input"),
+        ("", {"PREFCA_CA__PREFECTURE": "Osaka-fu"}, "environment variable PREFCA_CA__PREFECTURE: Input"),
+        (
+            "",
+            {"PREFCA_CRL__PERIOD_H": "72", "PREFCA_OCSP__WORKERS": "1"},
+            r"`crl`: .* gap between lists \(environment variables that go before the file: PREFCA_CRL__PERIOD_H\)$",
+        ),
+        (
+            "",
+            {"PREFCA_OCSP__LISTEN": "127.0.0.1:3890"},
+            r"are both 127.0.0.1:3890; .* \(environment variables that go before the file: PREFCA_OCSP__LISTEN\)$",
+        ),
         (
             "",
             {"PREFCA_OCSP_LISTEN": "x"},
