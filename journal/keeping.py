@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from journal.record import Record
-from journal.recovery import StreamPlace
+from journal.recovery import JournalBusyError, StreamPlace
 from journal.writing import Journal
 
 CHECKPOINT_S: Final = 1.0
@@ -52,6 +52,14 @@ def opened(place: StreamPlace, kind: str, clock: Callable[[], datetime], sync_s:
         say = "make room on the disk; the next start seals the segment, and no answer was given that it does not have"
         _logger.error("journal_not_sealed", extra={"error": str(e), "say": say})  # noqa: TRY400 - the disk
         raise NotSealedError from e
+
+
+def why_not_opened(error: OSError, place: StreamPlace) -> str:
+    """What `opened` raised, in one line that says what to do."""
+    if error.strerror is None:  # one of ours, which says what to do
+        return str(error)
+    advice = "" if isinstance(error, JournalBusyError) else "; let this account write there"
+    return f"{error.filename or place.segments}: {error.strerror}{advice}"
 
 
 async def keep(journal: Journal, clock: Callable[[], datetime], sync_s: float) -> None:

@@ -100,7 +100,9 @@ def _path_to(file: Path) -> PathCheck:
     try:
         return path_to(x509.load_pem_x509_certificates(file.read_bytes()))
     except (OSError, ValueError) as e:
-        raise StartError(f"{file}: {e}; put certificates in PEM there, or change `ocsp.client_ca`") from e
+        reason = e.strerror if isinstance(e, OSError) else e
+        place = place_of("ocsp.client_ca")
+        raise StartError(f"{file}: {reason}; put certificates in PEM there, or change {place}") from e
 
 
 def _secret(settings: Settings, file: Path, what: str, key: str) -> bytes:

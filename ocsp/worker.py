@@ -19,7 +19,7 @@ from typing import Final
 
 import uvloop
 
-from journal.keeping import NotSealedError, keep, opened
+from journal.keeping import NotSealedError, keep, opened, why_not_opened
 from journal.recovery import StreamPlace
 from journal.writing import Journal
 from ocsp import provision
@@ -170,7 +170,7 @@ def _journal(settings: Settings, number: int) -> Iterator[Journal]:
         try:
             journal = stack.enter_context(opened(place, "ocsp", _now, section.sync_s))
         except OSError as e:
-            raise StartError(f"{e.filename or place.segments}: {e.strerror}; let this account write there") from e
+            raise StartError(why_not_opened(e, place)) from e
         yield journal
 
 

@@ -17,7 +17,7 @@ import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.main import installReactor
 
-from journal.keeping import NotSealedError, keep, opened
+from journal.keeping import NotSealedError, keep, opened, why_not_opened
 from journal.recovery import StreamPlace
 from journal.writing import Journal
 from repository.admin import administering
@@ -82,7 +82,7 @@ def main() -> int:
     try:
         settings = load(arguments.instance)
     except ConfigurationError as e:
-        print(e, file=sys.stderr)
+        print(f"prefca-repository: {e}", file=sys.stderr)
         return 2
     log.set_up(settings.log)
     wanted = settings.repository.workers if arguments.workers is None else arguments.workers
@@ -94,7 +94,7 @@ def main() -> int:
             return asyncio.run(supervise(settings, number))
         return _work_alone(settings)
     except (StartError, CannotListenError) as e:
-        print(e, file=sys.stderr)
+        print(f"prefca-repository: {e}", file=sys.stderr)
         return 1
     except NotSealedError:
         return 1
@@ -191,7 +191,7 @@ def _journal(settings: Settings, name: str) -> Iterator[Journal]:
         try:
             journal = stack.enter_context(opened(place, "repository", _now, section.sync_s))
         except OSError as e:
-            raise StartError(f"cannot write the journal ({e}); make the directory writable") from e
+            raise StartError(why_not_opened(e, place)) from e
         yield journal
 
 

@@ -142,7 +142,9 @@ def load(instance: Path, environment: Mapping[str, str] = os.environ) -> Setting
     file = instance / FILE_NAME
     try:
         text = file.read_text() if file.exists() else ""
-    except (UnicodeDecodeError, OSError) as e:
+    except OSError as e:
+        raise ConfigurationError(f"{file}: cannot be read ({e.strerror}); mend that, or correct --instance") from e
+    except UnicodeDecodeError as e:
         raise ConfigurationError(f"{file}: {e}") from e
     return parse(text, instance, environment)
 

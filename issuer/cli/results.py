@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -22,6 +22,7 @@ from issuer.whole import write_whole
 Work = Mapping[str, str | int]
 
 NOTE_SUFFIX: Final = ".unfinished"
+_STANDARD_STREAMS: Final = (1, 2)  # descriptors of standard output and standard error
 _text: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -78,7 +79,7 @@ def open_results(file: Path, notices: BinaryIO, task: str, ca_certificate: bytes
         ca_certificate: what the CA is known by; it stays the same when another of its keys takes over.
 
     Raises:
-        RefusedError: the file is the notices themselves, or cannot be written or gone on with.
+        RefusedError: the file is the notices themselves or a standard stream, or cannot be written or gone on with.
         NotNowError: another run writes it.
     """
     work = _work(notices, task, ca_certificate)
@@ -112,11 +113,25 @@ def _take(stream: BinaryIO, file: Path, notices: BinaryIO) -> None:
     status = os.fstat(stream.fileno())
     if notices.seekable() and os.path.samestat(status, os.fstat(notices.fileno())):
         raise RefusedError(f"{file}: are the notices themselves; give another file with --results")
+    if _is_standard_stream(status):
+        raise RefusedError(
+            f"{file}: is where messages of this command go, which would stand among the results;"
+            " give a file of their own with --results"
+        )
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
         raise NotNowError(f"{file}: another run writes it; wait for it, or give another file with --results") from e
     os.fchmod(stream.fileno(), 0o600)
+
+
+def _is_standard_stream(status: os.stat_result) -> bool:
+    """Whether it is the file that standard output or standard error was redirected to, as /dev/stdout may be."""
+    for descriptor in _STANDARD_STREAMS:
+        with suppress(OSError):  # closed
+            if os.path.samestat(status, os.fstat(descriptor)):
+                return True
+    return False
 
 
 def _work(notices: BinaryIO, task: str, ca_certificate: bytes) -> Work:

@@ -1,6 +1,7 @@
 """`prefca-repository` as a process: over sockets, on a real database."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -382,7 +383,21 @@ def test_a_server_that_cannot_start_says_in_one_line_what_to_change(
         with start(tmp_path, "postgresql:///none", **settings) as process:
             assert process.wait(20) == status
     (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith("prefca-repository: ")
     assert named in line
+
+
+def test_a_second_server_of_one_installation_says_so(tmp_path: Path) -> None:
+    """One journal has one writer."""
+    write_tls(tmp_path)
+    keys = tmp_path / "keys" / "journal"
+    keys.mkdir(parents=True)
+    with (keys / "repository.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with start(tmp_path, "postgresql:///none") as process:
+            assert process.wait(20) == 1
+    said = f"prefca-repository: {keys}/repository.lock: another process writes this journal; stop it first\n"
+    assert (tmp_path / "log").read_text() == said
 
 
 def ldapsearch(server: RepositoryProcess, *arguments: str) -> str:

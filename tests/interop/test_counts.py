@@ -24,8 +24,10 @@ def test_the_report_is_what_the_clients_counted_whatever_was_killed() -> None:
             ask(ca, steady, CLIENTS, REQUESTS)
             stop = Event()
             asking = thread.submit(ask, ca, restless, CLIENTS, None, stop)
-            kill_workers(up, KILLS, random.Random(7))
-            stop.set()
+            try:
+                kill_workers(up, KILLS, random.Random(7))
+            finally:
+                stop.set()
             asking.result()
             ask(ca, steady, CLIENTS, REQUESTS)
         ca.prefca("journal", "collect")

@@ -149,11 +149,10 @@ def ask(ca: RunningCA, party: Party, clients: int, number: int | None, until: Ev
 
 def workers_of(up: Up) -> list[int]:
     """The processes that answer."""
-    servers = up.servers()
-    found = []
-    for module in SERVERS:
-        children = Path(f"/proc/{servers[module]}/task/{servers[module]}/children").read_text()
-        found += [int(child) for child in children.split()]
+    found: list[int] = []
+    for module, server in up.servers().items():  # one whose worker was killed before it was ready begins anew
+        if module in SERVERS:
+            found += map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split())
     return found
 
 

@@ -4,8 +4,8 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -171,6 +171,33 @@ def test_where_nothing_can_be_written_is_told(tmp_path: Path, notices: Path, nam
         open_results(tmp_path / name, stream, "issuing", CA),
     ):
         pytest.fail("nothing should be written")
+
+
+@pytest.mark.parametrize("descriptor", [1, 2], ids=["standard output", "standard error"])
+def test_a_file_that_messages_go_to_is_refused(descriptor: int, tmp_path: Path, notices: Path) -> None:
+    """As by `--results /dev/stdout > FILE`: it would be overwritten in the midst. What it has stays."""
+    file = tmp_path / "output"
+    file.write_text("before\n")
+    with file.open("ab") as output, notices.open("rb") as stream, redirected(descriptor, output):
+        for name in (file, Path(f"/dev/fd/{descriptor}")):
+            with (
+                pytest.raises(RefusedError, match="a file of their own with --results"),
+                open_results(name, stream, "issuing", CA),
+            ):
+                pytest.fail("nothing should be written")
+    assert file.read_text() == "before\n"
+
+
+@contextmanager
+def redirected(descriptor: int, output: BinaryIO) -> Iterator[None]:
+    """As a shell does it."""
+    before = os.dup(descriptor)
+    os.dup2(output.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(before, descriptor)
+        os.close(before)
 
 
 def test_two_runs_do_not_write_one_file(tmp_path: Path, notices: Path) -> None:

@@ -187,6 +187,15 @@ def test_what_cannot_be_used_stops_every_program(
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Once, with the reason."""
+    file = tmp_path / "prefca.toml"
+    file.mkdir()
+    with pytest.raises(ConfigurationError) as raised:
+        load(tmp_path, {})
+    assert str(raised.value) == f"{file}: cannot be read (Is a directory); mend that, or correct --instance"
+
+
 def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     """No traceback for what an editor did."""
     (tmp_path / "prefca.toml").write_bytes("[ca] # 東京".encode("shift_jis"))
