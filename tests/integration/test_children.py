@@ -38,7 +38,7 @@ def test_a_worker_imports_nothing_from_the_current_directory() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("parent", "says"), [(os.getpid(), "version"), (1, "")])
+@pytest.mark.parametrize(("parent", "says"), [(os.getpid(), "version"), (1, "")], ids=["there", "gone"])
 def test_a_child_whose_parent_was_gone_before_it_began_does_nothing(parent: int, says: str) -> None:
     """The kernel would never tell it."""
     command = (sys.executable, "-P", "-m", "issuer.child", str(parent), "issuer", "--version")
