@@ -239,6 +239,16 @@ def key_of(stream: str, keys: Mapping[str, bytes], own: str) -> bytes | None:
     return key
 
 
+def with_its_key(segment: Waiting, keys: Mapping[str, bytes], own: str) -> bool:
+    """Does it name the key of its stream? What does not is refused when it is collected, and counts for nothing."""
+    try:
+        key = key_of(segment.stream, keys, own)
+        head = Head.parse(next(segment.lines(), b""))
+    except (TamperedError, NotASegmentError):
+        return False
+    return key is None or head.key == key
+
+
 def _complete(
     own: str, begun: Mapping[str, datetime], seals: Mapping[str, datetime], now: datetime
 ) -> dict[str, datetime]:

@@ -185,6 +185,7 @@ def test_a_stream_without_its_key_counts_for_nothing(instance: Path, prefca: Pre
         if stream != "ocsp-2":
             journal.close(NOW)
         shutil.copy(forging / f"{stream}-00000001.jsonl", instance / "journal")
+    assert prefca("usage", "--month", "2026-10", "--json").json["items"] == []
     for command in ("verify", "collect"):
         told = prefca("journal", command).stderr
         assert "ocsp-0-00000001.jsonl: line 1: the head names another key than the stream has always had" in told
