@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -239,6 +240,16 @@ def key_of(stream: str, keys: Mapping[str, bytes], own: str) -> bytes | None:
     return key
 
 
+def with_its_key(segment: Waiting, keys: Mapping[str, bytes], own: str) -> bool:
+    """Does it name the key of its stream? What does not is refused when it is collected, and counts for nothing."""
+    try:
+        key = key_of(segment.stream, keys, own)
+        head = Head.parse(next(segment.lines(), b""))
+    except (TamperedError, NotASegmentError):
+        return False
+    return key is None or head.key == key
+
+
 def _complete(
     own: str, begun: Mapping[str, datetime], seals: Mapping[str, datetime], now: datetime
 ) -> dict[str, datetime]:
@@ -356,6 +367,22 @@ def require_name(stream: str) -> None:
         raise TamperedError(1, f"no process writes a stream {stream!r}; its name may have letters, digits, '.' and '-'")
 
 
+def _make_place(archive: Path, stream: str) -> int:
+    """Make a stream's directory as the archive is, which is for its owner, and a group that it was given (R-4-11-5-2).
+
+    An archive that anybody may read was made as the umask said, and is closed. Returns the mode.
+    """
+    archive.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if archive.stat().st_mode & stat.S_IRWXO:
+        archive.chmod(0o700)
+    mode = stat.S_IMODE(archive.stat().st_mode)
+    place = archive / stream
+    if not place.exists():
+        place.mkdir(mode=0o700)
+        place.chmod(mode)
+    return mode
+
+
 def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path) -> _Copy:
     """Check, count and compress a segment."""
     require_name(stream)
@@ -363,10 +390,11 @@ def _copy(file: Path, stream: str, number: int, key: bytes | None, archive: Path
     name = f"{stream}/{file.name}{COMPRESSED}"
     target = archive / name
     new = [one for one in (target.parent, *target.parent.parents) if not one.exists()]
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = _make_place(archive, stream)
     partial = target.with_suffix(".partial")
     try:
         with partial.open("wb") as output, open_segment(file) as segment:
+            os.fchmod(output.fileno(), mode & 0o640)
             with zstandard.ZstdCompressor(write_checksum=True).stream_writer(output, closefd=False) as compressed:
                 for line in lines_of(segment):
                     for record in reader.feed(line):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from issuer.archive.collection import waiting
+from issuer.archive.collection import known_keys, waiting, with_its_key
 from issuer.archive.desk import desk_of
 from issuer.archive.live_usage import UsageFollower
 from issuer.cli.days import DAY, MONTH, today
@@ -96,8 +96,12 @@ def _exposition(provided: Iterable[Provision]) -> str:
 
 async def _provided(settings: Settings, begin: date, end: date) -> tuple[Provision, ...]:
     async with desk_of(settings) as desk:
-        with waiting(desk.places.segments) as segments:
-            counted = await asyncio.to_thread(lambda: [(one, count(one.records())) for one in segments])
+        places = desk.places
+        with waiting(places.segments) as segments:
+            keys = known_keys(places.keys, await desk.journals.streams())
+            counted = await asyncio.to_thread(
+                lambda: [(one, count(one.records())) for one in segments if with_its_key(one, keys, places.host)]
+            )
         async with desk.operations.snapshot():
             usage = await desk.journals.usage(begin, end)
             for segment, its in counted:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -185,12 +186,28 @@ def test_a_stream_without_its_key_counts_for_nothing(instance: Path, prefca: Pre
         if stream != "ocsp-2":
             journal.close(NOW)
         shutil.copy(forging / f"{stream}-00000001.jsonl", instance / "journal")
+    assert prefca("usage", "--month", "2026-10", "--json").json["items"] == []
     for command in ("verify", "collect"):
         told = prefca("journal", command).stderr
         assert "ocsp-0-00000001.jsonl: line 1: the head names another key than the stream has always had" in told
         for stream in ("ocsp-1", "ocsp-2"):
             assert f"{stream}-00000001.jsonl: line 1: no process of this host has the key of such a stream" in told
     assert select("SELECT party FROM usage WHERE kind = 'ocsp_request'") == []
+
+
+@pytest.mark.req("R-4-11-5-2")
+@pytest.mark.parametrize(("given", "directory", "file"), [(0o755, 0o700, 0o600), (0o2770, 0o2770, 0o640)])
+def test_the_archive_is_for_its_owner_and_the_group_it_was_given(
+    instance: Path, prefca: Prefca, given: int, directory: int, file: int
+) -> None:
+    """What anybody might read is closed; new streams are as the archive itself."""
+    archive = instance / "archive" / "journal"
+    archive.mkdir(parents=True, exist_ok=True)
+    archive.chmod(given)
+    written(instance, "ocsp-0", answered("tester"))
+    assert prefca("journal", "collect").status == 0
+    places = (archive, archive / "ocsp-0", archive / "ocsp-0" / "ocsp-0-00000001.jsonl.zst")
+    assert [stat.S_IMODE(one.stat().st_mode) for one in places] == [directory, directory, file]
 
 
 STRANGERS = {
