@@ -314,7 +314,7 @@ class Store:
             f" {_CERTIFICATE}, c.issued_at, p.code, h.notice_number, r.received_at"
             " FROM sought JOIN certificate c USING (serial) JOIN partition p USING (partition_id)"
             " LEFT JOIN holder h USING (serial) LEFT JOIN revocation r USING (serial)"
-            " WHERE p.authority_id = $1 ORDER BY c.issued_at, c.serial",
+            " WHERE p.authority_id = $1 ORDER BY c.issued_at, r.revoked_at NULLS LAST, c.serial",
             authority_id,
             serials,
         )
