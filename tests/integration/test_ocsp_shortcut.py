@@ -734,6 +734,43 @@ async def test_a_right_that_is_withdrawn_while_the_store_is_asked_is_worth_nothi
     assert refused((await ask(about(RESIDENT))).body) == "UNAUTHORIZED"
 
 
+@pytest.mark.parametrize("headers", [(), ("X-Any: thing",)], ids=["shortcut", "aiohttp"])
+async def test_a_stopping_server_leaves_no_request_unanswered(
+    store: MemoryStore, keys: KeyStore, headers: tuple[str, ...]
+) -> None:
+    """Of clients that ask on and on until they are told that an answer is the last one; who is silent is let go."""
+
+    async def ask_on(raw: Raw) -> int:
+        answered = 1
+        while (await raw.ask(post(about(PUBLIC), *headers))).headers.get("Connection") != "close":
+            answered += 1
+        assert await raw.rest() == b""
+        return answered
+
+    async with AsyncExitStack() as clients:
+        async with served(store, keys, SECTION) as responder:
+            raws = [await clients.enter_async_context(connected(responder)) for _ in range(20)]
+            asking = [asyncio.create_task(ask_on(raw)) for raw in raws]
+            silent = await clients.enter_async_context(connected(responder))
+            assert (await silent.ask(get(about(PUBLIC)))).status == 200
+        assert sum(await asyncio.gather(*asking)) > len(raws)
+        assert await silent.rest() == b""
+
+
+async def test_what_was_sent_ahead_is_answered_by_a_stopping_server(store: MemoryStore, keys: KeyStore) -> None:
+    """All that has arrived; and only the last answer says that it is the last."""
+    async with AsyncExitStack() as clients:
+        async with served(store, keys, SECTION) as responder:
+            raw = await clients.enter_async_context(connected(responder))
+            store.hold_back()
+            raw.send(b"".join(post(about(serial)) for serial in SERIALS))
+            await store.asked.wait()
+            asyncio.get_running_loop().call_later(0.05, store.may_answer.set)
+        answers = [await raw.receive() for _ in SERIALS]
+    assert [verified(answer.body, CA_1).serial_number for answer in answers] == list(SERIALS)
+    assert [answer.headers.get("Connection") for answer in answers] == [None, None, "close"]
+
+
 class Gone(asyncio.Transport):
     """What uvloop makes of a connection that was reset before it was accepted: it has no address any more."""
 
