@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import random
 import socket
@@ -220,6 +221,45 @@ async def test_both_ways_send_the_same_headers(raw: Raw, octets: bytes) -> None:
         answers = [await raw.ask(make(octets, *headers)) for headers in ((), ("X-Any: thing",), ())]
         assert len({tuple((answer.headers | {"Date": ""}).items()) for answer in answers}) == 1
         assert len({answer.body for answer in answers}) == 1
+
+
+BASE64 = base64.b64encode(about(PUBLIC)).decode()
+LENGTH = f"Content-Length: {len(about(PUBLIC))}"
+CHUNKED = b"%x\r\n%b\r\n0\r\nAuthorization: x\r\n\r\n" % (len(about(PUBLIC)), about(PUBLIC))
+REQUESTS: dict[str, tuple[str, list[str], bytes]] = {
+    "URL-encoded": (f"GET /{quote(BASE64, safe='')} HTTP/1.1", [], b""),
+    "every character URL-encoded": (f"GET /{''.join(f'%{ord(each):02X}' for each in BASE64)} HTTP/1.1", [], b""),
+    "encoded twice": (f"GET /{quote(quote(BASE64, safe=''))} HTTP/1.1", [], b""),
+    "half an escape": (f"GET /{BASE64}%2 HTTP/1.1", [], b""),
+    "slashes": (f"GET //{BASE64} HTTP/1.1", [], b""),
+    "dots": (f"GET /a/../{BASE64} HTTP/1.1", [], b""),
+    "query": (f"GET /{BASE64}?a=b HTTP/1.1", [], b""),
+    "fragment": (f"GET /{BASE64}#a HTTP/1.1", [], b""),
+    "user and host": (f"GET //a@b/{BASE64} HTTP/1.1", [], b""),
+    "absolute": (f"GET http://y/{BASE64} HTTP/1.1", [], b""),
+    "GET with a body": (f"GET /{BASE64} HTTP/1.1", ["Content-Length: 5"], b"GET /"),
+    "two lengths": ("POST / HTTP/1.1", [LENGTH, LENGTH], about(PUBLIC)),
+    "length and chunks": ("POST / HTTP/1.1", [LENGTH, "Transfer-Encoding: chunked"], CHUNKED),
+    "chunks and trailers": ("POST / HTTP/1.1", ["Transfer-Encoding: chunked"], CHUNKED),
+    "two hosts": ("POST / HTTP/1.1", [LENGTH, "Host: y"], about(PUBLIC)),
+    "upgrade": ("POST / HTTP/1.1", [LENGTH, "Upgrade: h2c", "Connection: Upgrade"], about(PUBLIC)),
+    "kept alive in HTTP/1.0": ("POST / HTTP/1.0", [LENGTH, "Connection: keep-alive"], about(PUBLIC)),
+    "expectation in HTTP/1.0": ("POST / HTTP/1.0", [LENGTH, "Expect: 100-continue"], about(PUBLIC)),
+}
+
+
+@pytest.mark.parametrize(("line", "headers", "body"), REQUESTS.values(), ids=REQUESTS)
+async def test_both_ways_read_the_same(responder: Served, line: str, headers: list[str], body: bytes) -> None:
+    """Whatever stands there: the answers are the same, and so is what follows as the next request."""
+    answers = []
+    for more in ([], ["X-Any: thing"]):
+        async with connected(responder) as raw:
+            raw.send("\r\n".join([line, "Host: x", *headers, *more, "", ""]).encode() + body)
+            first = await raw.receive()
+            with contextlib.suppress(ConnectionResetError):
+                raw.send(post(about(PUBLIC), "Connection: close"))
+                answers.append((first.status, first.body, (await raw.rest()).count(b"HTTP/1.1 200")))
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.req("R-4-4-4-2-1")
