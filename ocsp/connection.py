@@ -9,6 +9,9 @@ and aiohttp's for good.
 
 Once a plain request was answered, the next one of that connection usually differs in its question only. Then nothing
 has to be read but the question, and if its answer is kept, it leaves with this turn: the one hot path.
+
+A server that stops takes all of its connections out of step: the next answer is aiohttp's and says `Connection: close`
+(RFC 9112, section 9.6). Without that, what a client sends while its connection is being closed is lost.
 """
 
 import asyncio
@@ -31,6 +34,7 @@ from ocsp.turn import Turn
 HOLD_S: Final = 0.2  # for the body that follows its head in a segment of its own
 CALLER_S: Final = 1.0  # how long a connection is taken for the same caller's without looking
 STALL_S: Final = 60.0  # more than an answer ever takes
+LAST_REQUEST_S: Final = 0.5  # for the next request of a connection when the server stops
 
 _logger = logging.getLogger(__name__)
 
@@ -80,6 +84,7 @@ class Connection(web.RequestHandler):
         "_held",
         "_in_step",
         "_is_asked",
+        "_is_ending",
         "_knowledge",
         "_may_ask",
         "_method",
@@ -108,6 +113,7 @@ class Connection(web.RequestHandler):
         self._may_ask = False  # about what is not public
         self._who = b""  # the caller, as a fragment of records
         self._has_ended = False  # the peer sends no more, and waits for its answers
+        self._is_ending = False  # the server stops: the next answer is the last one
         self._counted: str | None = None  # the address that this connection counts for
         self._cut_off: asyncio.TimerHandle | None = None  # as long as the peer does not read what it is sent
 
@@ -309,17 +315,27 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Notice that aiohttp has answered, also for itself."""
         resp.headers[hdrs.SERVER] = SERVER  # its own value tells versions
+        if self._is_ending and not self._messages:  # what was sent ahead is answered, too
+            resp.force_close()
         finished = await super().finish_response(request, resp, start_time)
         self._busy = False
         return finished
 
+    def end_soon(self) -> None:
+        """Let the next answer be the last."""
+        self._is_ending = True
+        self._in_step = self._at_rest = False
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the signature is aiohttp's
-        """Finish what was accepted, then close."""
+        """Finish what was accepted, and what comes within a moment, then close."""
         if self._is_asked:
             self._answered = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._answered.wait()
+        if self._task_handler is not None:  # aiohttp's, which ends with the connection
+            await asyncio.wait([self._task_handler], timeout=LAST_REQUEST_S)
+        self.close()
         self._shortcut.turn.end()
         await super().shutdown(timeout)
 
@@ -360,3 +376,8 @@ class HTTPServer(web.Server):
     def __call__(self) -> Connection:
         """A protocol for a connection that was just accepted."""
         return Connection(self._shortcut, self, loop=self._loop, **self._kwargs)
+
+    def pre_shutdown(self) -> None:
+        """Let connections end with their next answers; aiohttp's would close those that are idle now."""
+        for connection in cast("list[Connection]", self.connections):
+            connection.end_soon()

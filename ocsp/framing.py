@@ -13,7 +13,7 @@ MAX_KNOWN_HEADS: Final = 4096
 BLANK_LINE: Final = b"\r\n\r\n"
 
 _REQUEST_LINE: Final = re.compile(rb"(?:POST|HEAD) /[!-~]* HTTP/1\.1")
-_GET_LINE: Final = re.compile(rb"GET (/[!-~]*) HTTP/1\.1")
+_GET_LINE: Final = re.compile(rb"GET (/[!\"$-~]*) HTTP/1\.1")  # without "#", where aiohttp's target ends
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 _LENGTH: Final = re.compile(rb"[0-9]{1,9}")
 _CHANGE_NOTHING: Final = frozenset(
@@ -82,7 +82,7 @@ def read_head(head: bytes) -> Head:
 
 def get_target(line: bytes) -> str | None:
     """The request target of a GET, in origin-form (RFC 9112, section 3.2.1); None is for aiohttp to read."""
-    matched = _GET_LINE.fullmatch(line)
+    matched = _GET_LINE.fullmatch(line) if len(line) <= MAX_HEAD_BYTES else None
     return matched[1].decode("ascii") if matched else None
 
 

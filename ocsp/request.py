@@ -4,7 +4,7 @@ DER is read strictly, and everything has a limit: any octets either parse or rai
 """
 
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -20,9 +20,11 @@ ACCEPTABLE_RESPONSES: Final = "1.3.6.1.5.5.7.48.1.4"
 SERVICE_LOCATOR: Final = "1.3.6.1.5.5.7.48.1.7"
 PREFERRED_SIGNATURE_ALGORITHMS: Final = "1.3.6.1.5.5.7.48.1.8"
 
-# Acceptable responses and service locator are hints (RFC 6960, sections 4.4.3, 4.4.6): to answer with the basic type,
-# from this server, meets them.
-UNDERSTOOD: Final = frozenset({NONCE, ACCEPTABLE_RESPONSES, SERVICE_LOCATOR, PREFERRED_SIGNATURE_ALGORITHMS})
+# Each where RFC 6960, section 4.4, has it: elsewhere nobody could say what one that is critical asks for. Acceptable
+# responses and service locator are hints (sections 4.4.3, 4.4.6): to answer with the basic type, from this server,
+# meets them.
+UNDERSTOOD: Final = frozenset({NONCE, ACCEPTABLE_RESPONSES, PREFERRED_SIGNATURE_ALGORITHMS})
+UNDERSTOOD_OF_ONE: Final = frozenset({SERVICE_LOCATOR})
 
 MAX_NONCE_OCTETS: Final = 128  # RFC 9654, section 2.1
 MAX_SERIAL_BITS: Final = 160  # RFC 5280, section 4.1.2.2: 20 octets
@@ -76,10 +78,13 @@ class _CertID:
     serial_number: int
 
 
+# A DEFAULT is declared OPTIONAL: clients write it out, although DER (X.690, section 11.5) leaves it away.
+
+
 @asn1.sequence
 class _Extension:
     extn_id: ObjectIdentifier
-    critical: Annotated[bool, asn1.Default(value=False)]
+    critical: bool | None  # DEFAULT FALSE
     extn_value: bytes
 
 
@@ -91,7 +96,7 @@ class _Request:
 
 @asn1.sequence
 class _TBSRequest:
-    version: Annotated[int, asn1.Explicit(0), asn1.Default(0)]
+    version: Annotated[int | None, asn1.Explicit(0)]  # DEFAULT v1, which is 0
     # [1] EXPLICIT GeneralName, which is a CHOICE of nine: read as a list of one element of any kind, the same octets.
     requestor_name: Annotated[list[asn1.TLV] | None, asn1.Implicit(1)]
     request_list: list[_Request]
@@ -159,13 +164,13 @@ def parse_request(octets: bytes, *, max_certificates: int) -> OCSPRequest:
     except ValueError as e:
         raise MalformedRequestError(str(e)) from e
     tbs = request.tbs_request
-    if tbs.version != 0:
+    if tbs.version:
         raise MalformedRequestError(f"version {tbs.version} is not v1")
     if tbs.requestor_name is not None and len(tbs.requestor_name) != 1:
         raise MalformedRequestError("requestorName is not one GeneralName")
     if not 1 <= len(tbs.request_list) <= max_certificates:
         raise MalformedRequestError(f"{len(tbs.request_list)} certificates are asked about at once")
-    extensions = _extensions(tbs.request_extensions)
+    extensions = _extensions(tbs.request_extensions, UNDERSTOOD)
     return OCSPRequest(
         cert_ids=tuple(_cert_id(single) for single in tbs.request_list),
         nonce=_nonce(extensions[NONCE]) if NONCE in extensions else None,
@@ -175,7 +180,7 @@ def parse_request(octets: bytes, *, max_certificates: int) -> OCSPRequest:
 
 
 def _cert_id(single: _Request) -> CertID:
-    _extensions(single.single_request_extensions)
+    _extensions(single.single_request_extensions, UNDERSTOOD_OF_ONE)
     cert = single.req_cert
     if cert.serial_number.bit_length() > MAX_SERIAL_BITS:
         raise MalformedRequestError("a serial number is longer than 20 octets")
@@ -188,7 +193,7 @@ def _cert_id(single: _Request) -> CertID:
     )
 
 
-def _extensions(received: Sequence[_Extension] | None) -> dict[str, bytes]:
+def _extensions(received: Sequence[_Extension] | None, understood: Collection[str]) -> dict[str, bytes]:
     """From extnID to extnValue (RFC 5280, sections 4.1 and 4.2: at least one, each once)."""
     if received is None:
         return {}
@@ -199,7 +204,7 @@ def _extensions(received: Sequence[_Extension] | None) -> dict[str, bytes]:
         oid = extension.extn_id.dotted_string
         if oid in values:
             raise MalformedRequestError(f"extension {oid} is there twice")
-        if extension.critical and oid not in UNDERSTOOD:
+        if extension.critical and oid not in understood:
             raise MalformedRequestError(f"critical extension {oid} is not understood")
         values[oid] = extension.extn_value
     return values

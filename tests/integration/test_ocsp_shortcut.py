@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import random
 import socket
@@ -220,6 +221,45 @@ async def test_both_ways_send_the_same_headers(raw: Raw, octets: bytes) -> None:
         answers = [await raw.ask(make(octets, *headers)) for headers in ((), ("X-Any: thing",), ())]
         assert len({tuple((answer.headers | {"Date": ""}).items()) for answer in answers}) == 1
         assert len({answer.body for answer in answers}) == 1
+
+
+BASE64 = base64.b64encode(about(PUBLIC)).decode()
+LENGTH = f"Content-Length: {len(about(PUBLIC))}"
+CHUNKED = b"%x\r\n%b\r\n0\r\nAuthorization: x\r\n\r\n" % (len(about(PUBLIC)), about(PUBLIC))
+REQUESTS: dict[str, tuple[str, list[str], bytes]] = {
+    "URL-encoded": (f"GET /{quote(BASE64, safe='')} HTTP/1.1", [], b""),
+    "every character URL-encoded": (f"GET /{''.join(f'%{ord(each):02X}' for each in BASE64)} HTTP/1.1", [], b""),
+    "encoded twice": (f"GET /{quote(quote(BASE64, safe=''))} HTTP/1.1", [], b""),
+    "half an escape": (f"GET /{BASE64}%2 HTTP/1.1", [], b""),
+    "slashes": (f"GET //{BASE64} HTTP/1.1", [], b""),
+    "dots": (f"GET /a/../{BASE64} HTTP/1.1", [], b""),
+    "query": (f"GET /{BASE64}?a=b HTTP/1.1", [], b""),
+    "fragment": (f"GET /{BASE64}#a HTTP/1.1", [], b""),
+    "user and host": (f"GET //a@b/{BASE64} HTTP/1.1", [], b""),
+    "absolute": (f"GET http://y/{BASE64} HTTP/1.1", [], b""),
+    "GET with a body": (f"GET /{BASE64} HTTP/1.1", ["Content-Length: 5"], b"GET /"),
+    "two lengths": ("POST / HTTP/1.1", [LENGTH, LENGTH], about(PUBLIC)),
+    "length and chunks": ("POST / HTTP/1.1", [LENGTH, "Transfer-Encoding: chunked"], CHUNKED),
+    "chunks and trailers": ("POST / HTTP/1.1", ["Transfer-Encoding: chunked"], CHUNKED),
+    "two hosts": ("POST / HTTP/1.1", [LENGTH, "Host: y"], about(PUBLIC)),
+    "upgrade": ("POST / HTTP/1.1", [LENGTH, "Upgrade: h2c", "Connection: Upgrade"], about(PUBLIC)),
+    "kept alive in HTTP/1.0": ("POST / HTTP/1.0", [LENGTH, "Connection: keep-alive"], about(PUBLIC)),
+    "expectation in HTTP/1.0": ("POST / HTTP/1.0", [LENGTH, "Expect: 100-continue"], about(PUBLIC)),
+}
+
+
+@pytest.mark.parametrize(("line", "headers", "body"), REQUESTS.values(), ids=REQUESTS)
+async def test_both_ways_read_the_same(responder: Served, line: str, headers: list[str], body: bytes) -> None:
+    """Whatever stands there: the answers are the same, and so is what follows as the next request."""
+    answers = []
+    for more in ([], ["X-Any: thing"]):
+        async with connected(responder) as raw:
+            raw.send("\r\n".join([line, "Host: x", *headers, *more, "", ""]).encode() + body)
+            first = await raw.receive()
+            with contextlib.suppress(ConnectionResetError):
+                raw.send(post(about(PUBLIC), "Connection: close"))
+                answers.append((first.status, first.body, (await raw.rest()).count(b"HTTP/1.1 200")))
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.req("R-4-4-4-2-1")
@@ -732,6 +772,43 @@ async def test_a_right_that_is_withdrawn_while_the_store_is_asked_is_worth_nothi
     store.statuses = statuses  # type: ignore[method-assign]
     assert refused((await ask(about(RESIDENT))).body) == "TRY_LATER"
     assert refused((await ask(about(RESIDENT))).body) == "UNAUTHORIZED"
+
+
+@pytest.mark.parametrize("headers", [(), ("X-Any: thing",)], ids=["shortcut", "aiohttp"])
+async def test_a_stopping_server_leaves_no_request_unanswered(
+    store: MemoryStore, keys: KeyStore, headers: tuple[str, ...]
+) -> None:
+    """Of clients that ask on and on until they are told that an answer is the last one; who is silent is let go."""
+
+    async def ask_on(raw: Raw) -> int:
+        answered = 1
+        while (await raw.ask(post(about(PUBLIC), *headers))).headers.get("Connection") != "close":
+            answered += 1
+        assert await raw.rest() == b""
+        return answered
+
+    async with AsyncExitStack() as clients:
+        async with served(store, keys, SECTION) as responder:
+            raws = [await clients.enter_async_context(connected(responder)) for _ in range(20)]
+            asking = [asyncio.create_task(ask_on(raw)) for raw in raws]
+            silent = await clients.enter_async_context(connected(responder))
+            assert (await silent.ask(get(about(PUBLIC)))).status == 200
+        assert sum(await asyncio.gather(*asking)) > len(raws)
+        assert await silent.rest() == b""
+
+
+async def test_what_was_sent_ahead_is_answered_by_a_stopping_server(store: MemoryStore, keys: KeyStore) -> None:
+    """All that has arrived; and only the last answer says that it is the last."""
+    async with AsyncExitStack() as clients:
+        async with served(store, keys, SECTION) as responder:
+            raw = await clients.enter_async_context(connected(responder))
+            store.hold_back()
+            raw.send(b"".join(post(about(serial)) for serial in SERIALS))
+            await store.asked.wait()
+            asyncio.get_running_loop().call_later(0.05, store.may_answer.set)
+        answers = [await raw.receive() for _ in SERIALS]
+    assert [verified(answer.body, CA_1).serial_number for answer in answers] == list(SERIALS)
+    assert [answer.headers.get("Connection") for answer in answers] == [None, None, "close"]
 
 
 class Gone(asyncio.Transport):

@@ -78,6 +78,8 @@ def test_what_is_left_to_aiohttp(head: bytes) -> None:
         (b"GET http://x/a HTTP/1.1", None),
         (b"GET /a b HTTP/1.1", None),
         (b"GET /\xff HTTP/1.1", None),
+        (b"GET /MEUw#a HTTP/1.1", None),
+        (b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1", None),
         (b"GET /a", None),
         (b"", None),
     ],

@@ -105,12 +105,42 @@ def test_a_nonce_of_rfc_2560_is_the_extension_value_itself(extn_value: bytes, *,
             parse(asked)
 
 
+LIST_OID, LOCATOR_OID = "1.3.6.1.5.5.7.48.1.4", "1.3.6.1.5.5.7.48.1.7"
+
+
 @pytest.mark.parametrize("critical", [False, True])
-@pytest.mark.parametrize("oid", ["1.3.6.1.5.5.7.48.1.4", "1.3.6.1.5.5.7.48.1.8", "1.3.6.1.5.5.7.48.1.7"])
-def test_known_extensions_are_accepted_anywhere(oid: str, *, critical: bool) -> None:
-    """Acceptable responses, preferred algorithms, service locator: on the request and on a single certificate."""
+@pytest.mark.parametrize(
+    ("oid", "of_one"), [(NONCE_OID, False), (LIST_OID, False), (PREFERRED_OID, False), (LOCATOR_OID, True)]
+)
+def test_known_extensions_may_be_critical_in_their_place(oid: str, *, of_one: bool, critical: bool) -> None:
+    """RFC 6960, section 4.4: of the request, or of one certificate. Elsewhere they are like unknown ones."""
     extension = der.extension(oid, der.sequence(), critical=critical)
-    assert parse(request(ONE, extensions=extension, single_extensions=extension)).nonce is None
+    in_request, of_single = request(ONE, extensions=extension), request(ONE, single_extensions=extension)
+    in_place, elsewhere = (of_single, in_request) if of_one else (in_request, of_single)
+    assert len(parse(in_place).cert_ids) == 1
+    if critical:
+        with pytest.raises(MalformedRequestError, match="critical"):
+            parse(elsewhere)
+    else:
+        assert parse(elsewhere).nonce is None
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        request(ONE, front=der.explicit(0, der.integer(0)), extensions=nonce(b"n" * 16)),
+        request(
+            ONE,
+            extensions=der.sequence(
+                der.object_identifier(NONCE_OID), b"\x01\x01\x00", der.octet_string(der.octet_string(b"n" * 16))
+            ),
+        ),
+    ],
+    ids=["version", "critical"],
+)
+def test_defaults_may_be_written_out(octets: bytes) -> None:
+    """DER leaves them away, and clients do not."""
+    assert parse(octets) == parse(request(ONE, extensions=nonce(b"n" * 16)))
 
 
 def test_unknown_extensions_are_ignored_unless_critical() -> None:
@@ -165,7 +195,7 @@ MALFORMED = {
     "more certificates than allowed": request(ONE, ONE, ONE, ONE),
     "serial of 21 octets": request(CA_1.cert_id(2**160)),
     "version 2": request(ONE, front=der.explicit(0, der.integer(1))),
-    "default written out": request(ONE, front=der.explicit(0, der.integer(0))),
+    "version -1": request(ONE, front=der.explicit(0, der.integer(-1))),
     "two requestor names": request(ONE, front=der.explicit(1, b"\x81\x01a", b"\x81\x01b")),
     "unknown critical extension": request(ONE, extensions=der.extension("1.2.3.4", b"?", critical=True)),
     "unknown critical single extension": request(ONE, single_extensions=der.extension("1.2.3.4", b"?", critical=True)),
