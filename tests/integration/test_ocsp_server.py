@@ -248,25 +248,24 @@ async def test_a_public_answer_to_get_may_be_cached(client: Client) -> None:
     assert {"Date", "Last-Modified", "Expires", "Content-Length"} <= set(response.headers)
 
 
-@pytest.mark.parametrize("header", ["If-None-Match", "If-Modified-Since"])
-async def test_who_has_the_answer_still_is_told_so(client: Client, store: MemoryStore, header: str) -> None:
+async def test_who_has_the_answer_still_is_told_so(client: Client, store: MemoryStore) -> None:
     """RFC 9919, section 7.2: a cache asks again with what it was told; after a revocation it gets another answer."""
     octets = request(CA_1.cert_id(PUBLIC))
     path = quote(base64.b64encode(octets).decode(), safe="")
     first, _ = await client.get(octets)
-    known = {header: first.headers["ETag" if header == "If-None-Match" else "Last-Modified"]}
+    known = {"If-None-Match": first.headers["ETag"]}
     response, body = await client.send("GET", path, headers=known)
     assert (response.status, body) == (304, b"")
     assert response.headers["ETag"] == first.headers["ETag"]
     assert response.headers["Expires"] == first.headers["Expires"]
-    response, _ = await client.send("GET", path, headers={header: '"another"'})
-    assert response.status == 200
-    if header == "If-None-Match":
-        store.add(PUBLIC, Revoked(NOW, CRLReason.SUPERSEDED), public=True)
-        await eventually_revoked(client, octets)
-        response, body = await client.send("GET", path, headers=known)
+    for other in ({"If-None-Match": '"another"'}, {"If-Modified-Since": first.headers["Last-Modified"]}):
+        response, _ = await client.send("GET", path, headers=other)
         assert response.status == 200
-        assert verified(body, CA_1).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    store.add(PUBLIC, Revoked(NOW, CRLReason.SUPERSEDED), public=True)
+    await eventually_revoked(client, octets)
+    response, body = await client.send("GET", path, headers=known)
+    assert response.status == 200
+    assert verified(body, CA_1).certificate_status is ocsp.OCSPCertStatus.REVOKED
 
 
 async def eventually_revoked(client: Client, octets: bytes) -> None:
