@@ -7,15 +7,7 @@ import pytest
 
 from tests.support.database import Database, embedded_server, fresh_database, reachable_directory
 
-DIRECTORIES = ("interop", "integration", "unit")  # the slowest files first, so that all processes end together
-
 pytest_plugins = ["tests.requirements", "tests.support.ca", "tests.support.command", "tests.support.softhsm"]
-
-
-@pytest.hookimpl(trylast=True)  # behind the shuffle
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
-    items.sort(key=lambda item: DIRECTORIES.index(item.path.parent.name))
 
 
 @pytest.fixture(scope="session")
