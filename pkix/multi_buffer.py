@@ -44,7 +44,8 @@ def lanes_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> Lanes | Non
     if library is None:
         return None
     if isinstance(key, rsa.RSAPrivateKey):
-        return _RSALanes(library, key.private_numbers()) if _is_usual(key) and _has(library, RSA_2K) else None
+        numbers = key.private_numbers()
+        return _RSALanes(library, numbers) if _is_usual(numbers) and _has(library, RSA_2K) else None
     is_p256 = isinstance(key.curve, ec.SECP256R1)
     return _P256Lanes(library, key.private_numbers()) if is_p256 and _has(library, NIST_P256) else None
 
@@ -139,11 +140,11 @@ def _secret_numbers() -> list[bytes]:
             return drawn
 
 
-def _is_usual(key: rsa.RSAPrivateKey) -> bool:
+def _is_usual(numbers: rsa.RSAPrivateNumbers) -> bool:
     """Are its size, its factors' and its exponent those that the library has a method for?"""
-    numbers = key.private_numbers()
+    public = numbers.public_numbers
     halves = numbers.p.bit_length() == numbers.q.bit_length() == 4 * RSA_OCTETS
-    return halves and key.key_size == 8 * RSA_OCTETS and numbers.public_numbers.e == USUAL_EXPONENT
+    return halves and public.n.bit_length() == 8 * RSA_OCTETS and public.e == USUAL_EXPONENT
 
 
 def _has(library: ctypes.CDLL, algorithm: int) -> bool:

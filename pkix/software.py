@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
-from pkix.multi_buffer import LANES, lanes_of
+from pkix.multi_buffer import LANES, Lanes, lanes_of
 from pkix.signing import DIGEST, NoSuchKeyError, PublicKey, SigningError
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -33,7 +33,12 @@ class SoftwareSigner:
             self._sign = partial(key.sign, padding=padding.PKCS1v15(), algorithm=DIGEST)
         else:
             self._sign = partial(key.sign, signature_algorithm=ec.ECDSA(DIGEST))
-        self._lanes = lanes_of(key)
+        self._key = key
+
+    @cached_property
+    def _lanes(self) -> Lanes | None:
+        """Made when several are to be signed: most commands sign few, and the library takes its time to load."""
+        return lanes_of(self._key)
 
     def sign_digest(self, digest: bytes) -> bytes:
         """The signature over a SHA-256 digest of 32 octets."""
@@ -45,7 +50,7 @@ class SoftwareSigner:
         return [signature for group in groups for signature in self._sign_group(group)]
 
     def _sign_group(self, digests: Sequence[bytes]) -> list[bytes]:
-        made = self._lanes.sign(digests) if self._lanes is not None and len(digests) > FEW else None
+        made = self._lanes.sign(digests) if len(digests) > FEW and self._lanes is not None else None
         return [self.sign_digest(digest) for digest in digests] if made is None else made
 
 

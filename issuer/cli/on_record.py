@@ -24,34 +24,24 @@ FAILED: Final = (IssuerError, LintError, SigningError)  # what ends a command th
 REFUSED: Final = (RefusedError, LintError)
 
 
-class Running:
-    """The command that runs, once it knows the instance that it works on."""
-
-    def __init__(self) -> None:
-        self.path = ""
-        self.settings: Settings | None = None
-
-
 @contextlib.contextmanager
 def on_record(context: click.Context, now: Callable[[], datetime]) -> Iterator[None]:
     """Record how a command ends that is refused or fails; it ends so all the same."""
-    context.meta[__name__] = running = Running()
     try:
         yield
     except RecordedRefusalError:
         raise
     except FAILED as e:
-        if running.settings is not None:
+        if __name__ in context.meta:
+            settings, command = context.meta[__name__]
             with contextlib.suppress(IssuerError, asyncpg.PostgresError):  # no ledger, or none of this version
-                asyncio.run(_record(running.settings, running.path, now(), e))
+                asyncio.run(_record(settings, command, now(), e))
         raise
 
 
 def works_on(context: click.Context, settings: Settings) -> None:
     """Tell which instance the command works on."""
-    running = context.meta.get(__name__)
-    if running is not None:
-        running.path, running.settings = context.command_path.partition(" ")[2], settings
+    context.meta[__name__] = settings, context.command_path.partition(" ")[2]
 
 
 async def _record(settings: Settings, command: str, at: datetime, error: Exception) -> None:
