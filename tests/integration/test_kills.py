@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 
@@ -33,6 +34,37 @@ def notices(tmp_path: Path) -> Path:
     file = tmp_path / "notices.jsonl"
     file.write_bytes(b"".join(notice_line(number) for number in range(NOTICES)))
     return file
+
+
+def killed_until(
+    enough: int, command: tuple[str, ...], results: Path, pause_s: Callable[[], float], instance: Path
+) -> dict[int, str]:
+    """Kill a command that works through a file, again and again, until it has reported enough; then let it end.
+
+    Each run adds to what the one before has reported. Returns what was reported before the last run.
+    """
+    reported: dict[int, str] = {}
+    while len(reported) < enough:
+        process = start(*command, instance=instance)
+        while len(serials_in(results)) <= len(reported) and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(pause_s())
+        kill(process)
+        seen = serials_in(results)
+        assert reported.items() <= seen.items()
+        reported = seen
+    ended = finished(start(*command, instance=instance))
+    assert (ended.status, ended.stderr) == (0, "")
+    return reported
+
+
+def assert_revoked_once(serials: list[str]) -> None:
+    """Each of them and no other: in the table, in the feed and in the records."""
+    assert {f"{serial:016X}" for (serial,) in select("SELECT serial FROM revocation")} == set(serials)
+    told = select("SELECT key FROM change_v1 WHERE kind = 'revocation'")
+    assert Counter(f"{serial:016X}" for (serial,) in told) == Counter(serials)
+    recorded = select("SELECT object FROM operation_record WHERE kind = 'certificate_revoked'")
+    assert Counter(serial for (serial,) in recorded) == Counter(serials)
 
 
 def serials_in(results: Path) -> dict[int, str]:
@@ -97,18 +129,8 @@ def test_a_long_file_that_is_killed_again_and_again_is_issued_once(instance: Pat
     notices, results = tmp_path / "long.jsonl", tmp_path / "long.results.jsonl"
     count = BULK_LINES + 1500
     notices.write_bytes(b"".join(notice_line(number) for number in range(count)))
-    reported: dict[int, str] = {}
-    while len(reported) < count - BULK_LINES:
-        process = start("issue", str(notices), "--results", str(results), instance=instance)
-        while len(serials_in(results)) <= len(reported) and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(moments.uniform(0, 0.2))
-        kill(process)
-        seen = serials_in(results)
-        assert reported.items() <= seen.items()
-        reported = seen
-    ended = finished(start("issue", str(notices), "--results", str(results), instance=instance))
-    assert (ended.status, ended.stderr) == (0, "")
+    command = ("issue", str(notices), "--results", str(results))
+    reported = killed_until(count - BULK_LINES, command, results, lambda: moments.uniform(0, 0.2), instance)
     final = serials_in(results)
     assert list(final) == list(range(1, count + 1))
     assert reported.items() <= final.items()
@@ -136,11 +158,7 @@ def test_an_order_of_revocation_is_carried_out_wholly_or_not_at_all(
         assert not said or before == number * len(order)
         repeated = finished(start("revoke", *order, "--reason", "1", instance=instance))
         assert repeated.status == (0 if before < number * len(order) else 3)
-    assert {f"{serial:016X}" for (serial,) in select("SELECT serial FROM revocation")} == set(serials)
-    told = select("SELECT key FROM change_v1 WHERE kind = 'revocation'")
-    assert Counter(f"{serial:016X}" for (serial,) in told) == Counter(serials)
-    recorded = select("SELECT object FROM operation_record WHERE kind = 'certificate_revoked'")
-    assert Counter(serial for (serial,) in recorded) == Counter(serials)
+    assert_revoked_once(serials)
 
 
 @pytest.mark.req("R-4-4-2-4", "R-4-11-2-1")
@@ -153,24 +171,10 @@ def test_a_file_of_revocations_that_is_killed_again_and_again_is_carried_out_onc
     count = 6 * PORTION_LINES
     serials = [f"{serial:016X}" for (serial,) in select(ADD_CERTIFICATES.format(count=count))]
     notices.write_text("".join(f'{{"serial": "{serial}", "reason": 5}}\n' for serial in serials))
-    reported: dict[int, str] = {}
-    while len(reported) < count - PORTION_LINES:
-        process = start("revoke", "--file", str(notices), instance=instance)
-        while len(serials_in(results)) <= len(reported) and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(moments.uniform(0, 0.3))
-        kill(process)
-        seen = serials_in(results)
-        assert reported.items() <= seen.items()
-        reported = seen
-    ended = finished(start("revoke", "--file", str(notices), instance=instance))
-    assert (ended.status, ended.stderr) == (0, "")
+    command = ("revoke", "--file", str(notices))
+    killed_until(count - PORTION_LINES, command, results, lambda: moments.uniform(0, 0.3), instance)
     assert serials_in(results) == dict(enumerate(serials, 1))
-    assert {f"{serial:016X}" for (serial,) in select("SELECT serial FROM revocation")} == set(serials)
-    told = select("SELECT key FROM change_v1 WHERE kind = 'revocation'")
-    assert Counter(f"{serial:016X}" for (serial,) in told) == Counter(serials)
-    recorded = select("SELECT object FROM operation_record WHERE kind = 'certificate_revoked'")
-    assert Counter(serial for (serial,) in recorded) == Counter(serials)
+    assert_revoked_once(serials)
 
 
 @pytest.mark.req("R-4-4-3-1", "R-4-4-10")

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -13,17 +12,7 @@ from pkix import multi_buffer
 from pkix.multi_buffer import LANES, lanes_of
 from pkix.signing import verify
 from pkix.software import PrivateKey, SoftwareSigner
-
-
-@cache
-def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
-
-
-@cache
-def p256_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
+from tests.support.keys import p256_key, rsa_key
 
 KEYS: list[Callable[[], PrivateKey]] = [rsa_key, p256_key]
 MESSAGES = [b"answer %d" % number for number in range(2 * LANES + 3)]

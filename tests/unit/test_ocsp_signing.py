@@ -4,20 +4,19 @@ import asyncio
 from functools import cache
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ocsp.errors import KeyUnavailableError
 from ocsp.metrics import Metrics
 from ocsp.signing import Outcome, Signatures
 from pkix.signing import SigningError, verify
 from pkix.software import SoftwareSigner
+from tests.support.keys import p256_key, rsa_key
 
 
 @cache
 def signers() -> list[SoftwareSigner]:
     """Two delegates, as during the change from RSA to P-256."""
-    keys = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
-    return [SoftwareSigner(key) for key in keys]
+    return [SoftwareSigner(rsa_key()), SoftwareSigner(p256_key())]
 
 
 async def signed(questions: list[tuple[SoftwareSigner, bytes]]) -> list[Outcome]:

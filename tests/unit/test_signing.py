@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -20,19 +18,10 @@ from pkix.signing import (
     verify,
 )
 from pkix.software import PrivateKey, SoftwareSigner
+from tests.support.keys import p256_key, rsa_key
 
 START = datetime(2026, 4, 1, tzinfo=UTC)
 CA = names.name(("C", "JP"), ("O", "JPKI"), ("OU", "Tokyo-to"), ("OU", "東京都知事"))
-
-
-@cache
-def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
-
-
-@cache
-def p256_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
 
 
 KEYS: list[Callable[[], PrivateKey]] = [rsa_key, p256_key]

@@ -1,11 +1,10 @@
 """A key file gives its key to those who know the passphrase, and is never overwritten."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -15,18 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from pkix.signing import SigningError, sign, verify
 from pkix.software import PrivateKey, load, store, write_secret
+from tests.support.keys import p256_key, rsa_key
 
 PASSPHRASE = b"a passphrase"
-
-
-@cache
-def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
-
-
-@cache
-def p256_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
 
 
 @pytest.mark.parametrize("key", [rsa_key, p256_key])
